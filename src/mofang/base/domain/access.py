@@ -1,0 +1,44 @@
+"""Who may do what: principals, roles and the permissions they carry, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["admin", "developer", "consumer"]
+Permission = Literal["infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"]
+
+PERMISSIONS: dict[str, frozenset[str]] = {
+    "admin": frozenset(
+        {"infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"}
+    ),
+    "developer": frozenset({"infer", "read", "make", "deploy", "usage"}),
+    "consumer": frozenset({"infer", "usage"}),
+}
+"""``usage`` shows a consumer her own project's usage only; ``read`` shows models, runs and endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of a key, as authenticated."""
+
+    key_id: str
+    tenant: str
+    project: str
+    role: Role
+
+    def may(self, permission: Permission) -> bool:
+        """Tell whether the role carries ``permission``."""
+        return permission in PERMISSIONS[self.role]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """What a gateway needs to know of a key: never the secret, only its SHA-256."""
+
+    id: str
+    secret_sha256: str
+    tenant: str
+    project: str
+    role: Role
+    expires_at: int | None = None  # microseconds since the epoch

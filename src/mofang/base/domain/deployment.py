@@ -1,0 +1,113 @@
+"""Endpoints, their revisions, and the Snapshot that tells gateways what to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mofang.base.domain.access import KeyEntry
+from mofang.base.domain.tensors import Signature
+
+PlacementName = Literal["process", "thread"]
+RolloutState = Literal["pending", "starting", "switching", "draining", "done", "failed"]
+ROLLOUT_ENDED: frozenset[RolloutState] = frozenset({"done", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLimits:
+    """Bounds of one replica's queue and batches."""
+
+    max_batch_rows: int = 64
+    max_wait_us: int = 0  # extra time to wait for a fuller batch; 0: only what is already there
+    max_queue: int = 2048  # calls
+    max_queue_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An immutable, numbered state of an endpoint: which version, placed how."""
+
+    endpoint: str
+    number: int
+    model: str
+    version: int
+    digest: str
+    engine: str
+    signature: Signature
+    placement: PlacementName = "process"
+    replicas: int = 1
+    limits: ReplicaLimits = field(default_factory=ReplicaLimits)
+    labels: tuple[str, ...] = ()
+    created_at: int = 0
+
+    @property
+    def key(self) -> str:
+        """``endpoint/number``, unique in the platform."""
+        return f"{self.endpoint}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """Where one replica is: the folder of its artifact and, in a process, the Unix socket it answers on."""
+
+    id: str  # endpoint/revision/index
+    engine: str
+    folder: str
+    placement: PlacementName
+    limits: ReplicaLimits
+    socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One revision as gateways see it. ``broken`` says why it cannot answer, if it cannot."""
+
+    revision: Revision
+    replicas: tuple[ReplicaSpec, ...]
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRoutes:
+    """Routes of one endpoint by revision number, and the share of traffic (percent) each gets.
+
+    A route without traffic is being made ready: gateways open it, but send nothing.
+    """
+
+    name: str
+    routes: Mapping[int, Route]
+    traffic: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a gateway needs to answer, numbered, immutable, swapped in whole."""
+
+    number: int
+    endpoints: Mapping[str, EndpointRoutes]
+    keys: Mapping[str, KeyEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A name clients ask, and the revision that answers (0: none yet)."""
+
+    name: str
+    active_revision: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A switch of an endpoint from one revision to another; a rollback is one to an earlier revision."""
+
+    id: str
+    endpoint: str
+    from_revision: int
+    to_revision: int
+    state: RolloutState
+    reason: str = ""
+    is_rollback: bool = False
+    created_at: int = 0
+    ended_at: int = 0

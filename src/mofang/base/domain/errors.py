@@ -1,0 +1,571 @@
+"""Every error the platform raises on purpose: one tree, each leaf with a stable code.
+
+::
+
+    MofangError
+    ├── Invalid            the request is wrong and will stay wrong
+    ├── Unauthenticated    no key, or not one of ours
+    ├── Forbidden          a good key that may not do this
+    ├── NotFound           the named thing does not exist, or is not yours
+    ├── Conflict           the state of things forbids it now
+    ├── TooLarge           over a size limit
+    ├── Exhausted          over a rate, a quota or a queue bound; try later
+    ├── DeadlineExceeded   the time the caller gave has passed
+    ├── Cancelled          the caller went away or cancelled
+    ├── Unavailable        a part that should answer cannot right now; try later
+    └── Internal           our own fault
+
+An error names what was wrong and carries a hint that says what to do. It never knows an HTTP status, a gRPC code or an
+exit code: ``mofang.surface.protocols.status`` renders the *kind* (the direct child of :class:`MofangError`) for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class MofangError(Exception):
+    """The root. ``str(error)`` is the sentence for people; ``code`` is the stable word for programs."""
+
+    code: ClassVar[str] = "internal"
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+        self.retry_after_seconds = retry_after_seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.hint, self.retry_after_seconds))
+
+
+def _rebuild(cls: type[MofangError], message: str, hint: str, retry_after_seconds: int | None) -> MofangError:
+    return cls(message, hint=hint, retry_after_seconds=retry_after_seconds)
+
+
+class Invalid(MofangError):
+    """The request is wrong and will stay wrong."""
+
+    code = "invalid"
+
+
+class Unauthenticated(MofangError):
+    """No key was presented, or the one presented is not known."""
+
+    code = "key.missing"
+    hint = "send a key as `Authorization: Bearer KEY`; `mofang keys create --project P` makes one"
+
+
+class Forbidden(MofangError):
+    """The key is good, but may not do this."""
+
+    code = "key.forbidden"
+    hint = "use a key whose role allows it; `mofang keys list` shows the roles"
+
+
+class NotFound(MofangError):
+    """The named thing does not exist, or does not belong to the caller."""
+
+    code = "not_found"
+
+
+class Conflict(MofangError):
+    """The state of things forbids it now."""
+
+    code = "conflict"
+
+
+class TooLarge(MofangError):
+    """Over a size limit."""
+
+    code = "too_large"
+
+
+class Exhausted(MofangError):
+    """Over a rate, a quota or a queue bound."""
+
+    code = "exhausted"
+
+
+class DeadlineExceeded(MofangError):
+    """The time the caller gave has passed; the answer was not computed or not waited for."""
+
+    code = "deadline"
+    hint = "send a longer `x-request-timeout-ms`, or add replicas"
+
+
+class Cancelled(MofangError):
+    """The caller went away, or cancelled."""
+
+    code = "cancelled"
+
+
+class Unavailable(MofangError):
+    """A part that should answer cannot right now."""
+
+    code = "unavailable"
+
+
+class Internal(MofangError):
+    """Our own fault."""
+
+    code = "internal"
+    hint = "this is a defect in Mofang; `mofang doctor` collects what a report needs"
+
+
+KINDS: tuple[type[MofangError], ...] = (
+    Invalid, Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, Exhausted,
+    DeadlineExceeded, Cancelled, Unavailable, Internal,
+)  # fmt: skip
+
+
+# --- names and requests -------------------------------------------------------------------------------------------
+
+
+class InvalidName(Invalid):
+    """A name holds characters, or a length, that names may not have."""
+
+    code = "name.invalid"
+    hint = "use 1-63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit"
+
+
+class InvalidRequest(Invalid):
+    """The request cannot be read as the protocol says."""
+
+    code = "request.malformed"
+
+
+class RequestTooLarge(TooLarge):
+    """The body, a header or a chunk count is over its limit."""
+
+    code = "request.too_large"
+
+
+class RouteNotFound(NotFound):
+    """No such path."""
+
+    code = "request.path"
+
+
+class MethodNotAllowed(Invalid):
+    """The path exists, but not with this method."""
+
+    code = "request.method"
+
+
+# --- tensors ------------------------------------------------------------------------------------------------------
+
+
+class TensorName(Invalid):
+    """An input is missing, unknown or given twice."""
+
+    code = "tensor.name"
+
+
+class TensorDatatype(Invalid):
+    """A tensor has another datatype than the signature says."""
+
+    code = "tensor.datatype"
+
+
+class TensorShape(Invalid):
+    """A tensor has another shape than the signature says, or a shape no tensor can have."""
+
+    code = "tensor.shape"
+
+
+class TensorData(Invalid):
+    """The data of a tensor does not fill its shape, or is no value of its datatype."""
+
+    code = "tensor.data"
+
+
+# --- identity -----------------------------------------------------------------------------------------------------
+
+
+class UnknownKey(Unauthenticated):
+    """The key presented is not one of ours, was revoked, or is damaged."""
+
+    code = "key.unknown"
+    hint = "check for missing characters, or make another: `mofang keys create --project P`"
+
+
+class ExpiredKey(Unauthenticated):
+    """The key presented has expired."""
+
+    code = "key.expired"
+    hint = "make another: `mofang keys create --project P`"
+
+
+class KeyNotFound(NotFound):
+    """No key has that id."""
+
+    code = "key.not_found"
+    hint = "`mofang keys list` shows the ids"
+
+
+class ProjectNotFound(NotFound):
+    """No project has that name."""
+
+    code = "project.not_found"
+    hint = "`mofang projects list` shows them; `mofang projects create NAME` makes one"
+
+
+class ProjectExists(Conflict):
+    """A project of that name exists already."""
+
+    code = "project.exists"
+
+
+class TenantNotFound(NotFound):
+    """No tenant has that name."""
+
+    code = "tenant.not_found"
+
+
+# --- making -------------------------------------------------------------------------------------------------------
+
+
+class InvalidRecipe(Invalid):
+    """The recipe does not say what a recipe must say; the message names line, key and the nearest valid word."""
+
+    code = "recipe.invalid"
+
+
+class DatasetUnavailable(NotFound):
+    """None of the named sources of data can be read here."""
+
+    code = "dataset.unavailable"
+
+
+class DatasetNotFound(NotFound):
+    """No dataset has that digest."""
+
+    code = "dataset.not_found"
+
+
+class InvalidDataset(Invalid):
+    """The data is there but cannot be used: damaged, empty, or not of the declared kind."""
+
+    code = "dataset.invalid"
+
+
+class RunNotFound(NotFound):
+    """No run has that id."""
+
+    code = "run.not_found"
+    hint = "`mofang runs list` shows them"
+
+
+class ParityFailed(Conflict):
+    """The converted model does not answer as its source does."""
+
+    code = "convert.parity"
+    hint = "the model can be served by its own framework instead of ONNX"
+
+
+class InvalidGate(Invalid):
+    """A gate expression cannot be read."""
+
+    code = "gate.invalid"
+    hint = "write e.g. `accuracy >= 0.85 and recall[3] >= 0.7`"
+
+
+class GateFailed(Conflict):
+    """The model did not reach the quality its gate asks for."""
+
+    code = "gate.failed"
+    hint = "nothing was registered; `mofang runs show RUN` shows the whole report"
+
+
+class EvaluationNotFound(NotFound):
+    """No evaluation has that id."""
+
+    code = "evaluation.not_found"
+
+
+class NoVariant(Conflict):
+    """No compressed variant satisfies the constraint; nothing was registered."""
+
+    code = "compress.none"
+
+
+# --- registry -----------------------------------------------------------------------------------------------------
+
+
+class InvalidModel(Invalid):
+    """The file is not a model that can be served."""
+
+    code = "model.invalid"
+
+
+class ModelNotFound(NotFound):
+    """No model has that name."""
+
+    code = "model.not_found"
+    hint = "`mofang models list` shows them"
+
+
+class VersionNotFound(NotFound):
+    """The model has no such version or alias."""
+
+    code = "version.not_found"
+    hint = "`mofang versions list MODEL` shows them"
+
+
+class BlobNotFound(NotFound):
+    """No stored object has that digest."""
+
+    code = "blob.not_found"
+
+
+class DigestMismatch(Conflict):
+    """Stored bytes are not the bytes that were stored: damage, or tampering."""
+
+    code = "blob.digest"
+    hint = "restore the data directory from a backup; `mofang doctor` lists every damaged object"
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+class EndpointNotFound(NotFound):
+    """No endpoint has that name, or it serves no such version."""
+
+    code = "endpoint.not_found"
+    hint = "`mofang endpoints list` shows them; `mofang deploy ENDPOINT MODEL@VERSION` makes one"
+
+
+class RevisionNotFound(NotFound):
+    """The endpoint has no such revision."""
+
+    code = "revision.not_found"
+    hint = "`mofang endpoints show ENDPOINT` shows its revisions"
+
+
+class RolloutNotFound(NotFound):
+    """No rollout has that id."""
+
+    code = "rollout.not_found"
+
+
+class RolloutInProgress(Conflict):
+    """Another rollout of the endpoint has not ended."""
+
+    code = "rollout.busy"
+    hint = "wait for it: `mofang endpoints show ENDPOINT` shows how far it is"
+
+
+class RolloutFailed(Conflict):
+    """The new version was refused; the old one still serves."""
+
+    code = "rollout.failed"
+
+
+class EngineNotFound(Invalid):
+    """No installed engine has that name."""
+
+    code = "engine.unknown"
+
+
+class EngineLoadFailed(Conflict):
+    """The engine cannot load the model."""
+
+    code = "engine.load"
+
+
+class EngineFailed(Internal):
+    """The engine failed while computing."""
+
+    code = "engine.failed"
+    hint = "the input is as the signature says, but the model cannot compute it; `mofang status` shows the worker's log"
+
+
+class WarmUpFailed(Conflict):
+    """The model loads but does not answer sanely: a warm-up answer failed or was not finite."""
+
+    code = "engine.warm_up"
+
+
+class ReplicaLost(Unavailable):
+    """The worker that was computing the answer died."""
+
+    code = "replica.lost"
+    hint = "send the request again; the worker is being replaced"
+
+
+class ReplicaUnavailable(Unavailable):
+    """No replica of the endpoint can answer right now."""
+
+    code = "replica.unavailable"
+    hint = "`mofang endpoints show ENDPOINT` shows why; a crash loop needs another version or a rollback"
+
+
+class Overloaded(Exhausted):
+    """The replica's queue is full, or the request could not be answered before its deadline."""
+
+    code = "replica.overloaded"
+    hint = "try again after the time in Retry-After, or add replicas"
+
+
+class Draining(Unavailable):
+    """The server is shutting down."""
+
+    code = "server.draining"
+    hint = "try again after the restart"
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+class JobNotFound(NotFound):
+    """No job has that id."""
+
+    code = "job.not_found"
+
+
+class JobEnded(Conflict):
+    """The job has ended and can no longer be changed."""
+
+    code = "job.ended"
+
+
+class JobFailed(Conflict):
+    """The job ended without its result."""
+
+    code = "job.failed"
+
+
+class JobCancelled(Cancelled):
+    """The job was cancelled."""
+
+    code = "job.cancelled"
+
+
+class LeaseLost(Conflict):
+    """Another worker holds the job now."""
+
+    code = "job.lease_lost"
+
+
+# --- money --------------------------------------------------------------------------------------------------------
+
+
+class InvalidMoney(Invalid):
+    """Not an amount of money: a float, a wrong currency, or two currencies in one sum."""
+
+    code = "money.invalid"
+
+
+class InvalidPriceBook(Invalid):
+    """The price book cannot be used for rating."""
+
+    code = "prices.invalid"
+
+
+class PriceBookNotFound(NotFound):
+    """No price book is in force for the period."""
+
+    code = "prices.not_found"
+    hint = "`mofang prices set FILE` publishes one"
+
+
+class InvoiceNotFound(NotFound):
+    """No invoice has that id."""
+
+    code = "invoice.not_found"
+
+
+class InvalidPeriod(Invalid):
+    """The period is empty, reversed or not a date."""
+
+    code = "period.invalid"
+    hint = "write e.g. `--from 2026-11-01 --to 2026-12-01`"
+
+
+# --- server and storage -------------------------------------------------------------------------------------------
+
+
+class InvalidSettings(Invalid):
+    """A setting has a value it cannot have."""
+
+    code = "settings.invalid"
+
+
+class PortInUse(Conflict):
+    """Another program listens there."""
+
+    code = "server.port_in_use"
+    hint = "choose another with `--http HOST:PORT` or `--grpc HOST:PORT`, or stop what listens there"
+
+
+class DataDirectoryInUse(Conflict):
+    """Another server runs on this data directory."""
+
+    code = "server.data_in_use"
+    hint = "`mofang status` shows it, `mofang down` stops it; or choose another with `--data DIR`"
+
+
+class DataDirectoryUnusable(Conflict):
+    """The data directory cannot be written."""
+
+    code = "server.data_unusable"
+    hint = "choose a writable directory with free space: `mofang up --data DIR`"
+
+
+class ServerNotRunning(Unavailable):
+    """No server answers there."""
+
+    code = "server.not_running"
+    hint = "start one with `mofang up`, or name one with `--url`"
+
+
+class ServerFailed(Internal):
+    """A part of the server did not start."""
+
+    code = "server.failed"
+
+
+class StorageFull(Unavailable):
+    """The disk is full, or the store refuses writes; nothing was half-written."""
+
+    code = "storage.full"
+    hint = "free some space; the server goes on by itself"
+
+
+class StorageUnavailable(Unavailable):
+    """The database or the object store cannot be reached."""
+
+    code = "storage.unavailable"
+
+
+class JournalDamaged(Internal):
+    """A journal segment is damaged before its end."""
+
+    code = "journal.damaged"
+
+
+class AuditBroken(Conflict):
+    """The audit log was changed, cut or reordered; the message names the first bad record."""
+
+    code = "audit.broken"
+
+
+def catalog() -> dict[str, type[MofangError]]:
+    """Return every code with the class that carries it, in the order of the tree."""
+
+    def walk(cls: type[MofangError]) -> Iterator[type[MofangError]]:
+        for child in cls.__subclasses__():
+            yield child
+            yield from walk(child)
+
+    return {cls.code: cls for cls in walk(MofangError)}
+
+
+def kind_of(error: MofangError | type[MofangError]) -> type[MofangError]:
+    """Return the direct child of :class:`MofangError` that ``error`` descends from."""
+    cls = error if isinstance(error, type) else type(error)
+    return next((kind for kind in KINDS if issubclass(cls, kind)), Internal)

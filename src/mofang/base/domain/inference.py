@@ -1,0 +1,55 @@
+"""A question to a model and its answer, free of any protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mofang.base.domain.tensors import Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferRequest:
+    """What a client asks. ``client_id`` is echoed; ``request_id`` is ours, new for every request, and billed."""
+
+    endpoint: str
+    inputs: Mapping[str, Array]
+    outputs: tuple[str, ...] = ()  # names wanted; empty means all
+    version: str = ""  # "" any; else the version number the client insists on
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferResponse:
+    """What a model answered, and which one it was. ``outputs`` keeps the order asked for."""
+
+    request_id: str
+    endpoint: str
+    version: int
+    revision: int
+    digest: str
+    outputs: Mapping[str, Array]
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One request on its way through a replica: checked inputs, who waits for it, and until when."""
+
+    request_id: str
+    tenant: str
+    inputs: Mapping[str, Array]
+    rows: int
+    deadline: float  # on time.monotonic(), seconds; the same clock in every process of a machine
+    priority: int = 0  # higher goes first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a replica gives back for a Call."""
+
+    outputs: Mapping[str, Array]
+    compute_us: int  # this call's share of its batch's compute time, by rows
+    queue_us: int
+    batch_rows: int
+    extras: Mapping[str, int] = field(default_factory=dict)  # further meters an engine reports, e.g. tokens

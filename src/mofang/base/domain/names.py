@@ -1,0 +1,61 @@
+"""Names and identifiers: what they may look like, and how new ones are made.
+
+Everything that becomes part of a path, a URL or a query passes :func:`check_name` at the edge, so that no later layer
+has to escape anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from mofang.base.domain.errors import InvalidName
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def check_name(kind: str, value: str) -> str:
+    """Return ``value`` if it is a legal name of a ``kind`` ("model", "endpoint", ...); else raise InvalidName."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or ".." in value:
+        shown = value if isinstance(value, str) and len(value) <= 80 else f"{str(value)[:77]}..."
+        raise InvalidName(f"{shown!r} is no name for a {kind}")
+    return value
+
+
+def new_id(prefix: str) -> str:
+    """Return ``prefix`` and 26 characters that sort by time of making (48-bit milliseconds, 80 random bits)."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return prefix + "_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def now_us() -> int:
+    """Return the time as integer microseconds since the epoch, the unit of every ``*_at`` field."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRef:
+    """``digits`` (newest), ``digits@3`` (a number) or ``digits@champion`` (an alias)."""
+
+    model: str
+    selector: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> VersionRef:
+        """Parse ``MODEL[@NUMBER|@ALIAS]``; raise InvalidName otherwise."""
+        model, at, selector = text.partition("@")
+        check_name("model", model)
+        if at:
+            check_name("version or alias", selector)
+        return cls(model, selector)
+
+    @property
+    def number(self) -> int | None:
+        """The version number, if the selector is one."""
+        return int(self.selector) if self.selector.isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.selector}" if self.selector else self.model

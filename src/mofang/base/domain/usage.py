@@ -1,0 +1,74 @@
+"""What is metered: one UsageRecord for every answer, which becomes one UsageEvent for every meter in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Meter = Literal[
+    "requests", "rows", "compute_us", "input_bytes", "output_bytes",
+    "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
+]  # fmt: skip
+Outcome = Literal["ok", "error"]
+Source = Literal["engine", "estimated"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One answer, as it goes into the journal before the answer's last byte is sent."""
+
+    request_id: str
+    at: int  # microseconds since the epoch
+    tenant: str
+    project: str
+    key_id: str
+    endpoint: str
+    revision: int
+    version: int
+    digest: str
+    outcome: Outcome
+    quantities: Mapping[str, int]  # meter -> integer units
+    attempt: int = 1
+    source: Source = "engine"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One line of the ledger. ``event_id`` is ``request_id:attempt:meter`` and makes folding idempotent."""
+
+    event_id: str
+    request_id: str
+    at: int
+    tenant: str
+    project: str
+    key_id: str
+    endpoint: str
+    revision: int
+    version: int
+    digest: str
+    outcome: Outcome
+    source: Source
+    meter: str
+    quantity: int
+
+
+def events_of(record: UsageRecord) -> Iterator[UsageEvent]:
+    """Yield one event for every meter of ``record``."""
+    for meter, quantity in record.quantities.items():
+        yield UsageEvent(
+            event_id=f"{record.request_id}:{record.attempt}:{meter}",
+            request_id=record.request_id,
+            at=record.at,
+            tenant=record.tenant,
+            project=record.project,
+            key_id=record.key_id,
+            endpoint=record.endpoint,
+            revision=record.revision,
+            version=record.version,
+            digest=record.digest,
+            outcome=record.outcome,
+            source=record.source,
+            meter=meter,
+            quantity=quantity,
+        )

@@ -1,0 +1,1 @@
+"""From data to a registered version: prepare, train, convert, evaluate, compress, register."""

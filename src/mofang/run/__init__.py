@@ -1,0 +1,1 @@
+"""From a version to an answer: deploy, serve."""
