@@ -9,9 +9,7 @@ Role = Literal["admin", "developer", "consumer"]
 Permission = Literal["infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"]
 
 PERMISSIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset(
-        {"infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"}
-    ),
+    "admin": frozenset({"infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"}),
     "developer": frozenset({"infer", "read", "make", "deploy", "usage"}),
     "consumer": frozenset({"infer", "usage"}),
 }

@@ -111,3 +111,21 @@ class Rollout:
     is_rollback: bool = False
     created_at: int = 0
     ended_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What a gateway tells the controller whenever it changes: how far it has followed the Snapshots.
+
+    ``opened`` and ``failed`` name replicas (``failed`` with the error's code and sentence); ``busy`` names revisions
+    that are in flight here though the Snapshot no longer has them.
+    """
+
+    gateway: str
+    number: int
+    opened: frozenset[str] = frozenset()
+    failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()
+
+
+EMPTY_SNAPSHOT = Snapshot(number=0, endpoints={}, keys={})

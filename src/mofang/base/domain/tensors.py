@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from mofang.base.domain.errors import TensorDatatype, TensorName, TensorShape
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
 ]
 Array = NDArray[np.generic]
 DATATYPES: tuple[str, ...] = get_args(Datatype)

@@ -1,0 +1,1 @@
+"""Desired state: endpoints, their numbered revisions, and the rollouts between them."""

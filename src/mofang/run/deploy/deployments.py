@@ -1,0 +1,98 @@
+"""What people ask of deployment: deploy a version, roll back, look, remove.
+
+Called by the control API. Each change only writes the desired state; the controller's reconcile loop makes it true.
+"""
+
+from __future__ import annotations
+
+from mofang.base.domain.deployment import (
+    Endpoint,
+    PlacementName,
+    ReplicaLimits,
+    Revision,
+    Rollout,
+)
+from mofang.base.domain.errors import Invalid, RevisionNotFound
+from mofang.base.domain.names import check_name
+from mofang.base.domain.registry import ModelVersion
+from mofang.run.deploy.store import DeploymentStore
+
+MAX_REPLICAS = 64
+
+
+class Deployments:
+    """The desired state, as verbs."""
+
+    def __init__(self, store: DeploymentStore) -> None:
+        self._store = store
+
+    def deploy(
+        self,
+        endpoint: str,
+        version: ModelVersion,
+        placement: PlacementName = "process",
+        replicas: int = 1,
+        limits: ReplicaLimits | None = None,
+    ) -> Rollout:
+        """Ask that ``endpoint`` answer with ``version``; return the rollout that will do it.
+
+        Raises RolloutInProgress if another has not ended. Call it inside a transaction to join others to it.
+        """
+        check_name("endpoint", endpoint)
+        if not 1 <= replicas <= MAX_REPLICAS:
+            raise Invalid(f"an endpoint has 1 to {MAX_REPLICAS} replicas, not {replicas}")
+        revision = self._store.add_revision(
+            Revision(
+                endpoint=endpoint,
+                number=0,
+                model=version.model,
+                version=version.number,
+                digest=version.digest,
+                engine=version.artifact.engine,
+                signature=version.artifact.signature,
+                placement=placement,
+                replicas=replicas,
+                limits=limits or ReplicaLimits(),
+                labels=version.artifact.labels,
+            )
+        )
+        return self._store.add_rollout(endpoint, revision.number, is_rollback=False)
+
+    def roll_back(self, endpoint: str, revision: int | None = None) -> Rollout:
+        """Ask for an earlier revision; without a number, the one that served before the active one."""
+        to_revision = self._previous(endpoint) if revision is None else revision
+        return self._store.add_rollout(endpoint, to_revision, is_rollback=True)
+
+    def delete(self, endpoint: str) -> Endpoint:
+        """Take an endpoint out of service; its revisions and usage stay on record."""
+        return self._store.delete_endpoint(endpoint)
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints by name."""
+        return self._store.list_endpoints()
+
+    def get_endpoint(self, name: str) -> Endpoint:
+        """Return an endpoint, or raise EndpointNotFound."""
+        return self._store.get_endpoint(name)
+
+    def revisions(self, endpoint: str) -> list[Revision]:
+        """Return the revisions of an endpoint, newest first."""
+        return self._store.revisions(endpoint)
+
+    def rollouts(self, endpoint: str) -> list[Rollout]:
+        """Return the rollouts of an endpoint, newest first."""
+        return self._store.rollouts(endpoint)
+
+    def get_rollout(self, rollout_id: str) -> Rollout:
+        """Return a rollout, or raise RolloutNotFound."""
+        return self._store.get_rollout(rollout_id)
+
+    def _previous(self, endpoint: str) -> int:
+        active = self._store.get_endpoint(endpoint).active_revision
+        for rollout in self._store.rollouts(endpoint):
+            if rollout.state == "done" and rollout.to_revision == active and rollout.from_revision not in (0, active):
+                return rollout.from_revision
+        raise RevisionNotFound(
+            f"endpoint {endpoint!r} has no earlier revision to go back to",
+            hint="name one: `mofang rollback ENDPOINT --revision N`",
+        )

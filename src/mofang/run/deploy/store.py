@@ -1,0 +1,208 @@
+"""The tables of deployment: endpoints, their revisions and rollouts. Only :class:`DeploymentStore` touches them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, Revision, Rollout, RolloutState
+from mofang.base.domain.errors import (
+    EndpointNotFound,
+    RevisionNotFound,
+    RolloutInProgress,
+    RolloutNotFound,
+)
+from mofang.base.domain.names import new_id, now_us
+from mofang.base.storage.database import Database, metadata
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("active_revision", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("deleted_at", sa.BigInteger),  # the row stays, so that revision numbers are never used twice
+)
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("endpoint", sa.String(63), nullable=False, index=True),
+    sa.Column("from_revision", sa.Integer, nullable=False),
+    sa.Column("to_revision", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("is_rollback", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", sa.BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What ought to run: endpoints, the revisions that matter now, and the rollouts that have not ended."""
+
+    endpoints: tuple[Endpoint, ...]
+    revisions: dict[str, Revision]  # by Revision.key
+    rollouts: tuple[Rollout, ...]
+
+
+class DeploymentStore:
+    """Reads and writes the desired state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def desired(self) -> Desired:
+        """Return the whole desired state, read in one transaction."""
+        with self._database.read() as tx:
+            rows = tx.execute(sa.select(endpoints).where(endpoints.c.deleted_at.is_(None))).mappings()
+            found = tuple(_endpoint(row) for row in rows)
+            open_ones = sa.select(rollouts).where(rollouts.c.state.not_in(ROLLOUT_ENDED)).order_by(rollouts.c.id)
+            moving = tuple(Rollout(**row) for row in tx.execute(open_ones).mappings())
+            wanted = {(e.name, e.active_revision) for e in found if e.active_revision}
+            for rollout in moving:
+                wanted |= {(rollout.endpoint, n) for n in (rollout.from_revision, rollout.to_revision) if n}
+            needed = [_revision_row(tx, endpoint, number) for endpoint, number in sorted(wanted)]
+        return Desired(found, {revision.key: revision for revision in needed}, moving)
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints by name."""
+        query = sa.select(endpoints).where(endpoints.c.deleted_at.is_(None)).order_by(endpoints.c.name)
+        with self._database.read() as tx:
+            return [_endpoint(row) for row in tx.execute(query).mappings()]
+
+    def get_endpoint(self, name: str) -> Endpoint:
+        """Return an endpoint, or raise EndpointNotFound."""
+        with self._database.read() as tx:
+            return _live_endpoint(tx, name)
+
+    def revisions(self, endpoint: str) -> list[Revision]:
+        """Return the revisions of an endpoint, newest first."""
+        query = sa.select(revisions.c.document).where(revisions.c.endpoint == endpoint)
+        with self._database.read() as tx:
+            documents = tx.scalars(query.order_by(revisions.c.number.desc()))
+            return [msgspec.convert(document, Revision) for document in documents]
+
+    def rollouts(self, endpoint: str) -> list[Rollout]:
+        """Return the rollouts of an endpoint, newest first."""
+        query = sa.select(rollouts).where(rollouts.c.endpoint == endpoint).order_by(rollouts.c.id.desc())
+        with self._database.read() as tx:
+            return [Rollout(**row) for row in tx.execute(query).mappings()]
+
+    def get_rollout(self, rollout_id: str) -> Rollout:
+        """Return a rollout, or raise RolloutNotFound."""
+        with self._database.read() as tx:
+            row = tx.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).mappings().first()
+        if row is None:
+            raise RolloutNotFound(f"there is no rollout {rollout_id!r}")
+        return Rollout(**row)
+
+    def add_revision(self, revision: Revision) -> Revision:
+        """Store ``revision`` under the endpoint's next number, making the endpoint if it is new; return it numbered."""
+        name = revision.endpoint
+        with self._database.write() as tx:
+            _make_endpoint(tx, name)
+            last = tx.scalar(sa.select(sa.func.max(revisions.c.number)).where(revisions.c.endpoint == name))
+            numbered = replace(revision, number=(last or 0) + 1, created_at=now_us())
+            tx.execute(
+                revisions.insert().values(
+                    endpoint=name,
+                    number=numbered.number,
+                    digest=numbered.digest,
+                    document=msgspec.to_builtins(numbered),
+                    created_at=numbered.created_at,
+                )
+            )
+        return numbered
+
+    def add_rollout(self, endpoint: str, to_revision: int, *, is_rollback: bool) -> Rollout:
+        """Store a rollout to a revision; raise RolloutInProgress or RevisionNotFound."""
+        with self._database.write() as tx:
+            current = _live_endpoint(tx, endpoint)
+            _revision_row(tx, endpoint, to_revision)
+            busy = sa.select(rollouts.c.id).where(
+                rollouts.c.endpoint == endpoint, rollouts.c.state.not_in(ROLLOUT_ENDED)
+            )
+            if (other := tx.scalar(busy)) is not None:
+                raise RolloutInProgress(f"endpoint {endpoint!r} is in the middle of rollout {other!r}")
+            rollout = Rollout(
+                id=new_id("roll"),
+                endpoint=endpoint,
+                from_revision=current.active_revision,
+                to_revision=to_revision,
+                state="pending",
+                is_rollback=is_rollback,
+                created_at=now_us(),
+            )
+            tx.execute(rollouts.insert().values(**_columns(rollout)))
+        return rollout
+
+    def move_rollout(self, rollout_id: str, state: RolloutState, reason: str = "") -> None:
+        """Write a rollout's state; ``draining`` is the switch: it makes the new revision the active one."""
+        ended_at = now_us() if state in ROLLOUT_ENDED else 0
+        with self._database.write() as tx:
+            change = rollouts.update().where(rollouts.c.id == rollout_id)
+            tx.execute(change.values(state=state, reason=reason, ended_at=ended_at))
+            if state == "draining":
+                row = tx.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).mappings().one()
+                switch = endpoints.update().where(endpoints.c.name == row["endpoint"])
+                tx.execute(switch.values(active_revision=row["to_revision"]))
+
+    def delete_endpoint(self, name: str) -> Endpoint:
+        """Take an endpoint out of service; raise RolloutInProgress while one is going on."""
+        with self._database.write() as tx:
+            found = _live_endpoint(tx, name)
+            busy = sa.select(rollouts.c.id).where(rollouts.c.endpoint == name, rollouts.c.state.not_in(ROLLOUT_ENDED))
+            if tx.scalar(busy) is not None:
+                raise RolloutInProgress(f"endpoint {name!r} is in the middle of a rollout")
+            gone = endpoints.update().where(endpoints.c.name == name)
+            tx.execute(gone.values(deleted_at=now_us(), active_revision=0))
+        return found
+
+
+def _make_endpoint(tx: Connection, name: str) -> None:
+    row = tx.execute(sa.select(endpoints).where(endpoints.c.name == name)).mappings().first()
+    if row is None:
+        tx.execute(endpoints.insert().values(name=name, active_revision=0, created_at=now_us()))
+    elif row["deleted_at"] is not None:
+        again = endpoints.update().where(endpoints.c.name == name)
+        tx.execute(again.values(deleted_at=None, active_revision=0, created_at=now_us()))
+
+
+def _live_endpoint(tx: Connection, name: str) -> Endpoint:
+    query = sa.select(endpoints).where(endpoints.c.name == name, endpoints.c.deleted_at.is_(None))
+    row = tx.execute(query).mappings().first()
+    if row is None:
+        raise EndpointNotFound(f"there is no endpoint {name!r}")
+    return _endpoint(row)
+
+
+def _revision_row(tx: Connection, endpoint: str, number: int) -> Revision:
+    query = sa.select(revisions.c.document).where(revisions.c.endpoint == endpoint, revisions.c.number == number)
+    document = tx.scalar(query)
+    if document is None:
+        raise RevisionNotFound(f"endpoint {endpoint!r} has no revision {number}")
+    return msgspec.convert(document, Revision)
+
+
+def _endpoint(row: RowMapping) -> Endpoint:
+    return Endpoint(row["name"], row["active_revision"], row["created_at"])
+
+
+def _columns(rollout: Rollout) -> dict[str, Any]:
+    columns: dict[str, Any] = msgspec.to_builtins(rollout)
+    return columns

@@ -1,0 +1,165 @@
+"""The life of an inference request, in one place.
+
+A protocol has parsed the wire into an :class:`InferRequest`. From here:
+
+1. **authenticate** — the key is looked up in the Snapshot; no database is asked.
+2. **route** — endpoint, then revision by traffic, then the least loaded replica.
+3. **check** — names, datatypes and shapes against the signature of that very revision.
+4. **admit** — may this principal ask this now? (roles today; rates, quotas and budgets by the same callable)
+5. **queue, batch, compute** — the replica's work, wherever it is placed; bounded by the deadline.
+6. **record** — one usage record, in the journal before the answer can leave.
+7. **respond** — the answer, naming the version and revision that made it.
+
+What meters and who pays is handed in (``admit``, ``record``), so that this room does not know the rooms after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Route
+from mofang.base.domain.errors import DeadlineExceeded, Forbidden, TensorName
+from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
+from mofang.base.domain.names import now_us
+from mofang.base.domain.tensors import Array, check_inputs
+from mofang.base.domain.usage import UsageRecord
+from mofang.base.identity.keys import authenticate
+from mofang.run.serve.fleet import Fleet
+
+Admit = Callable[[Principal, Route, int], None]
+"""Raise Forbidden or Exhausted if the principal may not have these rows computed now."""
+Record = Callable[[UsageRecord], Awaitable[None]]
+"""Return when the record is in the journal; raise StorageFull if it cannot be."""
+
+_PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
+
+
+def admit_by_role(principal: Principal, route: Route, rows: int) -> None:
+    """Let every role that carries ``infer`` pass."""
+    if not principal.may("infer"):
+        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {route.revision.endpoint!r}")
+
+
+class Lane:
+    """What every protocol of a gateway answers from."""
+
+    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record) -> None:
+        self._fleet = fleet
+        self._admit = admit
+        self._record = record
+        self._principals: dict[str, Principal] = {}
+        self._principals_of = 0
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the server can take requests: a Snapshot is here, its replicas answer, nobody is stopping us."""
+        return not self.draining and self._fleet.settled
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Return who holds the key in ``Bearer KEY``; verified once per key and Snapshot, then a look-up."""
+        snapshot = self._fleet.snapshot
+        if self._principals_of != snapshot.number:
+            self._principals, self._principals_of = {}, snapshot.number
+        if authorization is not None and (known := self._principals.get(authorization)):
+            entry = snapshot.keys[known.key_id]
+            if entry.expires_at is None or entry.expires_at > now_us():
+                return known
+        scheme, _, text = (authorization or "").partition(" ")
+        principal = authenticate(text.strip() if scheme.lower() == "bearer" else None, snapshot.keys, now_us())
+        if authorization is not None and len(self._principals) < _PRINCIPALS_KEPT:
+            self._principals[authorization] = principal
+        return principal
+
+    def route(self, endpoint: str, version: str = "") -> Route:
+        """Return the route a request would take; raise EndpointNotFound."""
+        return self._fleet.pick(endpoint, version)
+
+    def names(self) -> list[str]:
+        """Return the names of the endpoints, sorted."""
+        return sorted(self._fleet.snapshot.endpoints)
+
+    def is_ready(self, endpoint: str, version: str = "") -> bool:
+        """Tell whether ``endpoint`` can answer; raise EndpointNotFound."""
+        return not self.draining and self._fleet.is_open(self._fleet.pick(endpoint, version))
+
+    async def infer(
+        self,
+        request: InferRequest,
+        principal: Principal,
+        *,
+        request_id: str,
+        deadline: float,
+        input_bytes: int,
+    ) -> InferResponse:
+        """Answer ``request`` by ``deadline`` (on time.monotonic()), recorded as usage of ``principal``."""
+        route = self._fleet.pick(request.endpoint, request.version)
+        revision = route.revision
+        rows = check_inputs(revision.signature, request.inputs, f"endpoint {revision.endpoint!r}")
+        wanted = request.outputs or tuple(spec.name for spec in revision.signature.outputs)
+        _check_outputs(route, wanted)
+        self._admit(principal, route, rows)
+        call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
+        with self._fleet.using(route):
+            answer = await self._compute(route, call)
+            outputs = {name: answer.outputs[name] for name in wanted}
+            await self._record(_usage(call, route, principal, answer, outputs, input_bytes))
+        return InferResponse(
+            request_id=request_id,
+            endpoint=revision.endpoint,
+            version=revision.version,
+            revision=revision.number,
+            digest=revision.digest,
+            outputs=outputs,
+            client_id=request.client_id,
+        )
+
+    async def _compute(self, route: Route, call: Call) -> Answer:
+        future = self._fleet.replica(route).submit(call)
+        try:
+            async with asyncio.timeout(max(0.0, call.deadline - time.monotonic())):
+                return await future
+        except TimeoutError:
+            raise DeadlineExceeded(f"endpoint {route.revision.endpoint!r} did not answer before the deadline") from None
+
+
+def _check_outputs(route: Route, wanted: tuple[str, ...]) -> None:
+    known = [spec.name for spec in route.revision.signature.outputs]
+    for name in wanted:
+        if name not in known:
+            shown = ", ".join(map(repr, known))
+            raise TensorName(f"output {name!r} is unknown: endpoint {route.revision.endpoint!r} gives {shown}")
+
+
+def _usage(
+    call: Call,
+    route: Route,
+    principal: Principal,
+    answer: Answer,
+    outputs: dict[str, Array],
+    input_bytes: int,
+) -> UsageRecord:
+    revision = route.revision
+    return UsageRecord(
+        request_id=call.request_id,
+        at=now_us(),
+        tenant=principal.tenant,
+        project=principal.project,
+        key_id=principal.key_id,
+        endpoint=revision.endpoint,
+        revision=revision.number,
+        version=revision.version,
+        digest=revision.digest,
+        outcome="ok",
+        quantities={
+            "requests": 1,
+            "rows": call.rows,
+            "compute_us": answer.compute_us,
+            "input_bytes": input_bytes,
+            "output_bytes": sum(array.nbytes for array in outputs.values()),
+            **answer.extras,
+        },
+    )
