@@ -1,0 +1,181 @@
+"""The database: one class over SQLite (the default) and PostgreSQL, with transactions that join.
+
+Every ``store.py`` declares its tables on :data:`metadata` and receives a :class:`Database`; nothing else speaks
+SQL. This module knows connections, transactions and the faults of drivers. It must not know a single table.
+
+There is one writer at a time, on both databases: what a store reads inside :meth:`Database.write` is still true
+when it writes. That is what SQLite does anyway; on PostgreSQL an advisory lock does it, so that a store is right
+on both without knowing which one it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Connection, Engine, Integer, MetaData, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from mofang.base.domain.errors import StorageUnavailable
+from mofang.base.storage.faults import translate
+from mofang.base.storage.migrations import upgrade
+
+BUSY_SECONDS = 10
+"""How long a writer waits for the writers before it."""
+WAL_LIMIT_BYTES = 16 << 20
+"""What SQLite's write-ahead log shrinks back to after a long reader let it grow."""
+_WRITER_LOCK = 0x6D6F66616E67  # "mofang": the advisory lock that makes PostgreSQL's writers queue
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""The type of a primary key that counts up by itself; SQLite does that for INTEGER alone."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""All tables of the platform. Constraints are named by rule, so that migrations can speak of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    connection: Connection
+    thread: int
+
+
+class Database:
+    """Transactions on one database, for any number of threads and processes at once.
+
+    Transactions raise StorageFull if the disk is full or read-only, and StorageUnavailable if the database cannot
+    be reached or is held too long. IntegrityError passes, since only the store knows what it means.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Take ``sqlite:////absolute/mofang.db`` or ``postgresql+psycopg://...``; nothing is opened yet."""
+        self.url = make_url(url)
+        self._engine = _sqlite_engine(url) if self.url.get_backend_name() == "sqlite" else _postgres_engine(url)
+        self._writers = threading.Lock()
+        self._current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that may write; it commits at the end of the block, or rolls back if that raises.
+
+        Inside another ``write()`` of the same thread and context it joins that one: both commit together, or
+        neither. Nothing slow belongs in the block, no network call and no ``await``: every other writer waits.
+        """
+        joined = self._joined()
+        if joined is not None:
+            yield joined
+            return
+        if not self._writers.acquire(timeout=BUSY_SECONDS):
+            raise StorageUnavailable(f"another writer held the database for {BUSY_SECONDS} s", retry_after_seconds=1)
+        try:
+            with self._begin(writes=True) as connection:
+                token = self._current.set(_Transaction(connection, threading.get_ident()))
+                try:
+                    yield connection
+                finally:
+                    self._current.reset(token)
+        finally:
+            self._writers.release()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that sees the newest committed state; inside a ``write()`` it joins that one."""
+        joined = self._joined()
+        if joined is not None:
+            yield joined
+            return
+        with self._begin(writes=False) as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision. Several processes may call it at once."""
+        with self.write() as connection:
+            upgrade(connection)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+    def _joined(self) -> Connection | None:
+        """Return the connection of the surrounding write(), if there is one."""
+        # A context is copied into new tasks and threads: there, or after its end, the transaction is not to be joined.
+        current = self._current.get()
+        if current is None or current.thread != threading.get_ident() or current.connection.closed:
+            return None
+        return current.connection
+
+    @contextmanager
+    def _begin(self, *, writes: bool) -> Iterator[Connection]:
+        try:
+            with (
+                self._engine.connect() as connection,
+                connection.execution_options(mofang_writes=writes).begin(),
+            ):
+                yield connection
+        except IntegrityError:
+            raise
+        except (DBAPIError, PoolTimeout) as error:
+            fault = translate(error)
+            if fault is None:
+                raise
+            raise fault from error
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=4, max_overflow=28, pool_timeout=BUSY_SECONDS)
+    event.listen(engine, "connect", _open_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself: _begin_sqlite does
+    for pragma in (
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        "journal_mode = WAL",
+        f"journal_size_limit = {WAL_LIMIT_BYTES}",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.cursor().execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer can fail as "locked" at once: writers say so at the start.
+    writes = connection.get_execution_options().get("mofang_writes", True)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+
+
+def _postgres_engine(url: str) -> Engine:
+    options = f"-c lock_timeout={BUSY_SECONDS}s -c timezone=UTC"
+    engine = create_engine(
+        url,
+        pool_size=4,
+        max_overflow=12,
+        pool_timeout=BUSY_SECONDS,
+        pool_pre_ping=True,
+        connect_args={"options": options, "connect_timeout": BUSY_SECONDS},
+    )
+    event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def _begin_postgres(connection: Connection) -> None:
+    if connection.get_execution_options().get("mofang_writes", True):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -1,0 +1,71 @@
+"""What a driver's error means: the one table from faults of SQLite, PostgreSQL and the disk to our errors."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from mofang.base.domain.errors import StorageFull, StorageUnavailable
+
+_SQLITE_FULL = {
+    sqlite3.SQLITE_FULL: "the disk with the database is full",
+    sqlite3.SQLITE_READONLY: "the database cannot be written: file or disk are read-only",
+    sqlite3.SQLITE_IOERR: "the disk with the database does not take writes",
+}
+_SQLITE_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "the database is busy: another process held it too long",
+    sqlite3.SQLITE_LOCKED: "the database is busy: another process held it too long",
+    sqlite3.SQLITE_CANTOPEN: "the database file cannot be opened",
+    sqlite3.SQLITE_PERM: "the database file may not be opened",
+    sqlite3.SQLITE_CORRUPT: "the database file is damaged",
+    sqlite3.SQLITE_NOTADB: "the database file is no database",
+}
+_POSTGRES_FULL = {
+    "53100": "the disk of the database server is full",
+    "25006": "the database server is read-only",
+}
+_DISK_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file size limit is reached",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "the folder may not be written",
+    errno.EPERM: "the folder may not be written",
+}
+
+
+def translate(error: SQLAlchemyError) -> Exception:
+    """Return StorageFull or StorageUnavailable for a fault of the store; ``error`` itself if it is a fault of ours."""
+    if not isinstance(error, DBAPIError):
+        return StorageUnavailable("no connection to the database became free in time", retry_after_seconds=1)
+    if isinstance(error.orig, sqlite3.Error):
+        return _of_sqlite(error.orig) or error
+    full = _POSTGRES_FULL.get(getattr(error.orig, "sqlstate", None) or "")
+    if full:
+        return StorageFull(full, retry_after_seconds=5)
+    if isinstance(error, OperationalError | InterfaceError):
+        return StorageUnavailable(f"the database cannot be reached: {_first_line(error)}", retry_after_seconds=1)
+    return error
+
+
+def full_disk(error: OSError, what: str) -> StorageFull | StorageUnavailable:
+    """Return the error for a failed write of ``what``: StorageFull if the disk has no room or is read-only."""
+    reason = _DISK_FULL.get(error.errno or 0)
+    if reason:
+        return StorageFull(f"{what} could not be written: {reason}", retry_after_seconds=5)
+    return StorageUnavailable(f"{what} could not be written: {error.strerror}", retry_after_seconds=5)
+
+
+def _of_sqlite(error: sqlite3.Error) -> Exception | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its details
+    if code in _SQLITE_FULL:
+        return StorageFull(_SQLITE_FULL[code], retry_after_seconds=5)
+    if code in _SQLITE_UNAVAILABLE:
+        return StorageUnavailable(_SQLITE_UNAVAILABLE[code], retry_after_seconds=1)
+    return None
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
