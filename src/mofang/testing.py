@@ -1,4 +1,4 @@
-"""Fakes and shortcuts for tests of this package and of whatever is built on it. The running platform imports none of it."""
+"""Fakes and shortcuts for tests of this package and of what is built on it; the platform imports none of it."""
 
 from __future__ import annotations
 

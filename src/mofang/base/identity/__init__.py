@@ -1,0 +1,1 @@
+"""Tenants, projects, and the keys that name them."""

@@ -1,0 +1,1 @@
+"""Long work: leased, cancellable, with progress and a result."""

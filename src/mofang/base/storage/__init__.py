@@ -1,0 +1,1 @@
+"""Where state lives: the database, content-addressed blobs, append-only journals."""

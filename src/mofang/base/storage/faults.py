@@ -7,7 +7,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from mofang.base.domain.errors import StorageFull, StorageUnavailable
+from mofang.base.domain.errors import MofangError, StorageFull, StorageUnavailable
 
 _SQLITE_FULL = {
     sqlite3.SQLITE_FULL: "the disk with the database is full",
@@ -36,29 +36,29 @@ _DISK_FULL = {
 }
 
 
-def translate(error: SQLAlchemyError) -> Exception:
-    """Return StorageFull or StorageUnavailable for a fault of the store; ``error`` itself if it is a fault of ours."""
+def translate(error: SQLAlchemyError) -> MofangError | None:
+    """Return StorageFull or StorageUnavailable for a fault of the store; None if the statement is at fault."""
     if not isinstance(error, DBAPIError):
         return StorageUnavailable("no connection to the database became free in time", retry_after_seconds=1)
     if isinstance(error.orig, sqlite3.Error):
-        return _of_sqlite(error.orig) or error
+        return _of_sqlite(error.orig)
     full = _POSTGRES_FULL.get(getattr(error.orig, "sqlstate", None) or "")
     if full:
         return StorageFull(full, retry_after_seconds=5)
     if isinstance(error, OperationalError | InterfaceError):
         return StorageUnavailable(f"the database cannot be reached: {_first_line(error)}", retry_after_seconds=1)
-    return error
+    return None
 
 
 def full_disk(error: OSError, what: str) -> StorageFull | StorageUnavailable:
-    """Return the error for a failed write of ``what``: StorageFull if the disk has no room or is read-only."""
+    """Return what a failed write of ``what`` means: StorageFull if the disk has no room or is read-only."""
     reason = _DISK_FULL.get(error.errno or 0)
     if reason:
         return StorageFull(f"{what} could not be written: {reason}", retry_after_seconds=5)
     return StorageUnavailable(f"{what} could not be written: {error.strerror}", retry_after_seconds=5)
 
 
-def _of_sqlite(error: sqlite3.Error) -> Exception | None:
+def _of_sqlite(error: sqlite3.Error) -> MofangError | None:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its details
     if code in _SQLITE_FULL:
         return StorageFull(_SQLITE_FULL[code], retry_after_seconds=5)

@@ -1,4 +1,4 @@
-"""Run by Alembic for every command; the connection comes from :func:`mofang.base.storage.migrations.config`."""
+"""Run by Alembic for every command; :func:`mofang.base.storage.migrations.config` hands in the connection."""
 
 from alembic import context
 
