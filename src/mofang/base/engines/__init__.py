@@ -1,0 +1,1 @@
+"""How an artifact computes: one Protocol, one file per framework, found by name."""

@@ -1,0 +1,98 @@
+"""The seam of engines: how an artifact computes.
+
+An engine turns named arrays into named arrays and knows nothing of queues, tenants or wires. Replicas, evaluation and
+compression call engines; ``catalog.py`` finds them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mofang.base.domain.errors import WarmUpFailed
+from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec
+
+Options = Mapping[str, int | str]
+_OPEN_SIZES = (1, 8, 32, 224)  # an image model with open height and width may not take one pixel
+
+
+class Engine(Protocol):
+    """One loaded model. Called by one thread at a time."""
+
+    @property
+    def signature(self) -> Signature:
+        """Names, datatypes and shapes of what goes in and comes out."""
+        ...
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs of ``inputs``, which fit the signature; raise EngineFailed, or Invalid for bad values."""
+        ...
+
+    def close(self) -> None:
+        """Let go of memory and files; nothing is called afterwards."""
+        ...
+
+
+class EngineLoader(Protocol):
+    """What an entry point of the group ``mofang.engines`` names: usually the engine's class itself."""
+
+    def __call__(self, folder: Path, options: Options) -> Engine:
+        """Load the artifact in ``folder``. Raises EngineLoadFailed."""
+        ...
+
+
+def warm_up(engine: Engine, example: Mapping[str, Array] | None = None) -> None:
+    """Compute once, and once with two rows if the model can be batched; raise WarmUpFailed if an answer is not sane.
+
+    ``example`` is a checked input; without one, ones of the smallest shape are used: every open dimension is 1, or the
+    smallest of a few larger sizes that the model computes.
+    """
+    _check(engine, _first_sane(engine) if example is None else example)
+
+
+def _first_sane(engine: Engine) -> Mapping[str, Array]:
+    """Return the smallest made-up input that the engine computes; the first failure tells why, if there is none."""
+    signature = engine.signature
+    is_open = any(size < 0 for spec in signature.inputs for size in _inner(spec, signature))
+    failure: Exception | None = None
+    for size in _OPEN_SIZES if is_open else _OPEN_SIZES[:1]:
+        inputs = {spec.name: _ones(spec, signature, size) for spec in signature.inputs}
+        try:
+            engine.infer(inputs)
+        except Exception as error:
+            failure = failure or error
+        else:
+            return inputs
+    raise WarmUpFailed(f"the model loads but does not compute ones: {failure}") from failure
+
+
+def _check(engine: Engine, inputs: Mapping[str, Array]) -> None:
+    for rows, batch in _batches(engine.signature, inputs):
+        try:
+            outputs = engine.infer(batch)
+        except Exception as error:
+            raise WarmUpFailed(f"the model loads but does not compute a batch of {rows}: {error}") from error
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise WarmUpFailed(f"output {name!r} is not finite in the warm-up answer")
+
+
+def _batches(signature: Signature, inputs: Mapping[str, Array]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    yield 1, inputs
+    if signature.batchable:
+        yield 2, {name: np.concatenate([array[:1], array[:1]]) for name, array in inputs.items()}
+
+
+def _inner(spec: TensorSpec, signature: Signature) -> tuple[int, ...]:
+    return spec.shape[1:] if signature.batchable else spec.shape
+
+
+def _ones(spec: TensorSpec, signature: Signature, open_size: int) -> Array:
+    inner = tuple(open_size if size < 0 else size for size in _inner(spec, signature))
+    shape = (1, *inner) if signature.batchable else inner
+    if spec.datatype == "BYTES":
+        return np.full(shape, b"1", dtype=np.object_)
+    return np.ones(shape, NUMPY[spec.datatype])

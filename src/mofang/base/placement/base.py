@@ -1,0 +1,45 @@
+"""The seam of placements: where an engine runs.
+
+A gateway opens a replica through a placement and holds a handle; it never knows whether the engine computes in a thread
+of its own process or in a worker. ``thread.py`` and ``process.py`` are the two built-in placements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from mofang.base.domain.deployment import ReplicaSpec
+from mofang.base.domain.inference import Answer, Call
+
+
+class ReplicaHandle(Protocol):
+    """What a gateway holds of a replica. Used from one event loop."""
+
+    def submit(self, call: Call) -> asyncio.Future[Answer]:
+        """Queue ``call`` and return the future of its answer; cancelling the future drops the call.
+
+        Raises Overloaded, DeadlineExceeded, RequestTooLarge, Draining or ReplicaUnavailable at once if the call is
+        not taken. The future fails with a MofangError: at the deadline with DeadlineExceeded, whatever the engine does.
+        """
+        ...
+
+    @property
+    def load(self) -> int:
+        """Calls that were taken and are not answered yet."""
+        ...
+
+    async def close(self) -> None:
+        """Take no more calls, wait until those taken have ended, and let go of everything."""
+        ...
+
+
+class Placement(Protocol):
+    """A way to place replicas."""
+
+    async def open(self, spec: ReplicaSpec) -> ReplicaHandle:
+        """Return a handle once the replica is ready to answer.
+
+        Raises EngineNotFound, EngineLoadFailed, WarmUpFailed or ReplicaUnavailable.
+        """
+        ...
