@@ -1,0 +1,63 @@
+"""A Dataset: what `prepare` leaves behind, addressed by a digest over its content.
+
+Training and evaluation read its splits through :func:`load_split`; stores and the API show the rest. It knows blobs
+only through what it is handed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.storage.blobs import Blobs
+
+SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One part of the rows: SHA-256 (hex) of the .npy blobs of its features [rows, n] and classes [rows]."""
+
+    rows: int
+    features: str
+    classes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a row looks like: how many features of which dtype, their names if they have any, names of the classes.
+
+    Class ``i`` of the data is ``labels[i]``.
+    """
+
+    features: int
+    dtype: str
+    labels: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Immutable, digest-addressed rows, ready to train on. ``removed`` counts rows that were left out, by reason."""
+
+    digest: str
+    name: str
+    source: str
+    task: Literal["classification"]
+    splits: Mapping[str, Split]
+    schema: Schema
+    created_at: int
+    removed: Mapping[str, int] = field(default_factory=dict)
+
+
+def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features [rows, n] and class indices [rows] of one split; raises BlobNotFound or DigestMismatch."""
+    parts = dataset.splits[split]
+    features = np.load(io.BytesIO(blobs.read(parts.features)), allow_pickle=False)
+    classes = np.load(io.BytesIO(blobs.read(parts.classes)), allow_pickle=False)
+    return features.astype(np.float32), classes.astype(np.int64)

@@ -1,0 +1,37 @@
+"""The recipe: one TOML file that says how a model is made, validated as a whole before any data is touched.
+
+The stages of ``make`` read their own section of it; the pipeline, the control API and the command parse it. It must
+not know how any stage does its work.
+"""
+
+from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
+from mofang.make.recipe.spec import (
+    ALGORITHMS,
+    Convert,
+    DecisionTree,
+    Evaluate,
+    LogisticRegression,
+    Mlp,
+    Prepare,
+    RandomForest,
+    Recipe,
+    Register,
+    Train,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "Convert",
+    "DecisionTree",
+    "Evaluate",
+    "LogisticRegression",
+    "Mlp",
+    "Prepare",
+    "RandomForest",
+    "Recipe",
+    "Register",
+    "Train",
+    "parse_recipe",
+    "recipe_digest",
+    "recipe_schema",
+]

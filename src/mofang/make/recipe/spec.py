@@ -1,0 +1,116 @@
+"""What a recipe may say: every section, key, type and bound, as data.
+
+The parser checks against these types, the JSON schema is made from them, and the stages receive them. Adding a key
+here is all it takes for the recipe to know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Seed = Annotated[int, Meta(ge=0, le=2**31 - 1, description="the same seed makes the same model, byte for byte")]
+Share = Annotated[float, Meta(ge=0.01, le=0.9)]
+Decay = Annotated[float, Meta(ge=0, le=10, description="strength of the L2 penalty")]
+Source = Annotated[str, Meta(description="SCHEME:NAME, e.g. sklearn:digits, idx:/folder, csv:/file, npz:/file")]
+
+SCHEMES = ("idx", "sklearn", "csv", "npz")
+BUNDLED = ("digits", "iris", "wine", "breast_cancer")
+"""The data sets that come with scikit-learn and need no network."""
+
+
+class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[prepare]: where the data comes from, and how it is split."""
+
+    source: Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that can be read is used")]
+    target: Annotated[str, Meta(description="csv: the column with the classes; empty: the last column")] = ""
+    test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
+    limit: Annotated[int, Meta(ge=0, description="use at most so many rows, 0: all")] = 0
+    seed: Seed = 0
+
+
+class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="algorithm"):
+    """[train]: what every algorithm understands."""
+
+    validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
+    seed: Seed = 0
+
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm, as in the recipe."""
+        return str(type(self).__struct_config__.tag)
+
+
+class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logistic_regression"):
+    """A linear model, trained by stochastic gradient descent on the log loss."""
+
+    epochs: Count = 10
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.001
+    alpha: Decay = 0.0001
+
+
+class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp"):
+    """A multi-layer perceptron, trained by Adam on the log loss."""
+
+    epochs: Count = 10
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.001
+    alpha: Decay = 0.0001
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 200
+    hidden: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=8_192)], ...],
+        Meta(min_length=1, max_length=16, description="units of each hidden layer"),
+    ] = (128,)
+
+
+class DecisionTree(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="decision_tree"):
+    """One tree."""
+
+    max_depth: Annotated[int, Meta(ge=1, le=64)] = 8
+    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+
+
+class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="random_forest"):
+    """Many trees, each on a sample of the rows."""
+
+    trees: Annotated[int, Meta(ge=1, le=5_000)] = 100
+    max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
+    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+
+
+ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
+    {str(kind.__struct_config__.tag): kind for kind in (LogisticRegression, Mlp, DecisionTree, RandomForest)}
+)
+
+
+class Convert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[convert]: the artifact to make, and how close its answers must be to the source's."""
+
+    format: Literal["onnx", "skops"] = "onnx"
+    tolerance: Annotated[float, Meta(gt=0, le=0.1, description="largest difference of a probability")] = 1e-4
+
+
+class Evaluate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[evaluate]: what the model must reach on the held-out rows to be registered."""
+
+    gate: Annotated[str, Meta(description="e.g. accuracy >= 0.85 and recall[3] >= 0.7; empty: no gate")] = ""
+
+
+class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[register]: what happens to the version once it is registered."""
+
+    alias: Annotated[str, Meta(description="moved to the new version, e.g. champion; empty: none")] = ""
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole recipe."""
+
+    name: Annotated[str, Meta(description="the model to register the result under")]
+    prepare: Prepare
+    train: LogisticRegression | Mlp | DecisionTree | RandomForest
+    convert: Convert = Convert()
+    evaluate: Evaluate = Evaluate()
+    register: Register = Register()
