@@ -24,8 +24,8 @@ class Actions:
 def served(desired: Desired) -> Iterator[tuple[Revision, int]]:
     """Yield each revision gateways must know, and its share of the traffic.
 
-    The active revision has all of it. One being rolled out has none until the switch; then it *is* the active
-    one, and its predecessor is no longer here: gateways stop choosing it and report when nothing of it is left in flight.
+    The active revision has all of it. One being rolled out has none until the switch; then it *is* the active one,
+    and its predecessor is no longer here: gateways stop choosing it and report when nothing of it is left in flight.
     """
     active = {(e.name, e.active_revision) for e in desired.endpoints if e.active_revision}
     for endpoint, number in sorted(active):

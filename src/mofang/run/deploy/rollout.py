@@ -1,8 +1,9 @@
 """One rollout, from ``pending`` to ``done`` or ``failed``.
 
 The order is what makes a switch lossless: the new replicas answer, every gateway has opened them, then traffic
-switches in one Snapshot, then what is in flight on the old ones ends, then they stop. Until the switch any failure leaves the old
-revision serving, untouched. Every step may be repeated, so a controller that died goes on where the record says.
+switches in one Snapshot, then what is in flight on the old ones ends, then they stop. Until the switch any failure
+leaves the old revision serving, untouched. Every step may be repeated, so a controller that died goes on where the
+record says.
 """
 
 from __future__ import annotations

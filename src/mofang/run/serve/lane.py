@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import DeadlineExceeded, Forbidden, TensorName
+from mofang.base.domain.errors import DeadlineExceeded, Draining, Forbidden, MofangError, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, check_inputs
@@ -33,6 +33,8 @@ Admit = Callable[[Principal, Route, int], None]
 """Raise Forbidden or Exhausted if the principal may not have these rows computed now."""
 Record = Callable[[UsageRecord], Awaitable[None]]
 """Return when the record is in the journal; raise StorageFull if it cannot be."""
+Observe = Callable[[str, str, float], None]
+"""Count an answer: endpoint, outcome ("ok" or the error's code), seconds."""
 
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
@@ -46,10 +48,11 @@ def admit_by_role(principal: Principal, route: Route, rows: int) -> None:
 class Lane:
     """What every protocol of a gateway answers from."""
 
-    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record) -> None:
+    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe) -> None:
         self._fleet = fleet
         self._admit = admit
         self._record = record
+        self._observe = observe
         self._principals: dict[str, Principal] = {}
         self._principals_of = 0
         self.draining = False
@@ -96,7 +99,29 @@ class Lane:
         input_bytes: int,
     ) -> InferResponse:
         """Answer ``request`` by ``deadline`` (on time.monotonic()), recorded as usage of ``principal``."""
+        started, outcome = time.monotonic(), "cancelled"
         route = self._fleet.pick(request.endpoint, request.version)
+        try:
+            response = await self._answer(request, route, principal, request_id, deadline, input_bytes)
+            outcome = "ok"
+        except MofangError as error:
+            outcome = error.code
+            raise
+        finally:
+            self._observe(request.endpoint, outcome, time.monotonic() - started)
+        return response
+
+    async def _answer(
+        self,
+        request: InferRequest,
+        route: Route,
+        principal: Principal,
+        request_id: str,
+        deadline: float,
+        input_bytes: int,
+    ) -> InferResponse:
+        if self.draining:
+            raise Draining("the server is shutting down", retry_after_seconds=5)
         revision = route.revision
         rows = check_inputs(revision.signature, request.inputs, f"endpoint {revision.endpoint!r}")
         wanted = request.outputs or tuple(spec.name for spec in revision.signature.outputs)

@@ -1,0 +1,1 @@
+"""The processes of a running platform and how they are put together: supervisor, gateways, controller, workers."""

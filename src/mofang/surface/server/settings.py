@@ -1,0 +1,86 @@
+"""Settings of a server: read once, frozen, each with its unit and reason. Given on the command line or as MOFANG_*."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mofang.base.domain.errors import InvalidSettings
+
+
+def default_data() -> Path:
+    """Return the user's data directory for Mofang (XDG base directories)."""
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(home) / "mofang"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a server can be told; every field can also be set as ``MOFANG_<FIELD>``."""
+
+    data: Path = field(default_factory=default_data)
+    """Folder that holds everything: database, models, journal, keys. Back it up, move it, start it again."""
+    http: str = "127.0.0.1:8080"
+    """HOST:PORT of HTTP: inference, control API, metrics. Loopback by default: sharing is a decision."""
+    grpc: str = "127.0.0.1:8081"
+    """HOST:PORT of gRPC."""
+    database: str = ""
+    """SQLAlchemy URL of the database; empty: SQLite in the data directory."""
+    gateways: int = 1
+    """Gateway processes sharing the ports; one uses one core for parsing and protocol."""
+    jobs: int = 1
+    """Jobs (training, compression) that run at once; each may use all cores."""
+    engine_threads: int = 1
+    """Threads of one replica's engine inside one call; more replicas scale better than more threads."""
+    body_bytes: int = 64 << 20
+    """Largest inference body, in bytes."""
+    upload_bytes: int = 8 << 30
+    """Largest upload (one file of a model), in bytes."""
+    drain_seconds: float = 30.0
+    """How long a stopping server waits for requests in flight."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Take what is ``given`` (None: not given), then MOFANG_*, then the defaults; raise InvalidSettings."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        for spec in fields(cls):
+            text = environ.get(f"MOFANG_{spec.name.upper()}")
+            if text and spec.name not in values:
+                values[spec.name] = _read(spec.name, str(spec.type), text)
+        settings = cls(**{**values, "data": Path(values.get("data", default_data())).expanduser().absolute()})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise InvalidSettings if a value cannot be."""
+        for name in ("http", "grpc"):
+            split_address(name, getattr(self, name))
+        for name, low, high in (("gateways", 1, 64), ("jobs", 1, 64), ("engine_threads", 1, 256)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InvalidSettings(f"{name} is {low} to {high}, not {value}")
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, SQLite in the data directory unless another was given."""
+        return self.database or f"sqlite:///{self.data / 'mofang.db'}"
+
+
+def split_address(name: str, text: str) -> tuple[str, int]:
+    """Split HOST:PORT ([v6]:PORT too); raise InvalidSettings."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535 or not host:
+        raise InvalidSettings(f"{name} is HOST:PORT, not {text!r}", hint="e.g. 127.0.0.1:8080; port 0 takes a free one")
+    return host.strip("[]"), int(port)
+
+
+def _read(name: str, kind: str, text: str) -> Any:
+    reader = {"int": int, "float": float, "Path": Path}.get(kind, str)
+    try:
+        return reader(text)
+    except ValueError:
+        raise InvalidSettings(f"MOFANG_{name.upper()} is {text!r}, which is no {kind}") from None

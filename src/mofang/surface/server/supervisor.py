@@ -1,0 +1,180 @@
+"""The parent of every process: starts them, starts them again when they die, passes signals on, and nothing else.
+
+It keeps no state but its children, so that it has no reason to fail. The controller asks it over a Unix socket for
+workers and jobs (:mod:`mofang.surface.server.processes` is the other end); if the controller dies, they go on.
+Messages are lines of JSON: an :class:`Order` to here; after every change all states, to every client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from mofang.base.domain.names import now_us
+from mofang.surface.server.restarts import ProcessSpec, ProcessState, delay, describe_exit, recent
+
+_LOG_BYTES = 10 << 20
+log = logging.getLogger(__name__)
+
+
+class Order(msgspec.Struct):
+    """What a client asks: exactly one of ``spec`` (start it) and ``name`` (stop it)."""
+
+    spec: ProcessSpec | None = None
+    name: str = ""
+    grace_seconds: float = 5.0
+
+
+@dataclass(eq=False)
+class _Child:
+    spec: ProcessSpec
+    pass_fds: tuple[int, ...] = ()
+    process: asyncio.subprocess.Process | None = None
+    keeper: asyncio.Task[None] | None = None
+    exits: list[float] = field(default_factory=list)
+    exit_code: int = 0
+    started_at: int = 0
+    stopping: bool = False
+
+    def state(self) -> ProcessState:
+        alive = self.process is not None and self.process.returncode is None
+        ended = self.keeper is not None and self.keeper.done()
+        return ProcessState(
+            name=self.spec.name,
+            status="running" if alive else "exited" if ended else "waiting",
+            pid=self.process.pid if alive and self.process else 0,
+            exits=len(recent(self.exits, time.monotonic())),
+            exit_code=self.exit_code,
+            started_at=self.started_at,
+        )
+
+
+class Supervisor:
+    """Keeps children alive; logs of each go to ``logs/<name>.log``."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._children: dict[str, _Child] = {}
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, socket: Path) -> None:
+        """Take orders on a Unix socket."""
+        socket.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve_client, path=str(socket))
+
+    def start(self, spec: ProcessSpec, pass_fds: tuple[int, ...] = ()) -> None:
+        """Start a process; one of that name that is there already is left as it is."""
+        if spec.name in self._children:
+            return
+        child = _Child(spec, pass_fds)
+        self._children[spec.name] = child
+        child.keeper = asyncio.create_task(self._keep(child))
+        child.keeper.add_done_callback(lambda _: self._tell())
+
+    async def stop(self, name: str, grace_seconds: float) -> None:
+        """End a process: SIGTERM, and SIGKILL if it outlasts the grace; then forget it."""
+        child = self._children.get(name)
+        if child is None:
+            return
+        child.stopping = True
+        keeper = child.keeper
+        if child.process is not None and child.process.returncode is None:
+            child.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(child.process.wait(), grace_seconds)
+            except TimeoutError:
+                log.warning("%s outlasted its %.0f s and is killed", name, grace_seconds)
+                child.process.kill()
+                await child.process.wait()
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        self._children.pop(name, None)
+        self._tell()
+
+    async def stop_all(self, prefix: str, grace_seconds: float) -> None:
+        """Stop every process whose name begins with ``prefix``, side by side."""
+        names = [name for name in self._children if name.startswith(prefix)]
+        await asyncio.gather(*(self.stop(name, grace_seconds) for name in names))
+
+    async def close(self) -> None:
+        """Stop taking orders."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.close()
+
+    def states(self) -> list[ProcessState]:
+        """Return what became of each process."""
+        return [child.state() for child in self._children.values()]
+
+    def state(self, name: str) -> ProcessState | None:
+        """Return what became of one process, if it is known."""
+        child = self._children.get(name)
+        return child.state() if child else None
+
+    async def _keep(self, child: _Child) -> None:
+        """Run a child; run it again, with growing pauses, until it is stopped or was to run once."""
+        while not child.stopping:
+            with open(_log_file(self._logs, child.spec.name), "ab") as output:
+                child.process = await asyncio.create_subprocess_exec(
+                    sys.executable, *child.spec.argv, stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output, stderr=output, pass_fds=child.pass_fds,
+                )  # fmt: skip
+            child.started_at = now_us()
+            self._tell()
+            child.exit_code = await child.process.wait()
+            if child.stopping or not child.spec.keep:
+                return
+            now = time.monotonic()
+            child.exits = [*recent(child.exits, now), now]
+            log.warning("%s ended with %s", child.spec.name, describe_exit(child.exit_code))
+            self._tell()
+            await asyncio.sleep(delay(child.exits, now))
+
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        writer.write(_line(self.states()))
+        try:
+            while line := await reader.readline():
+                self._obey(msgspec.json.decode(line, type=Order))
+        except ConnectionError:
+            pass  # the controller died; it will come back
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+    def _obey(self, order: Order) -> None:
+        if order.spec is not None:
+            self.start(order.spec)
+        else:
+            task = asyncio.create_task(self.stop(order.name, order.grace_seconds))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _tell(self) -> None:
+        line = _line(self.states())
+        for client in self._clients:
+            client.write(line)
+
+
+def _line(states: Iterable[ProcessState]) -> bytes:
+    return msgspec.json.encode(list(states)) + b"\n"
+
+
+def _log_file(folder: Path, name: str) -> Path:
+    """Return the log of a process; a grown one is put aside, so that logs never fill the disk."""
+    path = folder / (name.replace("/", "-") + ".log")
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".log.old"))
+    return path
