@@ -1,0 +1,95 @@
+"""Tenants, projects and keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mofang.base.domain.access import Role
+from mofang.surface.sdk.pages import walk
+from mofang.surface.sdk.transport import Transport, segment
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who pays."""
+
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Who uses; belongs to a tenant."""
+
+    name: str
+    tenant: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as the server knows it: without its text."""
+
+    id: str
+    name: str
+    project: str
+    tenant: str
+    role: Role
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key that was just made, with its text: the one and only time it is shown."""
+
+    id: str
+    name: str
+    project: str
+    tenant: str
+    role: Role
+    created_at: int
+    key: str
+    expires_at: int | None = None
+
+    def __repr__(self) -> str:
+        return f"NewApiKey(id={self.id!r}, project={self.project!r}, role={self.role!r})"
+
+
+class Identity:
+    """``client.identity``."""
+
+    def __init__(self, wire: Transport) -> None:
+        self._wire = wire
+
+    def list_tenants(self) -> list[Tenant]:
+        """Return all tenants by name."""
+        return [*walk(self._wire, "/tenants", Tenant)]
+
+    def create_tenant(self, name: str) -> Tenant:
+        """Make a tenant."""
+        return self._wire.call("POST", "/tenants", Tenant, {"name": name})
+
+    def list_projects(self) -> list[Project]:
+        """Return all projects by name."""
+        return [*walk(self._wire, "/projects", Project)]
+
+    def create_project(self, name: str, tenant: str = "default") -> Project:
+        """Make a project of a tenant; raise ProjectExists if there is one of that name."""
+        return self._wire.call("POST", "/projects", Project, {"name": name, "tenant": tenant})
+
+    def list_keys(self, project: str | None = None) -> list[ApiKey]:
+        """Return the keys of a project, or of all."""
+        return [*walk(self._wire, "/keys", ApiKey, {"project": project})]
+
+    def create_key(
+        self, project: str, *, role: Role = "consumer", name: str = "", expires_in_seconds: int | None = None
+    ) -> NewApiKey:
+        """Make a key; every gateway knows it on return. Its text is in the answer and nowhere else."""
+        body = {"project": project, "role": role, "name": name, "expires_in_seconds": expires_in_seconds}
+        return self._wire.call("POST", "/keys", NewApiKey, body)
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """Revoke a key; no gateway takes it any more on return."""
+        return self._wire.call("DELETE", f"/keys/{segment(key_id)}", ApiKey)

@@ -1,0 +1,63 @@
+"""Training: hand in a recipe, look at runs and their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mofang.base.domain.work import Job
+from mofang.surface.sdk.jobs import Jobs, Submitted
+from mofang.surface.sdk.pages import walk
+from mofang.surface.sdk.transport import Transport, segment
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One training: the recipe it followed, the curve it drew, and what became of it."""
+
+    id: str
+    job: str
+    recipe_name: str
+    recipe_digest: str
+    recipe_text: str
+    state: str
+    algorithm: str = ""
+    dataset: str = ""  # digest
+    curve: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, accuracy, seconds
+    artifact: str = ""  # digest
+    conversion: Mapping[str, Any] = field(default_factory=dict)  # the parity proof
+    evaluation: str = ""  # id
+    version: str = ""  # model@number
+    seconds: float = 0.0
+    code: str = ""
+    error: Mapping[str, Any] = field(default_factory=dict)  # code, message, hint
+    created_at: int = 0
+    ended_at: int = 0
+
+
+class Train:
+    """``client.train``."""
+
+    def __init__(self, wire: Transport, jobs: Jobs) -> None:
+        self._wire = wire
+        self._jobs = jobs
+
+    def run(self, recipe: Path | str, *, filename: str = "") -> Job:
+        """Start a recipe, given as the path of a TOML file or as its text; return the job.
+
+        The job's result is ``{"run", "model", "version", "digest", "created", "evaluation"}``.
+        """
+        if isinstance(recipe, Path):
+            filename, recipe = filename or recipe.name, recipe.read_text("utf-8")
+        body = {"recipe": recipe, "filename": filename or "recipe.toml"}
+        return self._jobs.get(self._wire.call("POST", "/runs", Submitted, body).job)
+
+    def list_runs(self, *, limit: int | None = 100) -> list[TrainingRun]:
+        """Return the newest runs first."""
+        return [*walk(self._wire, "/runs", TrainingRun, limit=limit)]
+
+    def get_run(self, run: str) -> TrainingRun:
+        """Return a run by its id."""
+        return self._wire.get(f"/runs/{segment(run)}", TrainingRun)
