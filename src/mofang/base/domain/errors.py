@@ -138,6 +138,13 @@ class InvalidRequest(Invalid):
     code = "request.malformed"
 
 
+class InvalidPath(Invalid):
+    """A file's path leads out of its folder, or is no path."""
+
+    code = "path.invalid"
+    hint = "use relative paths with '/', without '..', each once"
+
+
 class RequestTooLarge(TooLarge):
     """The body, a header or a chunk count is over its limit."""
 
@@ -224,6 +231,12 @@ class TenantNotFound(NotFound):
     """No tenant has that name."""
 
     code = "tenant.not_found"
+
+
+class TenantExists(Conflict):
+    """A tenant of that name exists already."""
+
+    code = "tenant.exists"
 
 
 # --- making -------------------------------------------------------------------------------------------------------
@@ -384,6 +397,12 @@ class EngineFailed(Internal):
     hint = "the input is as the signature says, but the model cannot compute it; `mofang status` shows the worker's log"
 
 
+class OutputNotJson(EngineFailed):
+    """An output has values JSON cannot write: NaN, infinity, or bytes that are not UTF-8."""
+
+    code = "engine.not_json"
+
+
 class WarmUpFailed(Conflict):
     """The model loads but does not answer sanely: a warm-up answer failed or was not finite."""
 
@@ -458,6 +477,12 @@ class InvalidMoney(Invalid):
     """Not an amount of money: a float, a wrong currency, or two currencies in one sum."""
 
     code = "money.invalid"
+
+
+class InvalidUsage(Internal):
+    """A usage record carries what no invoice could hold: a quantity that is no whole, bounded number of units."""
+
+    code = "usage.invalid"
 
 
 class InvalidPriceBook(Invalid):

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mofang.base.domain.errors import MofangError
+from mofang.surface.protocols.status import headers_of, status_of
+
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that was received completely, decompressed, and is within every limit.
@@ -31,3 +34,10 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+def error_response(error: MofangError) -> HttpResponse:
+    """Return ``{"error", "code", "hint"}``, the form of errors outside the control API."""
+    body = msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint})
+    headers = [("content-type", "application/json"), *headers_of(error)]
+    return HttpResponse(status_of(error).http, headers, body)

@@ -1,0 +1,38 @@
+"""What a protocol needs from the inference path, and no more.
+
+``mofang.run.serve`` has the real one; tests bring a fake. Protocols call :meth:`Lane.authenticate` before anything
+but health and readiness, and never look behind this interface.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Route
+from mofang.base.domain.inference import InferRequest, InferResponse
+
+
+class Lane(Protocol):
+    """One way from a parsed request to an answer."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the server takes requests: it has a snapshot and is not shutting down."""
+
+    def names(self) -> list[str]:
+        """Return the names of all endpoints."""
+
+    def is_ready(self, endpoint: str, version: str = "") -> bool:
+        """Tell whether the endpoint (in that version, if one is given) can answer now."""
+
+    def route(self, endpoint: str, version: str = "") -> Route:
+        """Return where a request would go; raise EndpointNotFound."""
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Return the holder of the key in an ``Authorization`` value; raise Unauthenticated."""
+
+    async def infer(
+        self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
+    ) -> InferResponse:
+        """Answer ``request`` by ``deadline`` (``time.monotonic()``); cancelling the call drops it."""

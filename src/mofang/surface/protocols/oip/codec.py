@@ -1,0 +1,298 @@
+"""Infer requests and answers of the Open Inference Protocol, between bytes and domain.
+
+A body is JSON; with the binary tensor data extension, raw tensors follow it, and the header
+``Inference-Header-Content-Length`` says where the JSON ends. Numbers are decoded straight into their type, so that a
+wrong one is refused with its place. ``rest`` calls this; it knows neither sockets nor endpoints.
+
+Source: https://github.com/open-inference/open-inference-protocol and the extension "binary tensor data".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from mofang.base.domain.errors import InvalidRequest, OutputNotJson, TensorData, TensorName, TensorShape
+from mofang.base.domain.inference import InferRequest, InferResponse
+from mofang.base.domain.tensors import Array, Datatype, datatype_of
+from mofang.surface.protocols.tensors import (
+    bytes_array,
+    check_count,
+    check_datatype,
+    decode_raw,
+    element_count,
+    encode_raw,
+    number_array,
+)
+
+JSON_LENGTH = "inference-header-content-length"
+_SEND_BINARY = "send this tensor as binary data, or over gRPC"
+_ASK_BINARY = "ask for it as binary data (`binary_data`), or over gRPC"
+_UNSUPPORTED = {
+    "shared_memory_region": "shared memory is not served; send the data in the request",
+    "sequence_id": "sequences with a state are not served; send requests that stand alone",
+    "classification": "the classification extension is not served; ask for the scores and sort them",
+}
+
+Parameters = dict[str, bool | int | float | str]
+
+
+class _InputTensor(msgspec.Struct, gc=False):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters = {}
+
+
+class _OutputRequest(msgspec.Struct, gc=False):
+    name: str
+    parameters: Parameters = {}
+
+
+class _InferBody(msgspec.Struct, gc=False):
+    inputs: list[_InputTensor]
+    id: str = ""
+    outputs: list[_OutputRequest] = []
+    parameters: Parameters = {}
+
+
+class _OutputTensor(msgspec.Struct, gc=False, omit_defaults=True):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Parameters = {}
+    data: list[Any] | None = None
+
+
+class _AnswerBody(msgspec.Struct, gc=False, omit_defaults=True):
+    model_name: str
+    model_version: str
+    outputs: list[_OutputTensor]
+    id: str = ""
+
+
+class Wants(msgspec.Struct, frozen=True, gc=False):
+    """Which outputs the client wants as binary data: those in ``binary``, the rest as ``otherwise`` says."""
+
+    binary: Mapping[str, bool]
+    otherwise: bool
+
+
+_BODY = msgspec.json.Decoder(_InferBody)
+_ENCODER = msgspec.json.Encoder()
+_ELEMENT: Mapping[str, type] = {"BOOL": bool, "FP32": float, "FP64": float, "BYTES": str}  # others: int
+
+
+def parse_infer(endpoint: str, version: str, headers: Mapping[str, str], body: bytes) -> tuple[InferRequest, Wants]:
+    """Return what the body asks and how the answer is wanted. Raises Invalid errors that name the place."""
+    text, raw = _split(headers.get(JSON_LENGTH), body)
+    parsed = _decode_body(text)
+    _check_duplicate_keys(text, parsed)
+    inputs: dict[str, Array] = {}
+    at = 0
+    for tensor in parsed.inputs:
+        if tensor.name in inputs:
+            raise TensorName(f"input {tensor.name!r} is given twice")
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            inputs[tensor.name] = _decode_json(tensor)
+        else:
+            end = at + _binary_size(tensor, size, len(raw) - at)
+            inputs[tensor.name] = _decode_binary(tensor, raw[at:end])
+            at = end
+    if at != len(raw):
+        raise InvalidRequest(f"{len(raw) - at} bytes of binary data belong to no input")
+    outputs = tuple(output.name for output in parsed.outputs)
+    if len(set(outputs)) != len(outputs):
+        raise TensorName("an output is asked for twice")
+    return InferRequest(endpoint, inputs, outputs, version, parsed.id), _wants(parsed)
+
+
+def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and the length of its JSON part if binary data follows it.
+
+    Raises OutputNotJson if an output wanted as JSON has a value JSON cannot write.
+    """
+    tensors: list[_OutputTensor] = []
+    raw: list[bytes] = []
+    for name, array in response.outputs.items():
+        tensor = _OutputTensor(name, datatype_of(array), array.shape)
+        if wants.binary.get(name, wants.otherwise):
+            raw.append(encode_raw(array))
+            tensor.parameters = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor.data = _json_data(name, tensor.datatype, array)
+        tensors.append(tensor)
+    answer = _AnswerBody(response.endpoint, str(response.version), tensors, response.client_id)
+    text = _ENCODER.encode(answer)
+    if b"null" in text:  # how the encoder writes NaN and infinity; the word may also be data
+        _check_finite(response, wants)
+    return (b"".join((text, *raw)), len(text)) if raw else (text, None)
+
+
+def _split(json_length: str | None, body: bytes) -> tuple[bytes, memoryview]:
+    if json_length is None:
+        return body, memoryview(b"")
+    if not (json_length.isascii() and json_length.isdecimal() and len(json_length) <= 12):
+        raise InvalidRequest(f"{json_length[:40]!r} is no length; Inference-Header-Content-Length is a number of bytes")
+    length = int(json_length)
+    if length > len(body):
+        raise InvalidRequest(f"Inference-Header-Content-Length says {length}, the body has {len(body)} bytes")
+    return body[:length], memoryview(body)[length:]
+
+
+def _decode_body(text: bytes) -> _InferBody:
+    try:
+        if not text.isascii():
+            text.decode()  # the decoder checks only the strings it keeps
+        return _BODY.decode(text)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"not an infer request: {error}") from None
+    except msgspec.DecodeError as error:
+        nonfinite = b"NaN" in text or b"Infinity" in text
+        hint = f"JSON has neither NaN nor Infinity; {_SEND_BINARY}" if nonfinite else None
+        raise InvalidRequest(str(error), hint=hint) from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the JSON is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise InvalidRequest("the JSON is nested too deeply") from None
+
+
+def _check_duplicate_keys(text: bytes, parsed: _InferBody) -> None:
+    """Refuse a key given twice in one object; what the decoder would take is not what every reader takes.
+
+    Counting is cheap and may cry wolf (a value may read like a key), so that the slow proof is seldom needed.
+    """
+    n_inputs = len(parsed.inputs)
+    if (
+        text.count(b'"inputs"') > 1
+        or text.count(b'"outputs"') > 1
+        or text.count(b'"id"') > 1
+        or text.count(b'"data"') > n_inputs
+        or text.count(b'"shape"') > n_inputs
+        or text.count(b'"datatype"') > n_inputs
+        or text.count(b'"name"') > n_inputs + len(parsed.outputs)
+        or text.count(b'"parameters"') > n_inputs + len(parsed.outputs) + 1
+    ):
+        json.loads(text, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise InvalidRequest(f"the key {key!r} is given twice in one object")
+        seen.add(key)
+
+
+def _binary_size(tensor: _InputTensor, size: bool | int | float | str, left: int) -> int:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise InvalidRequest(f"input {tensor.name!r}: binary_data_size {size!r} is no number of bytes")
+    if size > left:
+        raise TensorData(f"input {tensor.name!r}: binary_data_size says {size}, the body has {left} bytes left")
+    if tensor.data is not msgspec.UNSET:
+        raise TensorData(f"input {tensor.name!r} has both data and binary_data_size", hint="send one of them")
+    return size
+
+
+def _decode_binary(tensor: _InputTensor, data: memoryview) -> Array:
+    _check_supported(tensor.parameters)
+    return decode_raw(tensor.name, check_datatype(tensor.name, tensor.datatype), tensor.shape, data)
+
+
+def _decode_json(tensor: _InputTensor) -> Array:
+    name, shape = tensor.name, tensor.shape
+    datatype = check_datatype(name, tensor.datatype)
+    count = element_count(name, shape)
+    if tensor.parameters:
+        _check_supported(tensor.parameters)
+    if tensor.data is msgspec.UNSET:
+        raise TensorData(f"input {name!r} has no data", hint="give `data`, or `binary_data_size` and the bytes")
+    if datatype == "FP16":
+        raise TensorData(f"input {name!r}: FP16 cannot be written in JSON", hint=_SEND_BINARY)
+    text = bytes(tensor.data)
+    if datatype != "BYTES" and count:  # before decoding, so that a false shape costs no memory
+        check_count(name, text.count(b",") + 1, count, shape)
+    values = _decode_values(name, datatype, shape, text)
+    check_count(name, len(values), count, shape)
+    if datatype == "BYTES":
+        return bytes_array([value.encode() for value in values], shape)
+    return number_array(name, datatype, values, shape)
+
+
+def _decode_values(name: str, datatype: Datatype, shape: list[int], text: bytes) -> list[Any]:
+    """Return the values of a flat or a nested array in row-major order."""
+    nested = text[1:].lstrip()[:1] == b"["
+    element = _ELEMENT.get(datatype, int)
+    try:
+        values = _values_decoder(element, len(shape) if nested else 1).decode(text)
+    except msgspec.DecodeError as error:
+        raise TensorData(f"input {name!r} of {datatype} {shape}: {error}") from None
+    except UnicodeDecodeError:
+        raise TensorData(f"input {name!r}: a string is not UTF-8", hint=_SEND_BINARY) from None
+    if not nested:
+        return values
+    level: list[Any] = [values]
+    for size in shape:
+        if any(len(part) != size for part in level):
+            raise TensorShape(f"input {name!r}: the nesting of the data is not its shape {shape}")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+@lru_cache(maxsize=256)
+def _values_decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    nested: Any = element
+    for _ in range(max(depth, 1)):
+        nested = list[nested]
+    return msgspec.json.Decoder(nested)
+
+
+def _check_supported(parameters: Parameters) -> None:
+    for name in parameters:
+        if name in _UNSUPPORTED:
+            raise InvalidRequest(f"parameter {name!r}: {_UNSUPPORTED[name]}")
+
+
+def _wants(parsed: _InferBody) -> Wants:
+    otherwise = _flag(parsed.parameters, "binary_data_output")
+    if parsed.parameters:
+        _check_supported(parsed.parameters)
+    binary: dict[str, bool] = {}
+    for output in parsed.outputs:
+        if output.parameters:
+            _check_supported(output.parameters)
+            if "binary_data" in output.parameters:
+                binary[output.name] = _flag(output.parameters, "binary_data")
+    return Wants(binary, otherwise)
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"parameter {name!r} is {value!r}; it takes true or false")
+    return value
+
+
+def _json_data(name: str, datatype: str, array: Array) -> list[Any]:
+    values: list[Any] = array.ravel().tolist()
+    if datatype != "BYTES":
+        return values
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    except UnicodeDecodeError:
+        raise OutputNotJson(f"output {name!r} has bytes that are not UTF-8", hint=_ASK_BINARY) from None
+
+
+def _check_finite(response: InferResponse, wants: Wants) -> None:
+    for name, array in response.outputs.items():
+        if array.dtype.kind != "f" or wants.binary.get(name, wants.otherwise):
+            continue
+        if any(value != value or value in (float("inf"), float("-inf")) for value in array.ravel().tolist()):
+            raise OutputNotJson(f"output {name!r} has NaN or infinity, which JSON cannot write", hint=_ASK_BINARY)

@@ -1,0 +1,202 @@
+"""The paths of the Open Inference Protocol under ``/v2``: from an HTTP request to an HTTP answer.
+
+The gateway calls :meth:`OipRest.respond` with complete requests. Paths: ``/v2``, ``/v2/health/live``,
+``/v2/health/ready``, ``/v2/models/M[/versions/V]`` alone or followed by ``/ready`` or ``/infer``, and
+``/v2/repository/index``. A model of the protocol is an endpoint here. Health and readiness need no key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from mofang import __version__
+from mofang.base.domain.deployment import Route
+from mofang.base.domain.errors import (
+    Internal,
+    InvalidRequest,
+    MethodNotAllowed,
+    MofangError,
+    NotFound,
+    ReplicaUnavailable,
+    RouteNotFound,
+)
+from mofang.base.domain.names import check_name
+from mofang.base.domain.tensors import TensorSpec
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
+from mofang.surface.protocols.lane import Lane
+from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
+
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+DEFAULT_TIMEOUT_SECONDS = 30.0
+MAX_TIMEOUT_MS = 3_600_000
+_log = logging.getLogger(__name__)
+
+Answer = Callable[[HttpRequest, str], Awaitable[HttpResponse]]
+
+
+class OipRest:
+    """Answers everything under ``/v2``. Errors are rendered inside; only cancellation leaves."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def respond(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        """Answer one request."""
+        try:
+            response = await self._dispatch(request, request_id)
+        except MofangError as error:
+            response = error_response(error)
+        except Exception:
+            _log.exception("request %s failed", request_id)
+            response = error_response(Internal("the server failed on this request"))
+        response.headers.append(("x-request-id", request_id))
+        return response
+
+    async def _dispatch(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        path = request.path if "%" not in request.path else unquote(request.path)
+        match path.rstrip("/").split("/")[2:]:
+            case ["models", name, "infer"]:
+                return await self._infer(request, name, "", request_id)
+            case ["models", name, "versions", version, "infer"]:
+                return await self._infer(request, name, version, request_id)
+            case ["models", name, "ready"]:
+                return self._model_ready(request, name, "")
+            case ["models", name, "versions", version, "ready"]:
+                return self._model_ready(request, name, version)
+            case ["models", name]:
+                return self._model(request, name, "")
+            case ["models", name, "versions", version]:
+                return self._model(request, name, version)
+            case ["health", "live"]:
+                return self._health(request, "live", True)
+            case ["health", "ready"]:
+                return self._health(request, "ready", self._lane.ready)
+            case ["repository", "index"]:
+                return self._index(request)
+            case []:
+                return self._server(request)
+            case _:
+                self._lane.authenticate(request.headers.get("authorization"))
+                raise RouteNotFound(
+                    f"no such path: {request.path[:200]!r}",
+                    hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
+                )
+
+    async def _infer(self, request: HttpRequest, name: str, version: str, request_id: str) -> HttpResponse:
+        principal = self._lane.authenticate(request.headers.get("authorization"))
+        _check_method(request, "POST")
+        _check_model(name, version)
+        deadline = _deadline(request)
+        asked, wants = parse_infer(name, version, request.headers, request.body)
+        answer = await self._lane.infer(
+            asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
+        )
+        body, json_length = render_infer(answer, wants)
+        headers = [
+            ("mofang-version", str(answer.version)),
+            ("mofang-revision", str(answer.revision)),
+            ("mofang-digest", answer.digest),
+        ]
+        if json_length is None:
+            headers.append(("content-type", "application/json"))
+        else:
+            headers += (("content-type", "application/octet-stream"), (JSON_LENGTH, str(json_length)))
+        return HttpResponse(200, headers, body)
+
+    def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
+        _check_method(request, "GET")
+        _check_model(name, version)
+        if not self._lane.is_ready(name, version):
+            route = self._lane.route(name, version)
+            raise ReplicaUnavailable(f"endpoint {name!r} is not ready{_because(route)}")
+        return _json({"name": name, "ready": True})
+
+    def _model(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
+        self._lane.authenticate(request.headers.get("authorization"))
+        _check_method(request, "GET")
+        _check_model(name, version)
+        revision = self._lane.route(name, version).revision
+        return _json(
+            {
+                "name": name,
+                "versions": [str(revision.version)],
+                "platform": revision.engine,
+                "inputs": [_spec(spec) for spec in revision.signature.inputs],
+                "outputs": [_spec(spec) for spec in revision.signature.outputs],
+            }
+        )
+
+    def _health(self, request: HttpRequest, what: str, well: bool) -> HttpResponse:
+        _check_method(request, "GET")
+        return _json({what: well}, status=200 if well else 503)
+
+    def _server(self, request: HttpRequest) -> HttpResponse:
+        self._lane.authenticate(request.headers.get("authorization"))
+        _check_method(request, "GET")
+        return _json({"name": "mofang", "version": __version__, "extensions": EXTENSIONS})
+
+    def _index(self, request: HttpRequest) -> HttpResponse:
+        self._lane.authenticate(request.headers.get("authorization"))
+        _check_method(request, "POST")
+        only_ready = _index_filter(request.body)
+        entries = [self._index_entry(name) for name in self._lane.names()]
+        return _json([entry for entry in entries if not only_ready or entry["state"] == "READY"])
+
+    def _index_entry(self, name: str) -> dict[str, str]:
+        try:
+            route = self._lane.route(name)
+        except NotFound as error:
+            return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": error.message}
+        state = "READY" if self._lane.is_ready(name) else "UNAVAILABLE"
+        return {"name": name, "version": str(route.revision.version), "state": state, "reason": route.broken}
+
+
+class _IndexBody(msgspec.Struct):
+    ready: bool = False
+
+
+def _index_filter(body: bytes) -> bool:
+    if not body:
+        return False
+    try:
+        return msgspec.json.decode(body, type=_IndexBody).ready
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"not an index request: {error}") from None
+
+
+def _check_method(request: HttpRequest, method: str) -> None:
+    if request.method != method:
+        raise MethodNotAllowed(f"{request.path} takes {method}, not {request.method}")
+
+
+def _check_model(name: str, version: str) -> None:
+    check_name("endpoint", name)
+    if version and not (version.isascii() and version.isdecimal() and len(version) <= 18):
+        raise InvalidRequest(f"{version[:40]!r} is no version; versions are numbers")
+
+
+def _deadline(request: HttpRequest) -> float:
+    text = request.headers.get("x-request-timeout-ms")
+    if text is None:
+        return time.monotonic() + DEFAULT_TIMEOUT_SECONDS
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= MAX_TIMEOUT_MS):
+        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {MAX_TIMEOUT_MS}")
+    return time.monotonic() + int(text) / 1000
+
+
+def _because(route: Route) -> str:
+    return f": {route.broken}" if route.broken else ""
+
+
+def _spec(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _json(value: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, [("content-type", "application/json")], msgspec.json.encode(value))

@@ -1,0 +1,84 @@
+"""A lane without engines: ``echo`` gives back what it gets, ``digits`` has a signature, ``nan`` answers badly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Revision, Route
+from mofang.base.domain.errors import EndpointNotFound, Overloaded, TensorName, Unauthenticated, UnknownKey
+from mofang.base.domain.inference import InferRequest, InferResponse
+from mofang.base.domain.tensors import Array, Signature, TensorSpec, check_inputs
+
+KEY = "Bearer good"
+DIGITS = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 2)),))
+ANY = Signature((), ())
+
+
+class FakeLane:
+    """Implements ``mofang.surface.protocols.lane.Lane``."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.asked: list[tuple[InferRequest, str, float, int]] = []
+        self.cancelled = 0
+        self.models: dict[str, tuple[Signature, Callable[[Mapping[str, Array]], dict[str, Array]]]] = {
+            "echo": (ANY, dict),
+            "digits": (DIGITS, lambda inputs: {"y": inputs["x"][:, :2] * np.float32(2)}),
+            "nan": (ANY, lambda _: {"y": np.array([1, np.nan, np.inf], dtype=np.float32)}),
+            "blob": (ANY, lambda _: {"y": np.array([b"\xff\x00"], dtype=object)}),
+            "busy": (ANY, self._refuse),
+            "broken": (ANY, self._break),
+            "slow": (ANY, dict),
+        }
+
+    def names(self) -> list[str]:
+        return sorted(self.models)
+
+    def is_ready(self, endpoint: str, version: str = "") -> bool:
+        return endpoint in self.models and version in ("", "3") and endpoint != "broken"
+
+    def route(self, endpoint: str, version: str = "") -> Route:
+        if endpoint not in self.models or version not in ("", "3"):
+            raise EndpointNotFound(f"no endpoint {endpoint!r}")
+        signature = self.models[endpoint][0]
+        revision = Revision(endpoint, 7, endpoint, 3, "sha256:abc", "onnx", signature)
+        return Route(revision, (), "crashed" if endpoint == "broken" else "")
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        if authorization is None:
+            raise Unauthenticated("no key")
+        if authorization != KEY:
+            raise UnknownKey("not one of ours")
+        return Principal("k", "default", "default", "consumer")
+
+    async def infer(
+        self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
+    ) -> InferResponse:
+        self.asked.append((request, request_id, deadline, input_bytes))
+        revision = self.route(request.endpoint, request.version).revision
+        if revision.signature is not ANY:
+            check_inputs(revision.signature, request.inputs, request.endpoint)
+        if request.endpoint == "slow":
+            await self._forever()
+        outputs = self.models[request.endpoint][1](request.inputs)
+        if unknown := [name for name in request.outputs if name not in outputs]:
+            raise TensorName(f"output {unknown[0]!r} is unknown")
+        wanted = {name: outputs[name] for name in request.outputs or outputs}
+        return InferResponse(request_id, request.endpoint, 3, 7, "sha256:abc", wanted, request.client_id)
+
+    async def _forever(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    def _refuse(self, _: Mapping[str, Array]) -> dict[str, Array]:
+        raise Overloaded("the queue is full", retry_after_seconds=2)
+
+    def _break(self, _: Mapping[str, Array]) -> dict[str, Array]:
+        raise ZeroDivisionError("a secret detail")

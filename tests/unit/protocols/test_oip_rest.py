@@ -1,0 +1,162 @@
+"""The paths under /v2, through the public surface: a request in, a response out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from urllib.parse import quote
+
+import pytest
+from fake_lane import KEY, FakeLane
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mofang import __version__
+from mofang.surface.protocols.http import HttpRequest, HttpResponse
+from mofang.surface.protocols.oip.rest import OipRest
+
+DIGITS = {"id": "mine", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+
+
+def send(
+    path: str,
+    body: object = None,
+    *,
+    method: str = "",
+    lane: FakeLane | None = None,
+    headers: dict[str, str] | None = None,
+) -> HttpResponse:
+    headers = {"authorization": KEY, **(headers or {})}
+    raw = b"" if body is None else json.dumps(body).encode()
+    method = method or ("GET" if body is None else "POST")
+    request = HttpRequest(method, path, "", {k: v for k, v in headers.items() if v}, raw)
+    return asyncio.run(OipRest(lane or FakeLane()).respond(request, "req_1"))
+
+
+@pytest.mark.parametrize("path", ["/v2/models/digits/infer", "/v2/models/digits/versions/3/infer"])
+def test_infer_answers_and_names_what_answered(path: str) -> None:
+    lane = FakeLane()
+    before = time.monotonic()
+    response = send(path, DIGITS, lane=lane)
+    assert response.status == 200
+    assert json.loads(response.body) == {
+        "model_name": "digits",
+        "model_version": "3",
+        "id": "mine",
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}],
+    }
+    headers = dict(response.headers)
+    assert headers["x-request-id"] == "req_1"
+    assert (headers["mofang-version"], headers["mofang-revision"], headers["mofang-digest"]) == ("3", "7", "sha256:abc")
+    request, request_id, deadline, input_bytes = lane.asked[0]
+    assert (request.endpoint, request_id, input_bytes) == ("digits", "req_1", len(json.dumps(DIGITS)))
+    assert before + 29 < deadline < before + 31
+
+
+def test_the_deadline_is_the_callers() -> None:
+    lane = FakeLane()
+    before = time.monotonic()
+    send("/v2/models/digits/infer", DIGITS, lane=lane, headers={"x-request-timeout-ms": "1500"})
+    assert before + 1.4 < lane.asked[0][2] < before + 2.5
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "1.5", "x", "9" * 1000, "3600001"])
+def test_a_bad_deadline_is_refused(bad: str) -> None:
+    response = send("/v2/models/digits/infer", DIGITS, headers={"x-request-timeout-ms": bad})
+    assert response.status == 400
+    assert "x-request-timeout-ms" in json.loads(response.body)["error"]
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready"])
+def test_health_and_readiness_need_no_key(path: str) -> None:
+    assert send(path, headers={"authorization": ""}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2", None),
+        ("/v2/models/digits", None),
+        ("/v2/models/digits/infer", DIGITS),
+        ("/v2/repository/index", {}),
+        ("/v2/nothing", None),
+    ],
+)
+@pytest.mark.parametrize(("key", "code"), [("", "key.missing"), ("Bearer bad", "key.unknown")])
+def test_everything_else_needs_a_key(path: str, body: object, key: str, code: str) -> None:
+    response = send(path, body, headers={"authorization": key})
+    assert response.status == 401
+    assert json.loads(response.body)["code"] == code
+    assert dict(response.headers)["www-authenticate"].startswith("Bearer")
+
+
+def test_readiness_follows_the_lane() -> None:
+    lane = FakeLane()
+    lane.ready = False
+    assert send("/v2/health/ready", lane=lane).status == 503
+    assert send("/v2/health/live", lane=lane).status == 200
+    response = send("/v2/models/broken/ready", lane=lane)
+    assert (response.status, json.loads(response.body)["code"]) == (503, "replica.unavailable")
+    assert "crashed" in json.loads(response.body)["error"]
+
+
+def test_metadata() -> None:
+    assert json.loads(send("/v2").body)["version"] == __version__
+    assert json.loads(send("/v2/models/digits").body) == {
+        "name": "digits",
+        "versions": ["3"],
+        "platform": "onnx",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
+    }
+
+
+def test_repository_index() -> None:
+    everything = json.loads(send("/v2/repository/index", method="POST").body)
+    assert {"name": "broken", "version": "3", "state": "UNAVAILABLE", "reason": "crashed"} in everything
+    ready = json.loads(send("/v2/repository/index", {"ready": True}).body)
+    assert {"name": "digits", "version": "3", "state": "READY", "reason": ""} in ready
+    assert len(ready) == len(everything) - 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v2/models/none/infer", DIGITS, 404, "endpoint.not_found"),
+        ("/v2/models/digits/versions/4/infer", DIGITS, 404, "endpoint.not_found"),
+        ("/v2/models/digits/versions/x/infer", DIGITS, 400, "request.malformed"),
+        ("/v2/models/Digits/infer", DIGITS, 400, "name.invalid"),
+        ("/v2/models/digits/infer", None, 405, "request.method"),
+        ("/v2/models/digits", {}, 405, "request.method"),
+        ("/v2/health/live", {}, 405, "request.method"),
+        ("/v2/repository/index", [], 400, "request.malformed"),
+        ("/v2/nothing", None, 404, "request.path"),
+        ("/v2/models/busy/infer", DIGITS, 429, "replica.overloaded"),
+        ("/v2/models/nan/infer", DIGITS, 500, "engine.not_json"),
+        ("/v2/models/blob/infer", DIGITS, 500, "engine.not_json"),
+        ("/v2/models/broken/infer", DIGITS, 500, "internal"),
+        ("/v2/models/digits/infer", {**DIGITS, "outputs": [{"name": "z"}]}, 400, "tensor.name"),
+        ("/v2/models/digits/infer", {"inputs": []}, 400, "tensor.name"),
+    ],
+)
+def test_refusals(path: str, body: object, status: int, code: str) -> None:
+    response = send(path, body)
+    document = json.loads(response.body)
+    assert (response.status, document["code"]) == (status, code)
+    assert set(document) == {"error", "code", "hint"}
+    assert "secret" not in document["error"]
+    assert dict(response.headers)["x-request-id"] == "req_1"
+
+
+def test_retry_after_is_told() -> None:
+    assert dict(send("/v2/models/busy/infer", DIGITS).headers)["retry-after"] == "2"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=1, max_size=20).filter(lambda t: t.strip("/.") != ""), st.booleans())
+def test_no_path_gets_through(segment: str, escape: bool) -> None:
+    name = quote(segment, safe="") if escape else "../" + segment
+    for path in (f"/v2/models/{name}", f"/v2/models/digits/versions/{name}", f"/v2/{name}/../../etc"):
+        response = send(path)
+        assert response.status in (400, 404) or segment in FakeLane().models
