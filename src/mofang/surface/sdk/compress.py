@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mofang.base.domain.work import Job
@@ -14,14 +14,19 @@ from mofang.surface.sdk.transport import Transport
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A compressed version beside the one it was made from, both measured."""
+    """A compressed form of a version: how it was made, both measured, and why it was refused if it was."""
 
     id: str
-    parent: str  # model@number
-    version: str  # model@number
-    method: str
+    model: str
+    parent: str  # digest of the version it was made from
+    technique: str
+    digest: str
+    dataset: str  # digest of what quality was measured on
+    comparison: Mapping[str, Any]
+    accepted: bool
+    refusal: str
+    version: int  # its number in the registry; 0 if refused
     created_at: int
-    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Compress:

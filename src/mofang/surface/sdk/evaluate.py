@@ -17,9 +17,11 @@ class Evaluation:
     """A report on one version (or on a candidate its gate refused), and whether it passed its gate."""
 
     id: str
+    model: str
+    digest: str  # of the artifact
     version: str  # model@number; empty for a candidate that was not registered
     dataset: str  # digest
-    report: Mapping[str, Any]
+    report: Mapping[str, Any]  # scores (with classes and confusion), seconds, gate, failures
     created_at: int
     gate: str = ""
     passed: bool = True

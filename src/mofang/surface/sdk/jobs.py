@@ -39,12 +39,6 @@ class Jobs:
         """Return a job; with ``wait_seconds`` the answer may take that long, until the job has ended."""
         return self._wire.get(f"/jobs/{segment(job)}", Job, wait_seconds=wait_seconds)
 
-    def list_jobs(
-        self, *, kind: str | None = None, state: JobState | None = None, limit: int | None = 100
-    ) -> list[Job]:
-        """Return the newest jobs first."""
-        return [*walk(self._wire, "/jobs", Job, {"kind": kind, "state": state}, limit=limit)]
-
     def events(self, job: str, *, after: int = 0, wait_seconds: float = 0.0) -> EventsPage:
         """Return what happened after event ``after``; with ``wait_seconds`` it may wait for something new."""
         path = f"/jobs/{segment(job)}/events"
@@ -87,6 +81,10 @@ class Jobs:
     def cancel(self, job: str) -> Job:
         """Ask a job to stop; raise JobEnded if it has ended."""
         return self._wire.call("POST", f"/jobs/{segment(job)}/cancel", Job)
+
+    def list(self, *, kind: str | None = None, state: JobState | None = None, limit: int | None = 100) -> list[Job]:
+        """Return the newest jobs first."""
+        return [*walk(self._wire, "/jobs", Job, {"kind": kind, "state": state}, limit=limit)]
 
 
 def raise_for_state(job: Job) -> Job:

@@ -14,16 +14,16 @@ from mofang.surface.sdk.transport import Transport
 class UsageRow:
     """Quantities of every meter, summed over everything that agrees in ``by``."""
 
-    by: Mapping[str, str]  # e.g. {"endpoint": "digits", "digest": "sha256:..."}
+    by: Mapping[str, str | int]  # e.g. {"endpoint": "digits", "digest": "sha256:..."}
     quantities: Mapping[str, int]  # meter -> integer units
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Rows of usage in ``[from_at, to_at)``, microseconds since the epoch."""
+    """Rows of usage from ``start`` up to ``end``, microseconds since the epoch (None: all there is)."""
 
-    from_at: int
-    to_at: int
+    start: int | None
+    end: int | None
     items: list[UsageRow]
 
 
@@ -37,19 +37,16 @@ class Meter:
         self,
         by: Sequence[str] = ("endpoint",),
         *,
-        from_at: int | None = None,
-        to_at: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
         project: str | None = None,
         endpoint: str | None = None,
     ) -> UsageReport:
-        """Return sums by any of tenant, project, key_id, endpoint, revision, version, digest, outcome and source."""
-        query = {
-            "by": ",".join(by),
-            "from": from_at,
-            "to": to_at,
-            "project": project,
-            "endpoint": endpoint,
-        }
+        """Return sums of every meter by columns; a period is of full hours, UTC.
+
+        Columns are tenant, project, key_id, endpoint, revision, version, digest, outcome, source, hour, day, month.
+        """
+        query = {"by": ",".join(by), "from": start, "to": end, "project": project, "endpoint": endpoint}
         return self._wire.get("/usage", UsageReport, query)
 
     def events(
@@ -58,8 +55,9 @@ class Meter:
         after: str | int | None = None,
         project: str | None = None,
         endpoint: str | None = None,
+        request_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[UsageEvent]:
-        """Yield every usage event in the order of the ledger."""
-        query = {"project": project, "endpoint": endpoint}
+        """Yield usage events in the order of the ledger."""
+        query = {"project": project, "endpoint": endpoint, "request_id": request_id}
         return walk(self._wire, "/usage/events", UsageEvent, query, after=after, limit=limit)
