@@ -71,12 +71,14 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; it commits at the end of the block, or rolls back if that raises.
 
-        Inside another ``write()`` of the same thread and context it joins that one: both commit together, or
-        neither. Nothing slow belongs in the block, no network call and no ``await``: every other writer waits.
+        Inside another ``write()`` of the same thread and context it joins that one: both commit together. If the inner
+        block raises, its part alone is undone, and the outer one may catch the error and go on. Nothing slow belongs
+        in the block, no network call and no ``await``: every other writer waits.
         """
         joined = self._joined()
         if joined is not None:
-            yield joined
+            with joined.begin_nested():
+                yield joined
             return
         if not self._writers.acquire(timeout=BUSY_SECONDS):
             raise StorageUnavailable(f"another writer held the database for {BUSY_SECONDS} s", retry_after_seconds=1)

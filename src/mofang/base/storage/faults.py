@@ -1,8 +1,7 @@
-"""What a driver's error means: the one table from faults of SQLite, PostgreSQL and the disk to our errors."""
+"""What a driver's error means: the one table from faults of SQLite and PostgreSQL to our errors."""
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -26,14 +25,6 @@ _POSTGRES_FULL = {
     "53100": "the disk of the database server is full",
     "25006": "the database server is read-only",
 }
-_DISK_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file size limit is reached",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "the folder may not be written",
-    errno.EPERM: "the folder may not be written",
-}
 
 
 def translate(error: SQLAlchemyError) -> MofangError | None:
@@ -48,14 +39,6 @@ def translate(error: SQLAlchemyError) -> MofangError | None:
     if isinstance(error, OperationalError | InterfaceError):
         return StorageUnavailable(f"the database cannot be reached: {_first_line(error)}", retry_after_seconds=1)
     return None
-
-
-def full_disk(error: OSError, what: str) -> StorageFull | StorageUnavailable:
-    """Return what a failed write of ``what`` means: StorageFull if the disk has no room or is read-only."""
-    reason = _DISK_FULL.get(error.errno or 0)
-    if reason:
-        return StorageFull(f"{what} could not be written: {reason}", retry_after_seconds=5)
-    return StorageUnavailable(f"{what} could not be written: {error.strerror}", retry_after_seconds=5)
 
 
 def _of_sqlite(error: sqlite3.Error) -> MofangError | None:

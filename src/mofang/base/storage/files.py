@@ -1,0 +1,48 @@
+"""Writing files so that a fault is named and a finished write survives a power cut. Blobs and journals stand on it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mofang.base.domain.errors import StorageFull, StorageUnavailable
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file size limit is reached",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "the folder may not be written",
+    errno.EPERM: "the folder may not be written",
+}
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn an OSError of a write of ``what`` into StorageFull (no room, read-only) or StorageUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        reason = _FULL.get(error.errno or 0)
+        if reason:
+            raise StorageFull(f"{what} could not be written: {reason}", retry_after_seconds=5) from error
+        raise StorageUnavailable(f"{what} could not be written: {error}", retry_after_seconds=5) from error
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; a disk that fills up half-way raises OSError, as one that was full before does."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to, or removed from, ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
