@@ -1,0 +1,199 @@
+"""Tenants (who pay), projects (who use) and their keys, as tables.
+
+The control plane creates and revokes here; gateways get what they need of it as KeyEntry through the Snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from mofang.base.domain.access import KeyEntry, Role
+from mofang.base.domain.errors import (
+    InvalidRequest,
+    KeyNotFound,
+    ProjectExists,
+    ProjectNotFound,
+    TenantExists,
+    TenantNotFound,
+)
+from mofang.base.domain.names import check_name, now_us
+from mofang.base.identity.keys import new_key
+from mofang.base.storage.database import Database, metadata
+
+DEFAULT_TENANT = "default"
+DEFAULT_PROJECT = "default"
+PLATFORM_PROJECT = "platform"
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+projects = Table(
+    "projects",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("tenant", Text, ForeignKey("tenants.name"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("project", Text, ForeignKey("projects.name"), nullable=False, index=True),
+    Column("role", Text, nullable=False),
+    Column("secret_sha256", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who pays."""
+
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Who uses; belongs to a tenant."""
+
+    name: str
+    tenant: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it may be shown: without its secret."""
+
+    id: str
+    name: str
+    project: str
+    tenant: str
+    role: Role
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+class IdentityStore:
+    """Who there is, and with which keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_tenant(self, name: str) -> Tenant:
+        """Create a tenant; raise TenantExists if there is one of that name."""
+        tenant = Tenant(check_name("tenant", name), now_us())
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(tenants).values(name=tenant.name, created_at=tenant.created_at))
+        except IntegrityError as error:
+            raise TenantExists(f"tenant {name!r} exists already") from error
+        return tenant
+
+    def list_tenants(self) -> list[Tenant]:
+        """Return all tenants by name."""
+        with self._database.read() as connection:
+            return [Tenant(*row) for row in connection.execute(select(tenants).order_by(tenants.c.name))]
+
+    def create_project(self, name: str, tenant: str = DEFAULT_TENANT) -> Project:
+        """Create a project of ``tenant``; raise TenantNotFound or ProjectExists."""
+        project = Project(check_name("project", name), tenant, now_us())
+        with self._database.write() as connection:
+            if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
+                raise TenantNotFound(f"there is no tenant {tenant!r}")
+            if connection.scalar(select(projects.c.name).where(projects.c.name == name)) is not None:
+                raise ProjectExists(f"project {name!r} exists already")
+            connection.execute(insert(projects).values(name=name, tenant=tenant, created_at=project.created_at))
+        return project
+
+    def get_project(self, name: str) -> Project:
+        """Return the project; raise ProjectNotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(select(projects).where(projects.c.name == name)).one_or_none()
+        if row is None:
+            raise ProjectNotFound(f"there is no project {name!r}")
+        return Project(*row)
+
+    def list_projects(self) -> list[Project]:
+        """Return all projects by name."""
+        with self._database.read() as connection:
+            return [Project(*row) for row in connection.execute(select(projects).order_by(projects.c.name))]
+
+    def create_key(
+        self, project: str, role: Role = "consumer", name: str = "", expires_at: int | None = None
+    ) -> tuple[ApiKey, str]:
+        """Create a key and return it with its text, which nobody can ever show again; raise ProjectNotFound."""
+        if role not in get_args(Role):
+            raise InvalidRequest(f"{role!r} is no role", hint=f"roles are {', '.join(get_args(Role))}")
+        new, created_at = new_key(), now_us()
+        with self._database.write() as connection:
+            tenant = self.get_project(project).tenant
+            row = {"id": new.id, "name": name, "project": project, "role": role, "secret_sha256": new.secret_sha256}
+            connection.execute(insert(api_keys).values(**row, created_at=created_at, expires_at=expires_at))
+        return ApiKey(new.id, name, project, tenant, role, created_at, expires_at), new.text
+
+    def list_keys(self, project: str | None = None) -> list[ApiKey]:
+        """Return all keys, or those of ``project``, oldest first; revoked ones as well."""
+        query = _select_keys().order_by(api_keys.c.created_at, api_keys.c.id)
+        if project is not None:
+            query = query.where(api_keys.c.project == project)
+        with self._database.read() as connection:
+            return [_key(row) for row in connection.execute(query)]
+
+    def get_key(self, key_id: str) -> ApiKey:
+        """Return the key; raise KeyNotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(_select_keys().where(api_keys.c.id == key_id)).one_or_none()
+        if row is None:
+            raise KeyNotFound(f"there is no key {key_id!r}")
+        return _key(row)
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """Revoke the key for good, once; raise KeyNotFound."""
+        with self._database.write() as connection:
+            which = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)
+            connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
+            return self.get_key(key_id)
+
+    def entries(self) -> dict[str, KeyEntry]:
+        """Return what gateways need of every key that is not revoked, by id."""
+        query = select(api_keys, projects.c.tenant).join(projects).where(api_keys.c.revoked_at.is_(None))
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.id: KeyEntry(row.id, row.secret_sha256, row.tenant, row.project, cast(Role, row.role), row.expires_at)
+            for row in rows
+        }
+
+    def bootstrap(self) -> str | None:
+        """Create the first tenant, projects and admin key, and return the key's text; None if that was done before.
+
+        A caller that stores the text does so inside a ``write()`` around this: if it fails, nothing was done.
+        """
+        with self._database.write() as connection:
+            if connection.scalar(select(tenants.c.name).where(tenants.c.name == DEFAULT_TENANT)) is not None:
+                return None
+            self.create_tenant(DEFAULT_TENANT)
+            self.create_project(DEFAULT_PROJECT)
+            self.create_project(PLATFORM_PROJECT)
+            return self.create_key(PLATFORM_PROJECT, "admin", "first admin key")[1]
+
+
+def _select_keys() -> Select[Any]:
+    return select(api_keys, projects.c.tenant).join(projects)
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(row.id, row.name, row.project, row.tenant, row.role, row.created_at, row.expires_at, row.revoked_at)
