@@ -1,0 +1,257 @@
+"""Jobs as tables: submitted by the control plane, claimed by a worker under a lease, told in events.
+
+A worker holds a job only as long as it keeps its lease: every change it makes names the lease's token, so that one
+that was thought dead cannot overwrite what its successor does. Cancelling asks; the worker hears it with its next
+report or heartbeat.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from mofang.base.domain.errors import JobCancelled, JobEnded, JobFailed, JobNotFound, LeaseLost
+from mofang.base.domain.names import new_id, now_us
+from mofang.base.domain.work import JOB_ENDED, Job, JobEvent, JobState
+from mofang.base.storage.database import Database, metadata
+
+MAX_ATTEMPTS = 3
+"""How often a job is begun before it counts as one that kills its workers."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("error", JSON, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("lease", Text, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Index("ix_jobs_state", "state", "created_at"),
+)
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("data", JSON, nullable=False),
+)
+_JOB_COLUMNS = [column for column in jobs.c if column.name not in ("worker", "lease", "lease_until")]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a job, for ``ttl_seconds`` after the last report or heartbeat."""
+
+    job: Job
+    token: str
+    ttl_seconds: float
+
+
+class JobStore:
+    """The queue of long work, and what became of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(self, kind: str, spec: dict[str, Any], actor: str) -> Job:
+        """Queue a job for whoever runs jobs of that ``kind``."""
+        job = Job(new_id("job"), kind, spec, "queued", actor, attempt=0, created_at=now_us())
+        row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+        with self._database.write() as connection:
+            connection.execute(insert(jobs).values(**row, worker="", lease="", lease_until=0))
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Return the job; raise JobNotFound."""
+        with self._database.read() as connection:
+            return _get(connection, job_id)
+
+    def queued(self, limit: int = 100) -> Sequence[Job]:
+        """Return jobs that wait to be claimed, oldest first."""
+        query = (
+            select(*_JOB_COLUMNS).where(jobs.c.state == "queued").order_by(jobs.c.created_at, jobs.c.id).limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def events(self, job_id: str, after: int = 0) -> Sequence[JobEvent]:
+        """Return the job's events with a seq above ``after``; raise JobNotFound."""
+        columns = [column for column in job_events.c if column.name != "job"]
+        query = select(*columns).where(job_events.c.job == job_id, job_events.c.seq > after)
+        with self._database.read() as connection:
+            _get(connection, job_id)
+            return [JobEvent(*row) for row in connection.execute(query.order_by(job_events.c.seq))]
+
+    def claim(self, job_id: str, worker: str, ttl_seconds: float) -> Lease | None:
+        """Take a queued job for ``worker``; None if it is not queued (any more)."""
+        token, now = secrets.token_hex(16), now_us()
+        with self._database.write() as connection:
+            job = _get(connection, job_id)
+            if job.state != "queued":
+                return None
+            values: dict[str, Any] = {"state": "running", "attempt": job.attempt + 1, "worker": worker}
+            values |= {"started_at": job.started_at or now, "lease": token, "lease_until": _until(now, ttl_seconds)}
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            return Lease(_get(connection, job_id), token, ttl_seconds)
+
+    def heartbeat(self, lease: Lease, ttl_seconds: float | None = None) -> None:
+        """Extend the lease, as long as it was claimed for or for ``ttl_seconds``; raise LeaseLost or JobCancelled."""
+        self._extend(lease if ttl_seconds is None else replace(lease, ttl_seconds=ttl_seconds), {})
+
+    def report(
+        self, lease: Lease, stage: str, progress: float, message: str = "", data: dict[str, Any] | None = None
+    ) -> None:
+        """Tell how far the job is (``progress`` of the whole, 0..1), and extend the lease; raise as heartbeat()."""
+        event = JobEvent(0, now_us(), stage, message, progress, data or {})
+        self._extend(lease, {"stage": stage, "progress": progress}, event)
+
+    def succeed(self, lease: Lease, result: dict[str, Any]) -> Job:
+        """End the job with its result, also if cancelling was asked for too late; raise LeaseLost."""
+        return self._end(lease, "succeeded", {"result": result, "progress": 1.0})
+
+    def fail(self, lease: Lease, error: dict[str, Any]) -> Job:
+        """End the job with what went wrong (code, message, hint); raise LeaseLost."""
+        return self._end(lease, "failed", {"error": error})
+
+    def cancel_done(self, lease: Lease) -> Job:
+        """End the job as its worker has heard that it was cancelled; raise LeaseLost."""
+        return self._end(lease, "cancelled", {})
+
+    def release(self, lease: Lease) -> Job:
+        """Give the job back, unfinished through no fault of its own (the server stops); raise LeaseLost."""
+        with self._database.write() as connection:
+            job = _held(connection, lease)
+            if job.cancel_requested:
+                return _close(connection, job.id, "cancelled", {})
+            return _requeue(connection, job.id, attempt=job.attempt - 1)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Cancel a queued job, or ask the worker of a running one to stop; raise JobNotFound or JobEnded."""
+        with self._database.write() as connection:
+            job = _get(connection, job_id)
+            if job.state in JOB_ENDED:
+                raise JobEnded(f"job {job_id!r} has ended: it is {job.state}")
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
+            return _close(connection, job_id, "cancelled", {}) if job.state == "queued" else _get(connection, job_id)
+
+    def expire(self, now: int) -> Sequence[Job]:
+        """Take back the jobs whose leases ran out before ``now``, and return them as they are afterwards.
+
+        Their workers are gone: a job is queued again, or fails after MAX_ATTEMPTS, or is cancelled if that was asked.
+        """
+        query = select(jobs.c.id).where(jobs.c.state == "running", jobs.c.lease_until < now).order_by(jobs.c.id)
+        with self._database.write() as connection:
+            return [_take_back(connection, _get(connection, job_id)) for job_id in connection.scalars(query).all()]
+
+    def list(self, kind: str | None = None, state: JobState | None = None, limit: int = 100) -> Sequence[Job]:
+        """Return the newest jobs first, of one ``kind`` or in one ``state`` if given."""
+        query = select(*_JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(jobs.c.kind == kind)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def _extend(self, lease: Lease, values: dict[str, Any], event: JobEvent | None = None) -> None:
+        with self._database.write() as connection:
+            job = _held(connection, lease)
+            values = values | {"lease_until": _until(now_us(), lease.ttl_seconds)}
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+            if event is not None:
+                _tell(connection, job.id, event)
+        if job.cancel_requested:  # raised outside of the transaction, which is to be kept
+            raise JobCancelled(f"job {job.id!r} was cancelled")
+
+    def _end(self, lease: Lease, state: JobState, values: dict[str, Any]) -> Job:
+        with self._database.write() as connection:
+            return _close(connection, _held(connection, lease).id, state, values)
+
+
+def _get(connection: Connection, job_id: str) -> Job:
+    row = connection.execute(select(*_JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    return _job(row)
+
+
+def _held(connection: Connection, lease: Lease) -> Job:
+    token = connection.scalar(select(jobs.c.lease).where(jobs.c.id == lease.job.id))
+    if token != lease.token:
+        raise LeaseLost(f"job {lease.job.id!r} is no longer held by this worker: its lease ran out or it has ended")
+    return _get(connection, lease.job.id)
+
+
+def _close(connection: Connection, job_id: str, state: JobState, values: dict[str, Any]) -> Job:
+    values = values | {"state": state, "ended_at": now_us(), "lease": ""}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    return _get(connection, job_id)
+
+
+def _requeue(connection: Connection, job_id: str, attempt: int) -> Job:
+    values = {"state": "queued", "attempt": attempt, "lease": "", "worker": "", "progress": 0.0, "stage": ""}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    return _get(connection, job_id)
+
+
+def _take_back(connection: Connection, job: Job) -> Job:
+    story = f"the worker of attempt {job.attempt} was lost"
+    _tell(connection, job.id, JobEvent(0, now_us(), job.stage, story, job.progress))
+    if job.cancel_requested:
+        return _close(connection, job.id, "cancelled", {})
+    if job.attempt < MAX_ATTEMPTS:
+        return _requeue(connection, job.id, job.attempt)
+    hint = "it may need more memory than there is; `mofang status` shows the worker's log"
+    error = {"code": JobFailed.code, "message": f"the job lost its worker {job.attempt} times", "hint": hint}
+    return _close(connection, job.id, "failed", {"error": error})
+
+
+def _tell(connection: Connection, job_id: str, event: JobEvent) -> None:
+    last = connection.scalar(select(func.max(job_events.c.seq)).where(job_events.c.job == job_id)) or 0
+    row = {"seq": last + 1, "at": event.at, "stage": event.stage, "message": event.message}
+    connection.execute(insert(job_events).values(job=job_id, progress=event.progress, data=event.data, **row))
+
+
+def _until(now: int, ttl_seconds: float) -> int:
+    return now + int(ttl_seconds * 1_000_000)
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(**row._mapping)
