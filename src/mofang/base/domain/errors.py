@@ -273,6 +273,20 @@ class RunNotFound(NotFound):
     hint = "`mofang runs list` shows them"
 
 
+class TrainingFailed(Conflict):
+    """Training does not lead to a model: its numbers run away."""
+
+    code = "train.failed"
+    hint = "try a smaller learning_rate"
+
+
+class ConversionFailed(Conflict):
+    """A step of the pipeline has no portable form."""
+
+    code = "convert.failed"
+    hint = "serve it by its own framework: [convert] format = 'skops'"
+
+
 class ParityFailed(Conflict):
     """The converted model does not answer as its source does."""
 
