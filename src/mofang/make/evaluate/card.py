@@ -1,0 +1,96 @@
+"""The model card: what a model is, how good, and on what, as Markdown with YAML metadata that hubs can read.
+
+Called by the control API on demand, from what is stored. Its metadata follow the model card specification of the
+Hugging Face Hub (``model-index``), so that other tools find the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from mofang.base.domain.registry import ModelVersion
+from mofang.make.evaluate.report import Report, Scores
+
+
+def model_card(version: ModelVersion, dataset: str, report: Report) -> str:
+    """Write the card of ``version`` from its evaluation ``report`` on ``dataset`` (a name or digest)."""
+    return "\n".join([*_metadata(version, dataset, report), *_body(version, dataset, report)]) + "\n"
+
+
+def _metadata(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
+    # JSON strings are YAML strings, whatever a name holds.
+    quote = json.dumps
+    yield "---"
+    yield f"model_name: {quote(str(version))}"
+    yield f"library_name: {quote(version.artifact.engine)}"
+    yield "pipeline_tag: tabular-classification"
+    yield "tags: [mofang]"
+    yield "metrics: [accuracy, f1, precision, recall]"
+    yield "model-index:"
+    yield f"  - name: {quote(version.model)}"
+    yield "    results:"
+    yield "      - task: {type: tabular-classification}"
+    yield f"        dataset: {{name: {quote(dataset)}, type: {quote(dataset)}, split: test}}"
+    yield "        metrics:"
+    for name, value in report.metrics.items():
+        yield f"          - {{type: {name.removeprefix('macro_')}, name: {name}, value: {value:.6f}}}"
+    yield "---"
+
+
+def _body(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
+    scores, lineage = report.scores, version.lineage
+    made = datetime.fromtimestamp(version.created_at / 1e6, UTC)
+    yield from ("", f"# {version}", "")
+    yield f"Version {version.number} of `{version.model}`, registered {made:%Y-%m-%d %H:%M} UTC."
+    yield from ("", "| | |", "|---|---|")
+    yield f"| digest | `{version.digest}` |"
+    yield f"| engine | {version.artifact.engine}, {version.artifact.size_bytes:,} bytes |"
+    for kind, specs in (("input", version.artifact.signature.inputs), ("output", version.artifact.signature.outputs)):
+        for spec in specs:
+            yield f"| {kind} | `{_cell(str(spec))}` |"
+    named = {"source": lineage.source, "run": lineage.run, "data": lineage.dataset, "recipe": lineage.recipe}
+    for name, value in {**named, "code": lineage.code, "made from": lineage.parent}.items():
+        if value:
+            yield f"| {name} | `{_cell(value)}` |"
+    yield from ("", "## Evaluation", "")
+    yield (
+        f"{scores.rows:,} held-out rows of `{dataset}`, answered by the served graph"
+        f" in {report.seconds:.2f} s ({report.rows_per_second:,.0f} rows/s)."
+    )
+    yield from ("", *_verdict(report), *_class_table(scores), *_confusions(scores))
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    if report.gate:
+        yield f"Gate `{report.gate}`: {'passed' if report.passed else 'failed'}."
+        yield from (f"- {failure}" for failure in report.failures)
+        yield ""
+
+
+def _class_table(scores: Scores) -> Iterator[str]:
+    yield "| class | precision | recall | F1 | rows |"
+    yield "|---|---:|---:|---:|---:|"
+    for entry in scores.classes:
+        numbers = f"{entry.precision:.4f} | {entry.recall:.4f} | {entry.f1:.4f} | {entry.support:,}"
+        yield f"| {_cell(entry.label)} | {numbers} |"
+    macro = f"{scores.macro_precision:.4f} | {scores.macro_recall:.4f} | {scores.macro_f1:.4f} | {scores.rows:,}"
+    yield f"| **macro average** | {macro} |"
+    yield from ("", f"Accuracy **{scores.accuracy:.4f}**.", "")
+
+
+def _confusions(scores: Scores) -> Iterator[str]:
+    """Name the most frequent mistakes, which is what a limitation is."""
+    cells = ((count, i, j) for i, row in enumerate(scores.confusion) for j, count in enumerate(row) if i != j and count)
+    worst = sorted(cells, reverse=True)[:5]
+    yield from ("## Limitations", "")
+    if not worst:
+        yield "No row of the test set was answered wrongly; that says little of other data."
+    for count, i, j in worst:
+        of = sum(scores.confusion[i])
+        yield f"- {_cell(scores.labels[i])} taken for {_cell(scores.labels[j])}: {count:,} of {of:,}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,118 @@
+"""Evaluate a model through the engine that will serve it: the graph, not the training framework's object.
+
+Called by the pipeline with a held-out split; ``compress`` asks only for the predictions. It must not know how the
+model was made, nor where reports are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.tensors import NUMPY, Array, TensorSpec
+from mofang.base.domain.work import Progress
+from mofang.base.engines.base import Engine
+from mofang.make.evaluate.gate import Gate
+from mofang.make.evaluate.metrics import Indices, score
+from mofang.make.evaluate.report import Report
+
+BATCH_ROWS = 256
+LABEL = "label"  # the output classifiers made here have
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Class indices ``[n]``, and the seconds the engine needed for all of them."""
+
+    classes: Indices
+    seconds: float
+
+
+def evaluate(
+    engine: Engine, features: Array, truth: Indices, labels: tuple[str, ...], gate: Gate, progress: Progress
+) -> Report:
+    """Ask ``engine`` for every row of ``features`` ``[n, d]`` and compare with the class indices ``truth`` ``[n]``.
+
+    Raises InvalidGate if the gate names a class that is not among ``labels`` (before computing anything), and
+    InvalidModel if the model's inputs or answers do not fit the data.
+    """
+    gate.check_labels(labels)
+    predictions = predict(engine, features, labels, progress)
+    scores = score(truth, predictions.classes, labels)
+    failures = gate.failures(scores)
+    progress.report(
+        "evaluate", 1.0, f"accuracy {scores.accuracy:.4f} on {scores.rows:,} rows", accuracy=scores.accuracy
+    )
+    return Report(scores, predictions.seconds, gate.text, failures)
+
+
+def predict(engine: Engine, features: Array, labels: tuple[str, ...], progress: Progress) -> Predictions:
+    """Return the class the engine answers for each row of ``features`` ``[n, d]``."""
+    name, prepared = fit_rows(engine, features)
+    output = _output(engine, len(labels))
+    rows = BATCH_ROWS if engine.signature.batchable else 1
+    answers: list[Array] = []
+    seconds = 0.0
+    for start in range(0, len(prepared), rows):
+        begun = time.perf_counter()
+        answer = engine.infer({name: prepared[start : start + rows]})[output.name]
+        seconds += time.perf_counter() - begun
+        answers.append(answer if output.name == LABEL else answer.argmax(axis=1))
+        if start % BATCH_ROWS == 0:
+            progress.report("evaluate", min(1.0, (start + BATCH_ROWS) / len(prepared)))
+    return Predictions(_indices(np.concatenate(answers), labels), seconds)
+
+
+def fit_rows(engine: Engine, features: Array) -> tuple[str, Array]:
+    """Return the name of the engine's one input, and ``features`` ``[n, d]`` in its datatype and shape."""
+    spec = _input(engine, features.shape[1])
+    inner = spec.shape[1:] if spec.shape[1:] != (-1,) else features.shape[1:]
+    return spec.name, np.ascontiguousarray(features, dtype=NUMPY[spec.datatype]).reshape(-1, *inner)
+
+
+def _input(engine: Engine, width: int) -> TensorSpec:
+    """Return the one input, if rows of ``width`` numbers fit it."""
+    inputs = engine.signature.inputs
+    spec = inputs[0]
+    rest = spec.shape[1:]
+    fits = rest == (-1,) or (all(dim >= 0 for dim in rest) and int(np.prod(rest)) == width)
+    if len(inputs) > 1 or spec.datatype == "BYTES" or not spec.shape or spec.shape[0] not in (-1, 1) or not fits:
+        raise InvalidModel(
+            f"the data has rows of {width} numbers, but the model takes {'; '.join(map(str, inputs))}",
+            hint="evaluate it on a dataset it was made for: `--dataset DIGEST`",
+        )
+    return spec
+
+
+def _output(engine: Engine, classes: int) -> TensorSpec:
+    """Return the output ``label``, or else the first one with a score for each class."""
+    outputs = engine.signature.outputs
+    named = [spec for spec in outputs if spec.name == LABEL]
+    scores = [
+        spec for spec in outputs if len(spec.shape) == 2 and spec.shape[1] == classes and spec.datatype != "BYTES"
+    ]
+    if not named and not scores:
+        raise InvalidModel(
+            f"the data has {classes} classes, but the model answers {'; '.join(map(str, outputs))}",
+            hint=f"a classifier has an output {LABEL!r}, or one of shape [n, {classes}]",
+        )
+    return (named or scores)[0]
+
+
+def _indices(answers: Array, labels: tuple[str, ...]) -> Indices:
+    """Turn labels into indices: numbers are indices already, unless one of them is none; names are looked up."""
+    flat = answers.reshape(-1)
+    if flat.dtype.kind in "iu" and (len(flat) == 0 or (flat.min() >= 0 and flat.max() < len(labels))):
+        return flat.astype(np.int64)
+    index = {label: position for position, label in enumerate(labels)}
+    names = [value.decode() if isinstance(value, bytes) else str(value) for value in flat.tolist()]
+    unknown = next((name for name in names if name not in index), None)
+    if unknown is not None:
+        raise InvalidModel(
+            f"the model answers class {unknown!r}, which the data does not have",
+            hint=f"the data's classes are {', '.join(labels[:20])}",
+        )
+    return np.array([index[name] for name in names], dtype=np.int64)

@@ -1,0 +1,70 @@
+"""Small ONNX models for tests, built node by node: what goes in and what comes out is known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Dims = Sequence[int | str] | None
+
+
+def save(model: onnx.ModelProto, folder: Path) -> Path:
+    """Write ``folder/model.onnx`` and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    initialisers: Sequence[onnx.TensorProto] = (),
+    opset: int = 20,
+    domains: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Put a model together, unchecked."""
+    graph = helper.make_graph(list(nodes), "graph", list(inputs), list(outputs), list(initialisers))
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def value(name: str, dims: Dims, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    """Declare an input or output; ``dims=None`` leaves its rank open."""
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def one_node(op: str, *, kind: int = TensorProto.FLOAT, dims: Dims = ("n", 2), **more: int | str) -> onnx.ModelProto:
+    """A model ``y = op(x)``."""
+    domain = str(more.get("domain", ""))
+    node = helper.make_node(op, ["x"], ["y"], domain=domain)
+    domains = [domain] if domain else []
+    return model([node], [value("x", dims, kind)], [value("y", dims, kind)], (), int(more.get("opset", 20)), domains)
+
+
+def classifier(weights: NDArray[np.float32], *, names: Sequence[str] = ()) -> onnx.ModelProto:
+    """``features`` [n, d] times ``weights`` [d, k]: ``probabilities`` [n, k], and ``label`` [n] if there are ``names``.
+
+    Without names ``label`` is the index.
+    """
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["best"], axis=1, keepdims=0),
+    ]
+    constants = [numpy_helper.from_array(weights, "weights")]
+    if names:
+        constants.append(helper.make_tensor("names", TensorProto.STRING, [len(names)], [n.encode() for n in names]))
+        nodes.append(helper.make_node("Gather", ["names", "best"], ["label"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["best"], ["label"]))
+    outputs = [
+        value("label", ("n",), TensorProto.STRING if names else TensorProto.INT64),
+        value("probabilities", ("n", weights.shape[1])),
+    ]
+    return model(nodes, [value("features", ("n", weights.shape[0]))], outputs, constants)
