@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Protocol
 
-from mofang.base.domain.deployment import Revision, Rollout
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Revision, Rollout
 from mofang.base.domain.errors import MofangError, RolloutFailed
 from mofang.run.deploy.store import DeploymentStore
 
@@ -41,6 +41,9 @@ class Floor(Protocol):
 
 async def roll_out(rollout: Rollout, store: DeploymentStore, floor: Floor) -> None:
     """Carry ``rollout`` to its end; never raises a MofangError, but records it as the reason."""
+    rollout = await asyncio.to_thread(store.get_rollout, rollout.id)
+    if rollout.state in ROLLOUT_ENDED:
+        return
     try:
         if rollout.state != "draining":
             await _bring_up(rollout, store, floor)

@@ -15,13 +15,12 @@ What meters and who pays is handed in (``admit``, ``record``), so that this room
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import DeadlineExceeded, Draining, Forbidden, MofangError, TensorName
+from mofang.base.domain.errors import Draining, Forbidden, MofangError, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, check_inputs
@@ -43,6 +42,12 @@ def admit_by_role(principal: Principal, route: Route, rows: int) -> None:
     """Let every role that carries ``infer`` pass."""
     if not principal.may("infer"):
         raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {route.revision.endpoint!r}")
+
+
+def bearer(authorization: str | None) -> str | None:
+    """Return the key in an ``Authorization`` value, if it has one."""
+    scheme, _, text = (authorization or "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else None
 
 
 class Lane:
@@ -71,8 +76,7 @@ class Lane:
             entry = snapshot.keys[known.key_id]
             if entry.expires_at is None or entry.expires_at > now_us():
                 return known
-        scheme, _, text = (authorization or "").partition(" ")
-        principal = authenticate(text.strip() if scheme.lower() == "bearer" else None, snapshot.keys, now_us())
+        principal = authenticate(bearer(authorization), snapshot.keys, now_us())
         if authorization is not None and len(self._principals) < _PRINCIPALS_KEPT:
             self._principals[authorization] = principal
         return principal
@@ -129,7 +133,7 @@ class Lane:
         self._admit(principal, route, rows)
         call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
         with self._fleet.using(route):
-            answer = await self._compute(route, call)
+            answer = await self._fleet.replica(route).submit(call)  # fails by itself at the deadline
             outputs = {name: answer.outputs[name] for name in wanted}
             await self._record(_usage(call, route, principal, answer, outputs, input_bytes))
         return InferResponse(
@@ -141,14 +145,6 @@ class Lane:
             outputs=outputs,
             client_id=request.client_id,
         )
-
-    async def _compute(self, route: Route, call: Call) -> Answer:
-        future = self._fleet.replica(route).submit(call)
-        try:
-            async with asyncio.timeout(max(0.0, call.deadline - time.monotonic())):
-                return await future
-        except TimeoutError:
-            raise DeadlineExceeded(f"endpoint {route.revision.endpoint!r} did not answer before the deadline") from None
 
 
 def _check_outputs(route: Route, wanted: tuple[str, ...]) -> None:

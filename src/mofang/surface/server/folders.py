@@ -13,6 +13,7 @@ from typing import Any
 
 from mofang.base.domain.errors import DataDirectoryInUse, DataDirectoryUnusable
 
+_SOCKET_BASE = 20  # bytes left for the base, if a socket's whole path may have 107
 _SUBFOLDERS = ("blobs", "journal", "cache", "logs", "jobs", "uploads")
 
 
@@ -72,6 +73,8 @@ class DataDirectory:
         """A private folder with a short path for Unix sockets, the same for every process of this server."""
         name = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        if len(base) > _SOCKET_BASE:
+            base = "/tmp"  # noqa: S108 (the folder below is made private and its owner checked)
         return Path(base) / f"mofang-{os.getuid()}-{name}"
 
     def prepare(self) -> None:

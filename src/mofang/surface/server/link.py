@@ -8,6 +8,7 @@ later one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ _LENGTH = struct.Struct("<I")
 _WORD_SECONDS = 1.0
 _RETRY_SECONDS = 0.2
 _APPLY_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 
 class Word(msgspec.Struct):
@@ -45,16 +47,22 @@ class Gateways:
         socket.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, path=str(socket))
 
-    async def publish(self, snapshot: Snapshot) -> None:
-        """Send a Snapshot to every gateway and return when each has taken it (or has fallen silent for 5 s)."""
+    def send(self, snapshot: Snapshot) -> None:
+        """Send a Snapshot to every gateway, now and when one connects."""
         self._snapshot = snapshot
         frame = _frame(snapshot)
         for writer in self._writers:
             writer.write(frame)
+
+    async def applied(self, number: int) -> None:
+        """Return when each gateway has taken Snapshot ``number``, or one has been silent for too long.
+
+        One that hangs must not hold up a revocation everywhere else; it answers nobody either.
+        """
         try:
-            await asyncio.wait_for(self.wait(lambda word: word.report.number >= snapshot.number), _APPLY_SECONDS)
+            await asyncio.wait_for(self.wait(lambda word: word.report.number >= number), _APPLY_SECONDS)
         except TimeoutError:
-            return  # a gateway that hangs is killed by its clients' deadlines, not by holding up a revocation elsewhere
+            log.warning("a gateway has not taken snapshot %d within %.0f s", number, _APPLY_SECONDS)
 
     async def wait(self, holds: Callable[[Word], bool]) -> None:
         """Return when ``holds`` is true of every connected gateway's last word."""

@@ -10,7 +10,7 @@ WINDOW_SECONDS = 60.0
 CRASH_LOOP = 5
 _DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0)
 
-ProcessStatus = Literal["running", "waiting", "exited"]
+ProcessStatus = Literal["running", "stopping", "waiting", "exited"]
 
 
 @dataclass(frozen=True, slots=True)

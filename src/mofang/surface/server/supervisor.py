@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.names import now_us
-from mofang.surface.server.restarts import ProcessSpec, ProcessState, delay, describe_exit, recent
+from mofang.surface.server.restarts import ProcessSpec, ProcessState, ProcessStatus, delay, describe_exit, recent
 
 _LOG_BYTES = 10 << 20
 log = logging.getLogger(__name__)
@@ -46,15 +46,21 @@ class _Child:
 
     def state(self) -> ProcessState:
         alive = self.process is not None and self.process.returncode is None
-        ended = self.keeper is not None and self.keeper.done()
         return ProcessState(
             name=self.spec.name,
-            status="running" if alive else "exited" if ended else "waiting",
+            status=self._status(alive),
             pid=self.process.pid if alive and self.process else 0,
             exits=len(recent(self.exits, time.monotonic())),
             exit_code=self.exit_code,
             started_at=self.started_at,
         )
+
+    def _status(self, alive: bool) -> ProcessStatus:
+        if self.stopping:
+            return "stopping"
+        if alive:
+            return "running"
+        return "exited" if self.keeper is not None and self.keeper.done() else "waiting"
 
 
 class Supervisor:
@@ -84,9 +90,10 @@ class Supervisor:
     async def stop(self, name: str, grace_seconds: float) -> None:
         """End a process: SIGTERM, and SIGKILL if it outlasts the grace; then forget it."""
         child = self._children.get(name)
-        if child is None:
+        if child is None or child.stopping:
             return
         child.stopping = True
+        self._tell()
         keeper = child.keeper
         if child.process is not None and child.process.returncode is None:
             child.process.send_signal(signal.SIGTERM)

@@ -1,0 +1,45 @@
+# Few verbs; each does all set-up it needs on a machine with Python 3.11+ (pip, venv), git and make.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+help:  ## Show the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(STAMP)  ## Make .venv with everything
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup  ## Watch a model go from data to a metered, keyed, reversible API (ONCE=1: unattended)
+	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+
+test: setup  ## Run the tests (under 5 minutes)
+	$(BIN)/python -m pytest -q
+
+test-postgres: setup  ## Run the store tests on a real PostgreSQL server
+	$(BIN)/python -m pytest -q -m postgres
+
+check: setup  ## Lint, types, import contracts, documentation
+	$(BIN)/ruff check src tests examples benchmarks docs proto
+	$(BIN)/ruff format --check src tests examples benchmarks docs proto
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) docs
+
+docs: setup  ## Build the documentation into docs/_build
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+bench: setup  ## Measure; ratios in one run
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+proto: setup  ## Generate the gRPC messages from proto/
+	$(BIN)/python proto/generate.py
+
+clean:  ## Remove what was built
+	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup demo test test-postgres check docs bench proto clean

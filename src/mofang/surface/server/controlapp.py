@@ -1,0 +1,102 @@
+"""The controller's web application: the control API and the metrics page, on a Unix socket behind the gateways."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
+
+import mofang
+from mofang.base.domain.access import Principal
+from mofang.base.domain.names import now_us
+from mofang.base.identity.keys import authenticate
+from mofang.run.deploy.deployments import Deployments
+from mofang.run.serve.lane import bearer
+from mofang.surface.api.access import Route, table
+from mofang.surface.api.app import create_app
+from mofang.surface.api.platform import Platform, Process
+from mofang.surface.server.floor import ShopFloor
+from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.settings import Settings
+from mofang.surface.server.telemetry import exposition
+from mofang.surface.server.wiring import Stores
+
+
+def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Callable[[], None]) -> ASGIApp:
+    """Put the control API on the stores and on the running server."""
+
+    def holder(authorization: str | None) -> Principal:
+        return authenticate(bearer(authorization), floor.entries, now_us())
+
+    async def publish() -> None:
+        await floor.publish()
+        floor.kick()
+
+    platform = Platform(
+        identity=stores.identity,
+        audit=stores.audit,
+        jobs=stores.jobs,
+        datasets=stores.datasets,
+        runs=stores.runs,
+        evaluations=stores.evaluations,
+        variants=stores.variants,
+        registry=stores.registry,
+        blobs=stores.blobs,
+        deployments=Deployments(stores.deployments),
+        usage=stores.usage,
+        bills=stores.bills,
+        transaction=stores.database.write,
+        authenticate=holder,
+        publish=publish,
+        replicas=floor.replicas,
+        processes=lambda: _processes(floor),
+        settle=settle,
+        uploads=DataDirectory(settings.data).uploads,
+        version=mofang.__version__,
+        started_at=now_us(),
+        upload_limit_bytes=settings.upload_bytes,
+    )
+    app = create_app(platform)
+    app.include_router(table("operate", Route("GET", "/metrics", "operate", _metrics(floor, stores))))
+    return app
+
+
+class ControlPort(uvicorn.Server):
+    """Serves the application on a Unix socket; signals are the controller's to take."""
+
+    def __init__(self, app: ASGIApp, socket: Path) -> None:
+        socket.unlink(missing_ok=True)
+        super().__init__(
+            uvicorn.Config(app, uds=str(socket), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def _metrics(floor: ShopFloor, stores: Stores) -> Callable[[], PlainTextResponse]:
+    def metrics() -> PlainTextResponse:
+        """Counters of every gateway, in Prometheus' text format."""
+        counts = [(name, word.counts) for name, word in sorted(floor.gateways.words.items())]
+        restarts = sum(state.exits for state in floor.processes.states.values())
+        gauges = [
+            ("mofang_endpoints", "Endpoints.", len(stores.deployments.list_endpoints())),
+            ("mofang_processes", "Processes of the server.", len(floor.processes.states)),
+            ("mofang_recent_exits", "Processes that died within the last minute.", restarts),
+        ]
+        return PlainTextResponse(exposition(counts, gauges), media_type="text/plain; version=0.0.4")
+
+    return metrics
+
+
+def _processes(floor: ShopFloor) -> list[Process]:
+    return [
+        Process(state.name, "crash loop" if state.looping else state.status, state.pid, state.exits, state.started_at)
+        for state in floor.processes.states.values()
+    ]

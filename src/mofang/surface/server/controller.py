@@ -1,0 +1,146 @@
+"""The controller: the control API, and the loops that make the desired state true, settle usage and start jobs.
+
+If it dies, gateways and workers go on as they were; it comes back, reads the desired state and reconciles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+
+from mofang.base.domain.errors import JournalDamaged, MofangError
+from mofang.run.deploy.rollout import roll_out
+from mofang.surface.server.child import run_child
+from mofang.surface.server.controlapp import ControlPort, control_app
+from mofang.surface.server.floor import ShopFloor
+from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.jobloop import JobLoop
+from mofang.surface.server.link import Gateways
+from mofang.surface.server.processes import Processes
+from mofang.surface.server.settings import Settings
+from mofang.surface.server.wiring import Stores, open_stores
+
+_STEP_SECONDS = 0.5
+_SETTLE_SECONDS = 0.25
+_BUSY_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """The loops, around one shop floor."""
+
+    def __init__(
+        self, settings: Settings, stores: Stores, gateways: Gateways, processes: Processes, news: asyncio.Event
+    ) -> None:
+        self._stores = stores
+        self._news = news
+        self._rollouts: dict[str, asyncio.Task[None]] = {}
+        self._jobs = JobLoop(stores.jobs, processes, settings.jobs)
+        self.floor = ShopFloor(
+            folders=DataDirectory(settings.data),
+            store=stores.deployments,
+            registry=stores.registry,
+            keys=stores.identity.entries,
+            gateways=gateways,
+            processes=processes,
+            kick=self.kick,
+            drain_seconds=settings.drain_seconds,
+        )
+
+    def kick(self) -> None:
+        """Have the loops look at once."""
+        self._news.set()
+
+    async def reconcile_for_ever(self) -> None:
+        """Keep replicas, rollouts and jobs in step with the desired state."""
+        while True:
+            self._news.clear()
+            await self.floor.reconcile()
+            await self._drive_rollouts()
+            await self._jobs.step()
+            try:
+                await asyncio.wait_for(self._news.wait(), _STEP_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def settle_for_ever(self) -> None:
+        """Fold usage into the ledger, a few times a second."""
+        while True:
+            await asyncio.to_thread(self.settle)
+            await asyncio.sleep(_SETTLE_SECONDS)
+
+    def settle(self) -> None:
+        """Fold once; a damaged segment is reported and left for people, the others are folded."""
+        try:
+            self._stores.settler.fold()
+        except JournalDamaged as error:
+            log.error("%s", error)
+
+    async def _drive_rollouts(self) -> None:
+        for rollout in (await asyncio.to_thread(self._stores.deployments.desired)).rollouts:
+            if rollout.id not in self._rollouts:
+                task = asyncio.create_task(roll_out(rollout, self._stores.deployments, self.floor))
+                self._rollouts[rollout.id] = task
+                task.add_done_callback(lambda _, key=rollout.id: self._rollouts.pop(key, None))
+
+
+async def control(stop: asyncio.Event) -> None:
+    """Run the controller until told to stop; then settle what is left."""
+    settings = Settings.load()
+    folders = DataDirectory(settings.data)
+    stores = open_stores(settings)
+    await asyncio.to_thread(_prepare, stores, folders)
+    gateways = Gateways()
+    news = asyncio.Event()
+    processes = await Processes.connect(folders.sockets / "supervisor.sock", news.set)
+    controller = Controller(settings, stores, gateways, processes, news)
+    await controller.floor.publish()
+    await gateways.listen(folders.sockets / "link.sock")
+    port = ControlPort(
+        control_app(settings, stores, controller.floor, controller.settle), folders.sockets / "control.sock"
+    )
+    loops = [
+        asyncio.create_task(_for_ever(controller.reconcile_for_ever)),
+        asyncio.create_task(_for_ever(controller.settle_for_ever)),
+        asyncio.create_task(port.serve()),
+    ]
+    await stop.wait()
+    port.should_exit = True
+    await gateways.close()
+    for loop in loops[:2]:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    await processes.close()
+    await asyncio.to_thread(controller.settle)
+    stores.database.close()
+
+
+def _prepare(stores: Stores, folders: DataDirectory) -> None:
+    """Bring the schema up to date and, on the first start, make the first key."""
+    stores.database.migrate()
+    key = stores.identity.bootstrap()
+    if key is not None:
+        folders.write_private(folders.admin_key, key + "\n")
+
+
+async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop; a fault (a locked database, a full disk) is logged and the loop goes on after a pause."""
+    while True:
+        try:
+            await loop()
+        except MofangError as error:
+            log.error("%s: [%s] %s", loop.__name__, error.code, error)
+        except Exception:
+            log.exception("%s failed", loop.__name__)
+        await asyncio.sleep(_BUSY_SECONDS)
+
+
+def main() -> int:
+    """Run the controller as a child of the supervisor."""
+    return run_child(control, DataDirectory(Settings.load().data).sockets / "refusal.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

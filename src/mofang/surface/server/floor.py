@@ -1,0 +1,198 @@
+"""What deployment acts on: the worker processes and the gateways of this server.
+
+The controller calls :meth:`ShopFloor.reconcile` after every change; a rollout waits for its replicas and gateways here.
+Decisions are made in :mod:`mofang.run.deploy.plan`; this module only looks, starts, stops and sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mofang.base.domain.access import KeyEntry
+from mofang.base.domain.deployment import ReplicaSpec, Revision
+from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFailed, Unavailable
+from mofang.base.domain.names import VersionRef, now_us
+from mofang.base.placement.process import probe
+from mofang.make.register.store import Registry
+from mofang.run.deploy.plan import build_snapshot, plan, served, wanted_replicas
+from mofang.run.deploy.store import DeploymentStore, Desired
+from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.link import Gateways, Word, save_snapshot
+from mofang.surface.server.processes import Processes
+from mofang.surface.server.restarts import ProcessSpec, describe_exit
+
+_PROBE_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_REPLICA = "replica/"
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class ShopFloor:
+    """Workers and gateways, as far as deployment is concerned."""
+
+    folders: DataDirectory
+    store: DeploymentStore
+    registry: Registry
+    keys: Callable[[], Mapping[str, KeyEntry]]
+    gateways: Gateways
+    processes: Processes
+    kick: Callable[[], None]
+    drain_seconds: float
+    entries: Mapping[str, KeyEntry] = field(default_factory=dict)  # the keys last published
+    _number: int = 0
+    _broken: dict[str, str] = field(default_factory=dict)
+    _laid_out: set[str] = field(default_factory=set)
+    _damaged: dict[str, str] = field(default_factory=dict)
+    _stopping: set[str] = field(default_factory=set)
+    _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def publish(self) -> None:
+        """Send the desired state to every gateway; return when each has taken it."""
+        async with self._sending:  # so that numbers go out in the order in which the states were read
+            desired = await asyncio.to_thread(self.store.desired)
+            self.entries = await asyncio.to_thread(self.keys)
+            for revision, _ in served(desired):
+                await self._lay_out(revision)
+            self._broken = self._find_broken(desired)
+            self._number = max(self._number + 1, now_us())
+            snapshot = build_snapshot(self._number, desired, self.entries, self.locate, self._broken)
+            save_snapshot(self.folders.snapshot, snapshot)
+            self.gateways.send(snapshot)
+        await self.gateways.applied(snapshot.number)
+
+    async def reconcile(self) -> None:
+        """Start the replicas that are missing, stop those that are no longer wanted, tell gateways what broke."""
+        desired = await asyncio.to_thread(self.store.desired)
+        running = {name.removeprefix(_REPLICA) for name in self.processes.states if name.startswith(_REPLICA)}
+        self._stopping &= running
+        actions = plan(wanted_replicas(desired, self.locate), running)
+        for revision, _ in served(desired):
+            await self._lay_out(revision)
+        for spec in actions.start:
+            if spec.folder not in self._damaged:
+                self.processes.start(_worker(spec))
+        for replica_id in actions.stop:
+            if replica_id not in self._stopping:
+                self._stopping.add(replica_id)
+                self.processes.stop(_REPLICA + replica_id, self.drain_seconds)
+        if self._find_broken(desired) != self._broken:
+            await self.publish()
+
+    async def started(self, revision: Revision) -> None:
+        """Return when every replica of ``revision`` is ready; raise the reason if one cannot be."""
+        await self._lay_out(revision)
+        specs = self.locate(revision)
+        if (damage := self._damaged.get(specs[0].folder)) is not None:
+            raise EngineLoadFailed(damage)
+        if revision.placement == "process":
+            await asyncio.gather(*(self._ready(spec) for spec in specs))
+
+    async def opened(self, revision: Revision) -> None:
+        """Return when every gateway can ask ``revision``; raise the reason if one cannot."""
+        wanted = {spec.id for spec in self.locate(revision)}
+
+        def holds(word: Word) -> bool:
+            for replica_id, (code, message) in word.report.failed.items():
+                if replica_id in wanted and code != "replica.unavailable":
+                    raise RolloutFailed(f"{message} [{code}]")
+            return wanted <= word.report.opened
+
+        await self.gateways.wait_any()
+        await self.gateways.wait(holds)
+
+    async def drained(self, revision_key: str) -> None:
+        """Return when no gateway has a request in flight on the revision."""
+        await self.gateways.wait(lambda word: revision_key not in word.report.busy)
+
+    def replicas(self, endpoint: str) -> list[dict[str, Any]]:
+        """Return what is known of the replicas of an endpoint."""
+        prefix = f"{_REPLICA}{endpoint}/"
+        return [
+            {
+                "id": name.removeprefix(_REPLICA),
+                "state": "crash loop" if state.looping else state.status,
+                "pid": state.pid,
+                "restarts": state.exits,
+                "started_at": state.started_at,
+            }
+            for name, state in sorted(self.processes.states.items())
+            if name.startswith(prefix)
+        ]
+
+    def locate(self, revision: Revision) -> tuple[ReplicaSpec, ...]:
+        """Say where the replicas of a revision are, or would be."""
+        folder = self.folders.cache / revision.digest.rpartition(":")[2]
+        return tuple(
+            ReplicaSpec(
+                id=(replica_id := f"{revision.key}/{index}"),
+                engine=revision.engine,
+                folder=str(folder),
+                placement=revision.placement,
+                limits=revision.limits,
+                socket=str(self.folders.sockets / (replica_id.replace("/", "~") + ".sock")),
+            )
+            for index in range(revision.replicas if revision.placement == "process" else 1)
+        )
+
+    async def _lay_out(self, revision: Revision) -> None:
+        """Have the artifact's files in the cache, verified; note the damage if they cannot be."""
+        if revision.digest in self._laid_out:
+            return
+        folder = self.locate(revision)[0].folder
+        try:
+            await asyncio.to_thread(self._materialise, revision)
+        except MofangError as error:
+            self._damaged[folder] = error.message
+            log.error("%s cannot be laid out: %s", revision.key, error)
+        else:
+            self._laid_out.add(revision.digest)
+            self._damaged.pop(folder, None)
+
+    def _materialise(self, revision: Revision) -> Path:
+        version = self.registry.get(VersionRef(revision.model, str(revision.version)))
+        return self.registry.folder(version, self.folders.cache)
+
+    def _find_broken(self, desired: Desired) -> dict[str, str]:
+        """Return the reason for every revision none of whose replicas can answer for the time being."""
+        broken: dict[str, str] = {}
+        for revision, _ in served(desired):
+            specs = self.locate(revision)
+            if (damage := self._damaged.get(specs[0].folder)) is not None:
+                broken[revision.key] = damage
+                continue
+            states = [self.processes.states.get(_REPLICA + spec.id) for spec in specs]
+            if all(state is not None and state.looping for state in states) and states[0] is not None:
+                ended = describe_exit(states[0].exit_code)
+                broken[revision.key] = f"its worker died {states[0].exits} times within a minute, last with {ended}"
+        return broken
+
+    async def _ready(self, spec: ReplicaSpec) -> None:
+        """Wait for one worker's hello."""
+        name = _REPLICA + spec.id
+        while True:
+            state = self.processes.states.get(name)
+            if state is not None and state.exits >= 2:
+                raise RolloutFailed(f"its worker died while loading the model ({describe_exit(state.exit_code)})")
+            if state is not None and state.status == "running" and spec.id not in self._stopping:
+                try:
+                    hello = await probe(spec.socket, _PROBE_SECONDS)
+                except Unavailable:
+                    hello = None
+                if hello is not None and hello.state == "ready":
+                    return
+                if hello is not None and hello.state == "failed":
+                    raise hello.failure()
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _worker(spec: ReplicaSpec) -> ProcessSpec:
+    argument = msgspec.json.encode(spec).decode()
+    return ProcessSpec(name=_REPLICA + spec.id, argv=("-m", "mofang.surface.server.worker", argument))

@@ -1,0 +1,66 @@
+"""The composition root: every concrete part is chosen here, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mofang.base.audit.store import AuditStore
+from mofang.base.identity.store import IdentityStore
+from mofang.base.jobs.store import JobStore
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.database import Database
+from mofang.make.compress.store import VariantStore
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore
+from mofang.run.deploy.store import DeploymentStore
+from mofang.sell.bill.store import BillStore
+from mofang.sell.meter.settler import Settler
+from mofang.sell.meter.store import UsageStore
+from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything durable, opened on one data directory."""
+
+    database: Database
+    blobs: DiskBlobs
+    identity: IdentityStore
+    audit: AuditStore
+    jobs: JobStore
+    datasets: DatasetStore
+    runs: RunStore
+    evaluations: EvaluationStore
+    variants: VariantStore
+    registry: Registry
+    deployments: DeploymentStore
+    usage: UsageStore
+    bills: BillStore
+    settler: Settler
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Open the database and the object store that ``settings`` name; the schema is the caller's to migrate."""
+    folders = DataDirectory(settings.data)
+    database = Database(settings.database_url)
+    blobs = DiskBlobs(folders.blobs)
+    usage = UsageStore(database)
+    return Stores(
+        database=database,
+        blobs=blobs,
+        identity=IdentityStore(database),
+        audit=AuditStore(database),
+        jobs=JobStore(database),
+        datasets=DatasetStore(database),
+        runs=RunStore(database),
+        evaluations=EvaluationStore(database),
+        variants=VariantStore(database),
+        registry=Registry(database, blobs),
+        deployments=DeploymentStore(database),
+        usage=usage,
+        bills=BillStore(database),
+        settler=Settler(folders.journal, usage),
+    )
