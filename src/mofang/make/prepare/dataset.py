@@ -6,14 +6,16 @@ only through what it is handed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
 
 SplitName = Literal["train", "test"]
@@ -53,6 +55,12 @@ class Dataset:
     schema: Schema
     created_at: int
     removed: Mapping[str, int] = field(default_factory=dict)
+
+
+def dataset_digest(splits: Mapping[str, Split], schema: Schema) -> str:
+    """Return ``sha256:<hex>`` over every value of every row, and over the schema; where it came from does not count."""
+    content = {"splits": {name: asdict(split) for name, split in splits.items()}, "schema": asdict(schema)}
+    return "sha256:" + hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

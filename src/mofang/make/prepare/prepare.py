@@ -1,11 +1,29 @@
-"""Data in: read the first source that is there, clean it, split it, store it."""
+"""Data in: read the first source that is there, clean it, split it, store it.
+
+Called by the pipeline. Blobs are handed in; the Dataset that comes out is recorded by whoever asked for it.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
+from mofang.base.domain.names import now_us
 from mofang.base.domain.work import Progress
 from mofang.base.storage.blobs import Blobs
-from mofang.make.prepare.dataset import Dataset
+from mofang.make.prepare import csv, idx, npz, sklearn
+from mofang.make.prepare.clean import CleanRows, clean
+from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
+from mofang.make.prepare.split import draw
+from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
+
+_CHUNK_BYTES = 1 << 20
 
 
 def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
@@ -14,4 +32,82 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
     Raises DatasetUnavailable if none of its sources is there, and InvalidDataset if the one that is cannot be used.
     The same data, seed and fractions give the same digest. Nothing is recorded: DatasetStore.record does that.
     """
-    raise NotImplementedError
+    progress.report("prepare", 0.0, f"looking for {' or '.join(spec.sources)}")
+    source, table = _read_first(spec)
+    progress.report("prepare", 0.4, f"read {len(table.classes)} rows from {source}", rows=len(table.classes))
+    rows = clean(table)
+    for reason, count in rows.removed.items():
+        progress.report("prepare", 0.5, f"dropped {count} rows: {reason}", dropped=count)
+    held_out, removed = _split(rows, spec)
+    splits = {}
+    for name, mask in (("train", ~held_out & ~removed), ("test", held_out & ~removed)):
+        splits[name] = _store(rows.features[mask], rows.classes[mask], blobs)
+        progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows} rows")
+    schema = Schema(rows.features.shape[1], str(rows.features.dtype), rows.labels, table.names)
+    left_out = {"over the limit": int(removed.sum())} if removed.any() else {}
+    return Dataset(
+        digest=dataset_digest(splits, schema),
+        name=table.name,
+        source=source,
+        task="classification",
+        splits=splits,
+        schema=schema,
+        created_at=now_us(),
+        removed={**rows.removed, **left_out},
+    )
+
+
+def _read_first(spec: Prepare) -> tuple[str, Table]:
+    reasons = []
+    for source in spec.sources:
+        scheme, _, where = source.partition(":")
+        try:
+            match scheme:
+                case "sklearn":
+                    return source, sklearn.read(where)
+                case "idx":
+                    return source, idx.read(where)
+                case "npz":
+                    return source, npz.read(where)
+                case _:
+                    return source, csv.read(where, spec.target)
+        except DatasetUnavailable as error:
+            reasons.append(f"{source}: {error.message}")
+    raise DatasetUnavailable(
+        f"no source of data can be read: {'; '.join(reasons)}",
+        hint="install or copy the data, or add a source that is always there, e.g. 'sklearn:digits'",
+    )
+
+
+def _split(rows: CleanRows, spec: Prepare) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return masks of the held-out rows and of those over the limit; every class is in the training rows."""
+    total = len(rows.classes)
+    if rows.test_rows:
+        held_out = np.arange(total) >= total - rows.test_rows
+    else:
+        held_out = draw(rows.classes, spec.test_fraction, spec.seed)
+    removed = np.zeros(total, dtype=np.bool_)
+    if 0 < spec.limit < total:
+        for part in (held_out, ~held_out):
+            removed[part] = draw(rows.classes[part], 1 - spec.limit / total, spec.seed + 1)
+    trained = np.unique(rows.classes[~held_out])
+    if len(trained) != len(rows.labels) or not held_out.any():
+        lacking = sorted(set(range(len(rows.labels))) - set(trained.tolist()))
+        problem = f"class {rows.labels[lacking[0]]!r} has no training row" if lacking else "no row is left to test on"
+        raise InvalidDataset(f"the data's own split cannot be used: {problem}")
+    return held_out, removed
+
+
+def _store(features: NDArray[Any], classes: NDArray[np.int64], blobs: Blobs) -> Split:
+    return Split(len(classes), blobs.put(_npy(features)).sha256, blobs.put(_npy(classes)).sha256)
+
+
+def _npy(array: NDArray[Any]) -> Iterator[bytes]:
+    """Yield ``array`` as a .npy file (format 1.0) in chunks, without a second copy in memory."""
+    header = io.BytesIO()
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    yield header.getvalue()
+    data = array.reshape(-1).view(np.uint8)
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield data[start : start + _CHUNK_BYTES].tobytes()

@@ -1,25 +1,63 @@
-"""The datasets the platform knows."""
+"""The datasets the platform knows: one row each, their content in blobs."""
 
 from __future__ import annotations
 
-from mofang.base.storage.database import Database
+from dataclasses import asdict
+
+import msgspec
+from sqlalchemy import JSON, BigInteger, Column, Row, String, Table, insert, select
+
+from mofang.base.domain.errors import DatasetNotFound
+from mofang.base.storage.database import Database, metadata
 from mofang.make.prepare.dataset import Dataset
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("source", String(4096), nullable=False),
+    Column("task", String(32), nullable=False),
+    Column("splits", JSON, nullable=False),
+    Column("schema", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    Column("removed", JSON, nullable=False),
+)
 
 
 class DatasetStore:
-    """Datasets by digest."""
+    """Datasets by digest. They are immutable: recorded once, never changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, dataset: Dataset) -> Dataset:
         """Keep ``dataset``; one of the same digest that is there already stays, and is returned."""
-        raise NotImplementedError
+        with self._database.write() as connection:
+            known = self.find(dataset.digest)
+            if known is None:
+                connection.execute(insert(datasets).values(asdict(dataset)))
+            return known or dataset
+
+    def find(self, digest: str) -> Dataset | None:
+        """Return the dataset, if it is known."""
+        with self._database.read() as connection:
+            row = connection.execute(select(datasets).where(datasets.c.digest == digest)).one_or_none()
+        return None if row is None else _dataset(row)
 
     def get(self, digest: str) -> Dataset:
         """Return the dataset; raise DatasetNotFound."""
-        raise NotImplementedError
+        dataset = self.find(digest)
+        if dataset is None:
+            raise DatasetNotFound(f"no dataset has the digest {digest!r}")
+        return dataset
 
     def list(self, limit: int = 100) -> list[Dataset]:
         """Return the newest ``limit`` datasets, newest first."""
-        raise NotImplementedError
+        query = select(datasets).order_by(datasets.c.created_at.desc(), datasets.c.digest).limit(limit)
+        with self._database.read() as connection:
+            return [_dataset(row) for row in connection.execute(query)]
+
+
+def _dataset(row: Row[tuple[object, ...]]) -> Dataset:
+    return msgspec.convert(dict(row._mapping), Dataset)

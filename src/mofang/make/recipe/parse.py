@@ -1,14 +1,38 @@
-"""Text to Recipe."""
+"""Text to Recipe: everything is checked, and every complaint names the line, what was found and what would do.
+
+Called before a job is made, and again by the job. It knows the types of ``spec.py`` but no algorithm and no data.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from mofang.make.recipe.spec import Recipe
+from mofang.base.domain.errors import Invalid, InvalidRecipe
+from mofang.base.domain.names import check_name
+from mofang.make.recipe.lines import locate
+from mofang.make.recipe.spec import (
+    ALGORITHMS,
+    BUNDLED,
+    SCHEMES,
+    Convert,
+    Evaluate,
+    Prepare,
+    Recipe,
+    Register,
+)
+from mofang.make.recipe.words import describe, listed, nearest, shown
+
+MAX_BYTES = 32_768
+MAX_LINES = 1_000
+SECTIONS = tuple(name for name in Recipe.__struct_fields__ if name != "name")
+_Section = TypeVar("_Section", bound=msgspec.Struct)
 
 
 def parse_recipe(text: str, filename: str, *, check_gate: Callable[[str], object] | None = None) -> Recipe:
@@ -17,7 +41,7 @@ def parse_recipe(text: str, filename: str, *, check_gate: Callable[[str], object
     ``filename`` is only named in messages. ``check_gate`` reads a gate and raises InvalidGate: the stage that knows
     gates comes later, so it is handed in.
     """
-    raise NotImplementedError
+    return _Parser(text, filename).recipe(check_gate)
 
 
 def recipe_digest(text: str) -> str:
@@ -28,3 +52,136 @@ def recipe_digest(text: str) -> str:
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe (TOML and JSON have the same shape)."""
     return msgspec.json.schema(Recipe)
+
+
+class _Parser:
+    def __init__(self, text: str, filename: str) -> None:
+        self._filename = filename
+        if len(text) > MAX_BYTES or text.count("\n") > MAX_LINES:
+            raise InvalidRecipe(f"{filename} is too long: a recipe has at most {MAX_LINES} lines and {MAX_BYTES} bytes")
+        try:
+            self._document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidRecipe(_syntax(str(error), text, filename), hint="a recipe is written in TOML 1.0") from error
+        except RecursionError:
+            raise InvalidRecipe(f"{filename} is nested too deeply") from None
+        self._lines = locate(text)
+
+    def recipe(self, check_gate: Callable[[str], object] | None) -> Recipe:
+        """Check section by section and return the whole."""
+        self._check_sections()
+        recipe = Recipe(
+            name=self._name(),
+            prepare=self._section("prepare", Prepare),
+            train=self._train(),
+            convert=self._section("convert", Convert),
+            evaluate=self._section("evaluate", Evaluate),
+            register=self._section("register", Register),
+        )
+        for source in recipe.prepare.sources:
+            self._check_source(source)
+        if recipe.register.alias:
+            self._checked(("register", "alias"), lambda: check_name("version", recipe.register.alias))
+        if recipe.evaluate.gate and check_gate is not None:
+            self._checked(("evaluate", "gate"), lambda: check_gate(recipe.evaluate.gate))
+        return recipe
+
+    def _check_sections(self) -> None:
+        for name in self._document:
+            if name not in Recipe.__struct_fields__:
+                kind = "section" if isinstance(self._document[name], dict) else "key"
+                advice = nearest(name, Recipe.__struct_fields__)
+                self._fail((name,), f"a recipe has no {kind} {name!r}; {advice}")
+        for name in ("name", "prepare", "train"):
+            if name not in self._document:
+                wanted = "a name: name = 'digits'" if name == "name" else f"a section [{name}]"
+                self._fail((name,), f"the recipe needs {wanted}")
+        for name in SECTIONS:
+            if not isinstance(self._document.get(name, {}), dict):
+                self._fail((name,), f"{name!r} must be a section: write [{name}] in a line of its own")
+
+    def _name(self) -> str:
+        name = self._document["name"]
+        if not isinstance(name, str):
+            self._fail(("name",), f"name must be a text, got {shown(name)}")
+        self._checked(("name",), lambda: check_name("model", name))
+        return name
+
+    def _train(self) -> Any:
+        table = self._document["train"]
+        if "algorithm" not in table:
+            self._fail(("train",), f"[train] needs 'algorithm': {listed(ALGORITHMS)}")
+        algorithm = table["algorithm"]
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            self._fail(
+                ("train", "algorithm"),
+                f"[train] algorithm {shown(algorithm)} is unknown; {nearest(algorithm, ALGORITHMS)}",
+                hint=f"known algorithms: {listed(ALGORITHMS)}",
+            )
+        return self._section("train", ALGORITHMS[algorithm])
+
+    def _section(self, name: str, kind: type[_Section]) -> _Section:
+        table: Mapping[str, Any] = self._document.get(name, {})
+        tag = kind.__struct_config__.tag_field
+        keys = (*([tag] if tag else []), *kind.__struct_fields__)
+        for key in table:
+            if key not in keys:
+                self._fail(
+                    (name, key), f"[{name}] {_no_key(name, key, keys, table)}", hint=f"[{name}] takes {listed(keys)}"
+                )
+        try:
+            return msgspec.convert(table, kind)
+        except msgspec.ValidationError as error:
+            self._complain(name, kind, table, error)
+
+    def _complain(
+        self, name: str, kind: type[msgspec.Struct], table: Mapping[str, Any], error: msgspec.ValidationError
+    ) -> NoReturn:
+        missing = re.search(r"missing required field `(\w+)`", str(error))
+        if missing:
+            self._fail((name,), f"[{name}] needs {missing[1]!r}")
+        path = re.search(r"`\$\.(\w+)", str(error))
+        if path is None:
+            self._fail((name,), f"[{name}]: {error}")
+        key = path[1]
+        self._fail((name, key), f"[{name}] {key} must be {describe(kind, key)}, got {shown(table[key])}")
+
+    def _check_source(self, source: str) -> None:
+        scheme, colon, rest = source.partition(":")
+        where = ("prepare", "source")
+        if not colon or not rest:
+            self._fail(where, f"[prepare] source {shown(source)} must be SCHEME:NAME, e.g. 'sklearn:digits'")
+        if scheme not in SCHEMES:
+            self._fail(where, f"[prepare] source {shown(source)}: {scheme!r} is unknown; {nearest(scheme, SCHEMES)}")
+        if scheme == "sklearn" and rest not in BUNDLED:
+            self._fail(where, f"[prepare] source {shown(source)}: {rest!r} is unknown; {nearest(rest, BUNDLED)}")
+        if scheme != "sklearn" and not PurePosixPath(rest).is_absolute():
+            self._fail(
+                where, f"[prepare] source {shown(source)} must name an absolute path", hint="the server reads it"
+            )
+
+    def _checked(self, path: tuple[str, ...], check: Callable[[], object]) -> None:
+        try:
+            check()
+        except Invalid as error:
+            where = f"[{path[0]}] {path[1]}" if len(path) > 1 else path[0]
+            self._fail(path, f"{where}: {error.message}", hint=error.hint)
+
+    def _fail(self, path: tuple[str, ...], message: str, *, hint: str | None = None) -> NoReturn:
+        line = self._lines.get(path)
+        where = self._filename if line is None else f"{self._filename} line {line}"
+        raise InvalidRecipe(f"{where}: {message}", hint=hint) from None
+
+
+def _no_key(section: str, key: str, keys: tuple[str, ...], table: Mapping[str, Any]) -> str:
+    others = [name for name, kind in ALGORITHMS.items() if section == "train" and key in kind.__struct_fields__]
+    if others:
+        return f"algorithm {table['algorithm']!r} has no key {key!r}; {listed(others, 'and')} takes it"
+    return f"has no key {key!r}; {nearest(key, keys)}"
+
+
+def _syntax(message: str, text: str, filename: str) -> str:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    line, column = (place[1], place[2]) if place else (str(max(text.count("\n"), 1)), "end")
+    reason = re.sub(r" \(at .*\)$", "", message)
+    return f"{filename} line {line}, column {column}: {reason[:1].lower()}{reason[1:]}"

@@ -26,11 +26,16 @@ BUNDLED = ("digits", "iris", "wine", "breast_cancer")
 class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[prepare]: where the data comes from, and how it is split."""
 
-    source: Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that can be read is used")]
+    source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
     target: Annotated[str, Meta(description="csv: the column with the classes; empty: the last column")] = ""
     test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
     limit: Annotated[int, Meta(ge=0, description="use at most so many rows, 0: all")] = 0
     seed: Seed = 0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources in the order to try them."""
+        return (self.source,) if isinstance(self.source, str) else self.source
 
 
 class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="algorithm"):

@@ -1,29 +1,152 @@
-"""Training with scikit-learn: a pipeline with its preprocessing, and the curve of how it came to be."""
+"""Training with scikit-learn: a pipeline with its preprocessing, and the curve of how it came to be.
+
+Called by the pipeline with arrays; it knows no store and no file.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
-from mofang.make.recipe import Train
+from mofang.make.prepare.split import draw
+from mofang.make.recipe import DecisionTree, LogisticRegression, Mlp, RandomForest, Train
+
+_FOREST_STEPS = 10
+"""A forest grows in so many steps, so that it has a curve and can be cancelled."""
+
+Rows = NDArray[np.float32]
+Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedModel:
-    """A fitted sklearn Pipeline and its curve: epoch, loss, accuracy (of the validation rows), seconds, rows_per_second."""
+    """A fitted sklearn Pipeline and its curve.
+
+    Points have epoch, loss (log loss) and accuracy on the validation rows, seconds so far, and rows_per_second.
+    """
 
     pipeline: Any
     curve: tuple[dict[str, float], ...]
     seconds: float
 
 
-def train(spec: Train, features: NDArray[np.float32], classes: NDArray[np.int64], progress: Progress) -> TrainedModel:
+def train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> TrainedModel:
     """Fit what ``spec`` says to features [rows, n] and class indices [rows]; report loss and accuracy every epoch.
 
-    Raises InvalidDataset if the rows cannot be trained on, TrainingFailed if the loss runs away.
+    The same arguments make the same model. Raises InvalidDataset if the rows cannot be trained on, TrainingFailed if
+    the loss runs away.
     """
-    raise NotImplementedError
+    from sklearn.pipeline import Pipeline
+
+    if len(np.unique(classes)) < 2:
+        raise InvalidDataset("training needs rows of two classes or more")
+    started = time.perf_counter()
+    validation = draw(classes, spec.validation_fraction, spec.seed)
+    preprocessing = Pipeline(_preprocessing(spec))
+    rows, known = preprocessing.fit_transform(features[~validation]), classes[~validation]
+    checked, expected = preprocessing.transform(features[validation]), classes[validation]
+    estimator = _estimator(spec, len(rows))
+    steps, curve = _steps(spec), []
+    for epoch, _ in enumerate(_fit(spec, estimator, rows, known), 1):
+        seconds = time.perf_counter() - started
+        point = {"epoch": float(epoch), **_quality(estimator, checked, expected), "seconds": seconds}
+        curve.append({**point, "rows_per_second": epoch * len(rows) / seconds})
+        _report(progress, epoch, steps, curve[-1])
+    model = Pipeline([*preprocessing.steps, ("model", estimator)])
+    return TrainedModel(model, tuple(curve), time.perf_counter() - started)
+
+
+def _preprocessing(spec: Train) -> list[tuple[str, Any]]:
+    """Fill missing values with the mean, so that every model answers them; scale where scale matters."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import StandardScaler
+
+    impute = ("impute", SimpleImputer(keep_empty_features=True))
+    return [impute] if isinstance(spec, DecisionTree | RandomForest) else [impute, ("scale", StandardScaler())]
+
+
+def _estimator(spec: Train, rows: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.tree import DecisionTreeClassifier
+
+    match spec:
+        case LogisticRegression():
+            return SGDClassifier(
+                loss="log_loss", learning_rate="constant", eta0=spec.learning_rate, alpha=spec.alpha, n_jobs=-1
+            )
+        case Mlp():
+            return MLPClassifier(
+                spec.hidden,
+                learning_rate_init=spec.learning_rate,
+                alpha=spec.alpha,
+                batch_size=min(spec.batch_size, rows),
+                random_state=spec.seed,
+            )
+        case RandomForest():
+            return RandomForestClassifier(
+                max_depth=spec.max_depth,
+                min_samples_leaf=spec.min_samples_leaf,
+                random_state=spec.seed,
+                warm_start=True,
+                n_jobs=-1,
+            )
+        case DecisionTree():
+            return DecisionTreeClassifier(
+                max_depth=spec.max_depth, min_samples_leaf=spec.min_samples_leaf, random_state=spec.seed
+            )
+    raise TypeError(f"no estimator for {spec!r}")
+
+
+def _steps(spec: Train) -> int:
+    match spec:
+        case LogisticRegression() | Mlp():
+            return spec.epochs
+        case RandomForest():
+            return min(_FOREST_STEPS, spec.trees)
+    return 1
+
+
+def _fit(spec: Train, estimator: Any, rows: Rows, classes: Classes) -> Iterator[None]:
+    """Train step by step; the estimator can predict after each."""
+    kinds = np.unique(classes)
+    for step in range(_steps(spec)):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                match spec:
+                    case LogisticRegression():
+                        # Each call would shuffle alike: another seed gives another order of rows.
+                        estimator.set_params(random_state=(spec.seed + step) % 2**32)
+                        estimator.partial_fit(rows, classes, classes=kinds)
+                    case Mlp():
+                        estimator.partial_fit(rows, classes, classes=kinds)
+                    case RandomForest():
+                        trees = spec.trees * (step + 1) // _steps(spec)
+                        estimator.set_params(n_estimators=trees).fit(rows, classes)
+                    case _:
+                        estimator.fit(rows, classes)
+        except ValueError as error:  # how scikit-learn reports weights that are not finite
+            raise TrainingFailed(f"training failed in epoch {step + 1}: {error}") from error
+        yield
+
+
+def _quality(estimator: Any, rows: Rows, classes: Classes) -> dict[str, float]:
+    probabilities = estimator.predict_proba(rows).astype(np.float64)
+    right = np.clip(probabilities[np.arange(len(classes)), classes], 1e-15, 1.0)
+    loss, accuracy = -np.log(right).mean(), (probabilities.argmax(axis=1) == classes).mean()
+    if not np.isfinite(loss):
+        raise TrainingFailed("the loss is not finite any more")
+    return {"loss": float(loss), "accuracy": float(accuracy)}
+
+
+def _report(progress: Progress, epoch: int, steps: int, point: dict[str, float]) -> None:
+    message = f"epoch {epoch} of {steps}: loss {point['loss']:.4f}, accuracy {point['accuracy']:.2%}"
+    progress.report("train", epoch / steps, message, **point)

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mofang.base.storage.database import Database
+import msgspec
+from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, insert, select, update
+
+from mofang.base.domain.errors import RunNotFound
+from mofang.base.storage.database import Database, metadata
 
 RunState = Literal["running", "succeeded", "failed", "cancelled"]
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(64), nullable=False, index=True),
+    Column("recipe_name", String(63), nullable=False),
+    Column("recipe_digest", String(71), nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("algorithm", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("dataset", String(71), nullable=False),
+    Column("curve", JSON, nullable=False),
+    Column("artifact", String(71), nullable=False),
+    Column("conversion", JSON, nullable=False),
+    Column("evaluation", String(64), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("code", String(255), nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("error", JSON, nullable=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +69,36 @@ class RunStore:
 
     def save(self, run: TrainingRun) -> TrainingRun:
         """Insert ``run``, or replace the one of the same id; return it. Ids: ``names.new_id("run")``."""
-        raise NotImplementedError
+        values = asdict(run)
+        with self._database.write() as connection:
+            changed = connection.execute(update(runs).where(runs.c.id == run.id).values(values))
+            if changed.rowcount == 0:
+                connection.execute(insert(runs).values(values))
+        return run
 
     def get(self, run_id: str) -> TrainingRun:
         """Return the run; raise RunNotFound."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+        if row is None:
+            raise RunNotFound(f"no run has the id {run_id!r}")
+        return _run(row)
 
     def find_by_job(self, job_id: str) -> TrainingRun | None:
-        """Return the run a job made, if it made one (a job that starts again goes on with it)."""
-        raise NotImplementedError
+        """Return the run a job made last, if it made one (a job that starts again goes on with it)."""
+        query = select(runs).where(runs.c.job == job_id).order_by(runs.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _run(row)
 
     def list(self, before: str = "", limit: int = 100) -> list[TrainingRun]:
         """Return runs, newest first; those older than the id ``before`` if one is given."""
-        raise NotImplementedError
+        query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+        if before:
+            query = query.where(runs.c.id < before)
+        with self._database.read() as connection:
+            return [_run(row) for row in connection.execute(query)]
+
+
+def _run(row: Row[tuple[object, ...]]) -> TrainingRun:
+    return msgspec.convert(dict(row._mapping), TrainingRun)

@@ -1,0 +1,22 @@
+"""The data sets that come inside scikit-learn: small, and always there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mofang.make.prepare.table import Table
+
+
+def read(name: str) -> Table:
+    """Load one of ``recipe.BUNDLED``."""
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{name}")()
+    features = bunch.data.astype(np.uint8) if name == "digits" else bunch.data  # digits counts pixels, 0 to 16
+    return Table(
+        name=name,
+        features=features,
+        classes=bunch.target,
+        names=() if name == "digits" else tuple(map(str, bunch.feature_names)),
+        labels=tuple(map(str, bunch.target_names)),
+    )

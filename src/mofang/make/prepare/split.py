@@ -1,0 +1,18 @@
+"""Stratified samples: every class keeps its share, and the same seed draws the same rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw(classes: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Return a mask that is true for about ``share`` of the rows of every class, at least one, never all."""
+    random = np.random.default_rng(seed)
+    chosen = np.zeros(len(classes), dtype=np.bool_)
+    order = np.argsort(classes, kind="stable")
+    edges = np.flatnonzero(np.diff(classes[order])) + 1
+    for rows in np.split(order, edges):
+        count = min(max(round(len(rows) * share), 1), len(rows) - 1)
+        chosen[random.permutation(rows)[:count]] = True
+    return chosen

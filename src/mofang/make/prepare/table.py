@@ -1,0 +1,26 @@
+"""What every reader of data gives: rows in memory, still as they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Features [rows, n] of any real dtype (NaN: missing) and classes [rows], integers or texts.
+
+    If ``test_rows`` is not 0, that many rows at the end are the data's own held-out split. ``labels`` names the classes
+    0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out.
+    """
+
+    name: str
+    features: NDArray[Any]
+    classes: NDArray[Any]
+    test_rows: int = 0
+    names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    removed: Mapping[str, int] = field(default_factory=dict)
