@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from mofang.base.domain.errors import JournalDamaged, MofangError
 from mofang.run.deploy.rollout import roll_out
@@ -83,7 +84,12 @@ class Controller:
             if rollout.id not in self._rollouts:
                 task = asyncio.create_task(roll_out(rollout, self._stores.deployments, self.floor))
                 self._rollouts[rollout.id] = task
-                task.add_done_callback(lambda _, key=rollout.id: self._rollouts.pop(key, None))
+                task.add_done_callback(partial(self._forget, rollout.id))
+
+    def _forget(self, rollout_id: str, task: asyncio.Task[None]) -> None:
+        del self._rollouts[rollout_id]
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("rollout %s was interrupted and is taken up again: %r", rollout_id, fault)
 
 
 async def control(stop: asyncio.Event) -> None:

@@ -189,7 +189,7 @@ class ShopFloor:
                 if hello is not None and hello.state == "ready":
                     return
                 if hello is not None and hello.state == "failed":
-                    raise hello.failure()
+                    raise hello.fault.error() if hello.fault else RolloutFailed("its worker cannot load the model")
             await asyncio.sleep(_POLL_SECONDS)
 
 

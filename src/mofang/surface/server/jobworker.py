@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from mofang.base.domain.errors import Internal, JobCancelled, LeaseLost, MofangError
 from mofang.base.jobs.store import JobStore, Lease
-from mofang.make.pipeline import JOB_KINDS, Workshop
+from mofang.make.pipeline import JOB_KINDS
+from mofang.make.workshop import Workshop
 from mofang.surface.server.child import die_with_parent, start_logging
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
@@ -64,7 +66,7 @@ def main() -> int:
 
 def _work(stores: Stores, lease: Lease, scratch: Path) -> None:
     try:
-        workshop = _workshop(stores, scratch)
+        workshop = _workshop(stores, scratch, lease.job.id)
         result = JOB_KINDS[lease.job.kind](lease.job.spec, workshop, LeasedProgress(stores.jobs, lease))
         stores.jobs.succeed(lease, result)
     except Stopped:
@@ -79,10 +81,21 @@ def _work(stores: Stores, lease: Lease, scratch: Path) -> None:
         log.exception("job %s failed", lease.job.id)
         fault = Internal(f"{lease.job.kind} failed: {type(error).__name__}: {error}")
         stores.jobs.fail(lease, {"code": fault.code, "message": fault.message, "hint": fault.hint})
+    finally:
+        shutil.rmtree(scratch / lease.job.id, ignore_errors=True)
 
 
-def _workshop(stores: Stores, scratch: Path) -> Workshop:
-    raise SystemExit("wired when make.pipeline lands")
+def _workshop(stores: Stores, scratch: Path, job: str) -> Workshop:
+    return Workshop(
+        blobs=stores.blobs,
+        datasets=stores.datasets,
+        runs=stores.runs,
+        evaluations=stores.evaluations,
+        variants=stores.variants,
+        registry=stores.registry,
+        scratch=scratch / job,
+        job=job,
+    )
 
 
 @contextmanager
