@@ -1,0 +1,1 @@
+"""Smaller versions of a version, kept only if measurement says they are good enough."""

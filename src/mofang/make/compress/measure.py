@@ -1,0 +1,74 @@
+"""Honest comparison: timing that interleaves, and a test that pairs.
+
+Called by :mod:`mofang.make.compress.compare`. Timing one contestant after the other misleads, since clocks and caches
+change in between: here they take turns. Nothing in here knows a model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median
+
+_WARM_UPS = 3
+_MIN_ROUNDS = 15
+_MAX_RACES = 3
+_AGREEMENT = 1.25  # medians and minima may tell speed-ups this far apart before the race is run on
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Time of one call, over all rounds."""
+
+    median_us: float
+    minimum_us: float
+    rounds: int
+
+
+def race(
+    contestants: Mapping[str, Callable[[], object]],
+    seconds: float,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, Timing]:
+    """Call the contestants in turns for ``seconds``, each round in another order, and time every call.
+
+    If median and minimum disagree on how much faster one is than another, the race goes on, up to three times as long.
+    """
+    samples: dict[str, list[int]] = {name: [] for name in contestants}
+    order = list(contestants)
+    for call in (*contestants.values(),) * _WARM_UPS:
+        call()
+    for _ in range(_MAX_RACES):
+        begun, rounds = clock(), 0
+        while rounds < _MIN_ROUNDS or clock() - begun < seconds * 1e9:
+            for name in order:
+                start = clock()
+                contestants[name]()
+                samples[name].append(clock() - start)
+            order.append(order.pop(0))
+            rounds += 1
+        timings = {name: Timing(median(taken) / 1e3, min(taken) / 1e3, len(taken)) for name, taken in samples.items()}
+        if _agree(list(timings.values())):
+            break
+    return timings
+
+
+def _agree(timings: list[Timing]) -> bool:
+    spreads = [timing.median_us / max(timing.minimum_us, 1e-3) for timing in timings]
+    return max(spreads) <= _AGREEMENT * min(spreads)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p of McNemar's test: rows only the first, and only the second, answered rightly.
+
+    Under the null hypothesis each such row falls on either side with probability one half (McNemar 1947, in the exact
+    binomial form). 1.0 if no row differs.
+    """
+    rows, fewer = only_first + only_second, min(only_first, only_second)
+    term = tail = 1  # binomial coefficients, each from the one before
+    for k in range(fewer):
+        term = term * (rows - k) // (k + 1)
+        tail += term
+    return float(min(Fraction(1), Fraction(2 * tail, 2**rows)))

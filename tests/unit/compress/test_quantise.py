@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import graphs
+from mofang.base.domain.errors import NoVariant
+from mofang.base.domain.work import Silent
+from mofang.base.engines.catalog import load_engine
+from mofang.make.compress.compare import Comparison, Contestant, Latency, compare, refusal
+from mofang.make.compress.onnx import quantise
+
+LABELS = tuple("abcdefgh")
+
+
+def _deep(width: int = 256) -> onnx.ModelProto:
+    """A network that answers the largest of its 8 inputs, through two layers of ``width``, one of them a Gemm."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((width, width)))[0].astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["features", "up"], ["hidden"]),
+        helper.make_node("Gemm", ["hidden", "middle"], ["turned"]),
+        helper.make_node("MatMul", ["turned", "down"], ["scores"]),
+    ]
+    constants = {"up": turn[:8], "middle": turn, "down": (turn @ turn)[:8].T}
+    return graphs.model(
+        nodes,
+        [graphs.value("features", ("n", 8))],
+        [graphs.value("scores", ("n", 8))],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+    )
+
+
+def test_int8_is_smaller_and_measured_against_its_parent(tmp_path: Path) -> None:
+    source = graphs.save(_deep(), tmp_path / "source")
+    target = tmp_path / "target"
+    target.mkdir()
+    quantise(source, target)
+    sizes = [(folder / "model.onnx").stat().st_size for folder in (target, source)]
+    engines = [load_engine("onnx", folder) for folder in (target, source)]
+    features = np.random.default_rng(1).standard_normal((400, 8)).astype(np.float32)
+    truth = features.argmax(axis=1)
+
+    contestants = [Contestant(*pair) for pair in zip(engines, sizes, strict=True)]
+    found = compare(contestants[0], contestants[1], (features, truth, LABELS), 0.02, Silent())
+    for engine in engines:
+        engine.close()
+
+    assert found.size_bytes < found.parent_size_bytes / 3
+    assert found.parent_accuracy > 0.99
+    assert found.accuracy > 0.9
+    assert found.drop == pytest.approx(found.parent_accuracy - found.accuracy)
+    assert [entry.batch for entry in found.latencies] == [1, 32]
+    for entry in found.latencies:
+        assert 0 < entry.minimum_us <= entry.median_us
+        assert 0 < entry.parent_minimum_us <= entry.parent_median_us
+        assert entry.rounds >= 15
+    assert [path.name for path in target.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("dims", [("n", 2), (3, 2)])
+def test_a_graph_without_products_has_nothing_to_quantise(tmp_path: Path, dims: tuple[int | str, int]) -> None:
+    source = graphs.save(graphs.one_node("Relu", dims=dims), tmp_path)
+    with pytest.raises(NoVariant, match=r"nothing to quantise.* only Relu"):
+        quantise(source, tmp_path)
+
+
+def test_a_product_of_two_inputs_has_nothing_to_quantise(tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "x"], ["y"])
+    source = graphs.save(
+        graphs.model([node], [graphs.value("x", (2, 2))], [graphs.value("y", (2, 2))]), tmp_path / "source"
+    )
+    (tmp_path / "target").mkdir()
+    with pytest.raises(NoVariant, match="nothing to quantise"):
+        quantise(source, tmp_path / "target")
+
+
+def _comparison(*, lost: int, size: int = 50, median: float = 5.0) -> Comparison:
+    latency = Latency(1, median, 4.0, 10.0, 8.0, 100)
+    return Comparison(1000, 0.9 - lost / 1000, 0.9, 0, lost, 0.5, size, 100, (latency,))
+
+
+def test_what_loses_too_much_or_gains_nothing_is_refused() -> None:
+    assert refusal(_comparison(lost=5), 0.005) == ""
+    assert refusal(_comparison(lost=6), 0.005) == "accuracy falls from 0.9000 to 0.8940, more than 0.005 (p = 0.5)"
+    assert refusal(_comparison(lost=0, size=100, median=5.0), 0.005) == ""
+    assert refusal(_comparison(lost=0, size=50, median=11.0), 0.005) == ""
+    assert refusal(_comparison(lost=0, size=120, median=11.0), 0.005) == (
+        "it is neither smaller (120 bytes, was 100) nor faster"
+    )
