@@ -1,0 +1,1 @@
+"""Metering: every answer becomes exactly one usage record, and every record exactly one set of ledger events."""

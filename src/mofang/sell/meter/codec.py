@@ -1,0 +1,60 @@
+"""How a UsageRecord is written in the journal: one version byte, then a msgpack array.
+
+The recorder encodes, the settler decodes, possibly years and releases apart: a format that was written once stays
+readable, and a new one takes the next version byte. It must not know files, offsets or the ledger.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mofang.base.domain.errors import InvalidUsage, JournalDamaged
+from mofang.base.domain.usage import Outcome, Source, UsageRecord
+
+MAX_QUANTITY = (1 << 48) - 1
+"""The most units one record may carry: 256 TiB, or nine years in microseconds. More is a defect, and sums stay
+within the 64 bits of the ledger."""
+
+_VERSION = b"\x01"
+_Quantity = int
+_Fields = tuple[str, int, str, str, str, str, int, int, str, Outcome, dict[str, _Quantity], int, Source]
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Fields)
+
+
+def encode(usage: UsageRecord) -> bytes:
+    """Return ``usage`` as bytes; raise InvalidUsage if a quantity could not be settled exactly."""
+    for meter, quantity in usage.quantities.items():
+        # A float or a bool would be written all the same and stop the settler later, when nobody can answer for it.
+        if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
+            raise InvalidUsage(f"request {usage.request_id!r} used {quantity!r} of {meter!r}")
+    return _VERSION + _encoder.encode(
+        (
+            usage.request_id,
+            usage.at,
+            usage.tenant,
+            usage.project,
+            usage.key_id,
+            usage.endpoint,
+            usage.revision,
+            usage.version,
+            usage.digest,
+            usage.outcome,
+            usage.quantities,
+            usage.attempt,
+            usage.source,
+        )
+    )
+
+
+def decode(payload: bytes) -> UsageRecord:
+    """Return the record that :func:`encode` wrote; raise JournalDamaged if it is none, or of a later release."""
+    if payload[:1] != _VERSION:
+        raise JournalDamaged(
+            f"a usage record has format {payload[:1].hex() or 'none'}, this release reads {_VERSION.hex()}",
+            hint="run the release that wrote it, or a later one",
+        )
+    try:
+        return UsageRecord(*_decoder.decode(memoryview(payload)[1:]))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JournalDamaged(f"a usage record cannot be read: {error}") from error

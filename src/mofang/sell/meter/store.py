@@ -1,0 +1,300 @@
+"""The usage ledger: every event once, the sums of every hour, and how far each journal segment was folded.
+
+The settler folds records in; the control API and billing read. All that one fold changes is one transaction, and one
+writer at a time is what :class:`Database` promises, so folding twice, at once, or after a crash changes nothing. The
+ledger must not know how a journal looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    Integer,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+)
+
+from mofang.base.domain.errors import InvalidRequest
+from mofang.base.domain.usage import UsageEvent, UsageRecord
+from mofang.base.storage.database import Database, Serial, metadata
+from mofang.sell.meter.folding import EventKey, EventRow, Series, new_rows, series_of
+from mofang.sell.meter.windows import DAY_US, MAX_AT, UsageRow, check_period
+
+# The columns of a Series, in its order: written once, so that an event is a few numbers.
+_series = Table(
+    "usage_series",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("source", String, nullable=False),
+    UniqueConstraint("key_id", "tenant", "project", "endpoint", "revision", "version", "digest", "outcome", "source"),
+)
+# The event id, request:attempt:meter, in three columns: its index finds the events of a request as well.
+_events = Table(
+    "usage_events",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False),  # without gaps: the cursor of those who follow
+    Column("series_id", ForeignKey(_series.c.id), nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("meter", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    UniqueConstraint("request_id", "attempt", "meter"),
+)
+_windows = Table(
+    "usage_windows",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("series_id", ForeignKey(_series.c.id), primary_key=True, autoincrement=False),
+    Column("meter", String, primary_key=True),
+    Column("month", BigInteger, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+)
+_segments = Table(
+    "usage_segments",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("folded", BigInteger, nullable=False),  # bytes of the segment that are in the ledger
+)
+
+_TEXTS: dict[str, ColumnElement[Any]] = {column.name: column for column in _series.c if isinstance(column.type, String)}
+_GROUPS: dict[str, ColumnElement[Any]] = {
+    **{name: _series.c[name] for name in Series._fields},
+    "meter": _windows.c.meter,
+    "hour": _windows.c.hour,
+    "day": _windows.c.hour - _windows.c.hour % literal_column(str(DAY_US)),
+    "month": _windows.c.month,
+}
+GROUPS = tuple(_GROUPS)
+"""What usage can be summed by. Hours, days and months are the microseconds of their start."""
+
+_ADD_EVENTS = "INSERT INTO usage_events (seq, series_id, request_id, attempt, meter, at, quantity) VALUES ({})"
+_ADD_TO_WINDOWS = text(
+    "INSERT INTO usage_windows (hour, series_id, meter, month, quantity, events)"
+    " VALUES (:hour, :series_id, :meter, :month, :quantity, :events)"
+    " ON CONFLICT (hour, series_id, meter) DO UPDATE SET"
+    " quantity = usage_windows.quantity + excluded.quantity, events = usage_windows.events + excluded.events"
+)
+_MOVE_SEGMENT = text(
+    "INSERT INTO usage_segments (name, folded) VALUES (:name, :folded)"
+    " ON CONFLICT (name) DO UPDATE SET folded = excluded.folded"
+)
+_ALL: Mapping[str, str] = MappingProxyType({})  # no filter
+_BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """The sum of one group: ``group`` holds the columns asked for, ``events`` how many events were summed."""
+
+    group: Mapping[str, Any]
+    quantity: int
+    events: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the group's columns, quantity and events in one flat object."""
+        return {**self.group, "quantity": self.quantity, "events": self.events}
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """Events in the order they were folded, and the cursor to go on after (None at the ledger's end)."""
+
+    items: list[UsageEvent]
+    next: int | None
+
+
+class UsageStore:
+    """The ledger in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def folded(self, segment: str) -> int:
+        """Return how many bytes of ``segment`` are in the ledger."""
+        with self._database.read() as connection:
+            return _folded(connection, segment)
+
+    def fold(self, segment: str, start: int, end: int, records: Sequence[UsageRecord]) -> int | None:
+        """Add the events of ``records``, which are the bytes ``start`` to ``end`` of ``segment``.
+
+        Returns how many events were new: one that is in the ledger already is not added, nor summed, again. Returns
+        None, and changes nothing, if another settler folded those bytes: then go on from :meth:`folded`.
+        """
+        with self._database.write() as connection:
+            if _folded(connection, segment) != start:
+                return None
+            ids = _series_ids(connection, {series_of(record) for record in records})
+            known = _known(connection, {record.request_id for record in records})
+            events, windows = new_rows(records, ids, known, _count(connection) + 1)
+            if events:
+                _add_events(connection, events)
+                connection.execute(_ADD_TO_WINDOWS, windows)
+            connection.execute(_MOVE_SEGMENT, {"name": segment, "folded": end})
+            return len(events)
+
+    def count(self) -> int:
+        """Return the number of events in the ledger."""
+        with self._database.read() as connection:
+            return _count(connection)
+
+    def events(self, filters: Mapping[str, str] = _ALL, *, after: int = 0, limit: int = 100) -> UsagePage:
+        """List events in the order they were folded. ``filters``: request_id, tenant, project, ..."""
+        columns = {**_TEXTS, "request_id": _events.c.request_id}
+        query = (
+            select(_events, *(_series.c[name] for name in Series._fields))
+            .join_from(_events, _series)
+            .where(_events.c.seq > after, *_conditions(columns, filters))
+            .order_by(_events.c.seq)
+            .limit(limit + 1)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        more = len(rows) > limit
+        return UsagePage([_event(row) for row in rows[:limit]], rows[limit - 1].seq if more else None)
+
+    def totals(
+        self,
+        by: Sequence[str],
+        start: int | None = None,
+        end: int | None = None,
+        filters: Mapping[str, str] = _ALL,
+    ) -> list[UsageTotal]:
+        """Sum usage from ``start`` up to ``end`` (full hours; all there is without both), in the order of ``by``.
+
+        ``by`` names columns of :data:`GROUPS`; "meter" is added, since requests and bytes have no sum. Raises
+        InvalidRequest for an unknown column, InvalidPeriod for a period that is empty or not of full hours.
+        """
+        names = tuple(dict.fromkeys((*by, "meter")))
+        columns = [_named(_GROUPS, name).label(name) for name in names]
+        query = (
+            select(*columns, func.sum(_windows.c.quantity), func.sum(_windows.c.events))
+            .join_from(_windows, _series)
+            .where(*_conditions({**_TEXTS, "meter": _windows.c.meter}, filters), *_during(start, end))
+            .group_by(*columns)
+            .order_by(*columns)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [UsageTotal(dict(zip(names, row, strict=False)), int(row[-2]), int(row[-1])) for row in rows]
+
+    def billable(self, tenant: str, start: int, end: int) -> list[UsageRow]:
+        """Return what ``tenant`` has to pay for, by endpoint, version, meter and hour. An error costs nothing."""
+        totals = self.totals(
+            ("endpoint", "version", "digest", "meter", "hour"), start, end, {"tenant": tenant, "outcome": "ok"}
+        )
+        return [UsageRow(**total.group, quantity=total.quantity) for total in totals]
+
+
+def _series_ids(connection: Connection, keys: set[Series]) -> dict[Series, int]:
+    """Return the id of every series, making those that are new."""
+    ids = _find_series(connection, keys)
+    missing = keys - ids.keys()
+    if missing:
+        connection.execute(insert(_series), [series._asdict() for series in sorted(missing)])
+        ids = _find_series(connection, keys)
+    return ids
+
+
+def _find_series(connection: Connection, keys: set[Series]) -> dict[Series, int]:
+    found: dict[Series, int] = {}
+    for key_ids in _batches({key.key_id for key in keys}):
+        for row in connection.execute(select(_series).where(_series.c.key_id.in_(key_ids))):
+            found[Series(*row[1:])] = row.id
+    return found
+
+
+def _known(connection: Connection, request_ids: set[str]) -> set[EventKey]:
+    """Return the ids of all events that the ledger holds of these requests."""
+    columns = (_events.c.request_id, _events.c.attempt, _events.c.meter)
+    known: set[EventKey] = set()
+    for batch in _batches(request_ids):
+        rows = connection.execute(select(*columns).where(_events.c.request_id.in_(batch)))
+        known.update((row.request_id, row.attempt, row.meter) for row in rows)
+    return known
+
+
+def _add_events(connection: Connection, events: list[EventRow]) -> None:
+    # The driver's own executemany: SQLAlchemy would take longer to look at each parameter than SQLite to insert it.
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    connection.exec_driver_sql(_ADD_EVENTS.format(", ".join([mark] * len(_events.c))), events)
+
+
+def _count(connection: Connection) -> int:
+    return connection.scalar(select(func.max(_events.c.seq))) or 0  # seq has no gaps
+
+
+def _folded(connection: Connection, segment: str) -> int:
+    return connection.scalar(select(_segments.c.folded).where(_segments.c.name == segment)) or 0
+
+
+def _conditions(columns: Mapping[str, ColumnElement[Any]], filters: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    return [_named(columns, name) == value for name, value in filters.items()]
+
+
+def _named(columns: Mapping[str, ColumnElement[Any]], name: str) -> ColumnElement[Any]:
+    if name not in columns:
+        raise InvalidRequest(f"usage has no column {name!r} here", hint=f"use some of {', '.join(columns)}")
+    return columns[name]
+
+
+def _during(start: int | None, end: int | None) -> list[ColumnElement[bool]]:
+    check_period(start or 0, MAX_AT if end is None else end)
+    conditions = []
+    if start is not None:
+        conditions.append(_windows.c.hour >= start)
+    if end is not None:
+        conditions.append(_windows.c.hour < end)
+    return conditions
+
+
+def _event(row: Row[Any]) -> UsageEvent:
+    return UsageEvent(
+        event_id=f"{row.request_id}:{row.attempt}:{row.meter}",
+        request_id=row.request_id,
+        at=row.at,
+        tenant=row.tenant,
+        project=row.project,
+        key_id=row.key_id,
+        endpoint=row.endpoint,
+        revision=row.revision,
+        version=row.version,
+        digest=row.digest,
+        outcome=row.outcome,
+        source=row.source,
+        meter=row.meter,
+        quantity=row.quantity,
+    )
+
+
+def _batches(values: Iterable[str]) -> Iterator[list[str]]:
+    """Cut ``values`` into lists that fit into one statement."""
+    remaining = iter(values)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ledgers import HOUR, NOON, all_events, open_ledger, usage
+
+from mofang.base.domain.errors import InvalidPeriod, InvalidRequest
+from mofang.sell.meter.store import GROUPS, UsageStore
+from mofang.sell.meter.windows import UsageRow
+
+DAY = 24 * HOUR
+NOVEMBER = NOON - 12 * HOUR
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[UsageStore]:
+    with open_ledger(tmp_path / "ledger.db") as opened:
+        yield opened
+
+
+def test_events_are_paged_in_the_order_they_were_folded(store: UsageStore) -> None:
+    store.fold("a", 0, 1, [usage(2), usage(1)])
+    store.fold("b", 0, 1, [usage(2), usage(3)])
+    first = store.events(limit=4)
+    assert [event.event_id for event in first.items] == [
+        "req_00000002:1:requests",
+        "req_00000002:1:rows",
+        "req_00000002:1:compute_us",
+        "req_00000001:1:requests",
+    ]
+    assert first.next is not None
+    second = store.events(after=first.next, limit=5)
+    assert second.next is None
+    assert first.items + second.items == all_events(store)
+    assert store.events(after=10**9).items == []
+
+
+def test_events_are_filtered(store: UsageStore) -> None:
+    store.fold("a", 0, 1, [usage(1), usage(2, project="speech", endpoint="words"), usage(3, digest="sha256:cd")])
+
+    def requests(**filters: str) -> list[str]:
+        return sorted({event.request_id for event in store.events(filters).items})
+
+    assert requests(project="speech") == requests(endpoint="words") == ["req_00000002"]
+    assert requests(tenant="acme", digest="sha256:cd") == ["req_00000003"]
+    assert requests(request_id="req_00000001") == ["req_00000001"]
+    assert requests(request_id="req_") == []
+    assert requests(tenant="nobody") == []
+    with pytest.raises(InvalidRequest, match="colour"):
+        store.events({"colour": "red"})
+
+
+def test_every_column_can_be_summed_by_and_the_meter_always_is(store: UsageStore) -> None:
+    store.fold("a", 0, 1, [usage(1), usage(2)])
+    for name in GROUPS:
+        totals = store.totals((name,))
+        assert {total.group["meter"] for total in totals} == {"requests", "rows", "compute_us"}
+        assert {total.events for total in totals} == {2}
+    (total,) = store.totals(("project",), filters={"meter": "rows"})
+    assert total.to_dict() == {"project": "vision", "meter": "rows", "quantity": 5, "events": 2}
+    with pytest.raises(InvalidRequest, match="colour"):
+        store.totals(("colour",))
+    with pytest.raises(InvalidRequest, match="quantity"):
+        store.totals((), filters={"quantity": "1"})
+
+
+def test_hours_days_and_months_are_those_of_utc(store: UsageStore) -> None:
+    one = {"requests": 1}
+    moments = [NOVEMBER - 1, NOVEMBER, NOVEMBER + HOUR - 1, NOVEMBER + HOUR, NOVEMBER + DAY, NOVEMBER + 30 * DAY]
+    store.fold("a", 0, 1, [usage(n, at=at, quantities=one) for n, at in enumerate(moments)])
+
+    def counts(name: str) -> list[tuple[int, int]]:
+        return [((total.group[name] - NOVEMBER) // HOUR, total.quantity) for total in store.totals((name,))]
+
+    assert counts("hour") == [(-1, 1), (0, 2), (1, 1), (24, 1), (720, 1)]
+    assert counts("day") == [(-24, 1), (0, 3), (24, 1), (720, 1)]
+    assert counts("month") == [(-744, 1), (0, 4), (720, 1)]
+    (within,) = store.totals(("endpoint",), NOVEMBER, NOVEMBER + 30 * DAY)
+    assert within.quantity == 4
+    (since,) = store.totals(("endpoint",), start=NOVEMBER + HOUR)
+    assert since.quantity == 3
+    (before,) = store.totals(("endpoint",), end=NOVEMBER)
+    assert before.quantity == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(NOON, NOON), (NOON, NOON - HOUR), (NOON + 1, NOON + HOUR), (NOON, NOON + 1), (-HOUR, NOON)]
+)
+def test_a_period_that_is_no_period_is_refused(store: UsageStore, start: int, end: int) -> None:
+    with pytest.raises(InvalidPeriod):
+        store.totals(("endpoint",), start, end)
+
+
+def test_errors_are_shown_and_not_billed(store: UsageStore) -> None:
+    rows = {"rows": 2}
+    changes = ({}, {"key_id": "key2"}, {"outcome": "error"}, {"tenant": "other"}, {"at": NOON + HOUR})
+    store.fold("a", 0, 1, [usage(number, quantities=rows, **change) for number, change in enumerate(changes)])
+    digest = usage().digest
+    assert store.billable("acme", NOON, NOON + DAY) == [
+        UsageRow("digits", 2, digest, "rows", NOON, 4),
+        UsageRow("digits", 2, digest, "rows", NOON + HOUR, 2),
+    ]
+    outcomes = {
+        total.group["outcome"]: total.quantity for total in store.totals(("outcome",), filters={"tenant": "acme"})
+    }
+    assert outcomes == {"ok": 6, "error": 2}
+
+
+def test_usage_stays_exact_where_floats_would_not(store: UsageStore) -> None:
+    most = (1 << 48) - 1
+    store.fold("a", 0, 1, [usage(n, quantities={"input_bytes": most}) for n in range(300)])
+    (total,) = store.totals(("endpoint",))
+    assert total.quantity == 300 * most
