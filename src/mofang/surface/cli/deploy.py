@@ -1,0 +1,248 @@
+"""`mofang deploy`, `rollout`, `rollback` and `endpoints`: which version answers under which name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Rollout
+from mofang.base.domain.errors import DeadlineExceeded, RolloutFailed
+from mofang.base.domain.names import VersionRef, now_us
+from mofang.surface.cli import format, screen
+from mofang.surface.cli.progress import Board, board, goes_on
+from mofang.surface.cli.session import Session
+from mofang.surface.cli.verbs import topic, verb
+
+if TYPE_CHECKING:
+    from mofang.surface.sdk.deploy import EndpointDetail
+
+ROLLOUT_JSON = (
+    "id, endpoint, from_revision (0: none), to_revision, state (pending, starting, switching, draining, done, failed), "
+    "reason, is_rollback, created_at, ended_at"
+)
+REVISION_JSON = "number, model, version, digest, engine, signature, placement, replicas, limits, created_at"
+STEPS = ("pending", "starting", "switching", "draining", "done")
+POLL_SECONDS = 1.0
+
+WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Return when the switch is done.")
+TIMEOUT = click.option("--timeout", default="5min", show_default=True, metavar="SPAN", help="How long to wait.")
+PLACEMENT = click.option("--placement", type=click.Choice(["process", "thread"]), help="Where it computes.")
+REPLICAS = click.option("--replicas", type=click.IntRange(1, 256), help="How many compute side by side.")
+
+
+@verb(
+    "deploy",
+    example="mofang deploy digits --wait\nmofang deploy reader digits@1 --replicas 2 --wait",
+    json=f"One object, the rollout: {ROLLOUT_JSON}.",
+)
+@click.argument("endpoint")
+@click.argument("version", metavar="[MODEL[@VERSION]]", default="")
+@PLACEMENT
+@REPLICAS
+@WAIT
+@TIMEOUT
+@click.pass_obj
+def deploy(
+    session: Session, endpoint: str, version: str, placement: Any, replicas: int | None, wait: bool, timeout: str
+) -> None:
+    """Serve a version under an endpoint's name.
+
+    Left out, the version is the newest; `mofang deploy NAME` names the endpoint after the model. An endpoint that
+    answers already is switched without a request lost.
+    """
+    if not version:
+        endpoint, version = VersionRef.parse(endpoint).model, endpoint
+    rollout = session.client.deploy.roll_out(endpoint, version, placement=placement, replicas=replicas, wait=False)
+    _finish(session, rollout, wait, timeout)
+
+
+@verb(
+    "rollout",
+    example="mofang rollout digits digits@2\nmofang rollout digits",
+    json=f"One object, the rollout: {ROLLOUT_JSON}.",
+)
+@click.argument("endpoint")
+@click.argument("version", metavar="[MODEL@VERSION]", default="")
+@WAIT
+@TIMEOUT
+@click.pass_obj
+def rollout(session: Session, endpoint: str, version: str, wait: bool, timeout: str) -> None:
+    """Switch an endpoint that answers to another version; without a version, watch its newest rollout.
+
+    The new version is loaded and warmed up first; if it is refused, the old one serves on.
+    """
+    found = session.client.deploy.get_endpoint(endpoint)
+    newest = found.rollouts[0]
+    started = session.client.deploy.roll_out(endpoint, version, wait=False) if version else newest
+    _finish(session, started, wait, timeout)
+
+
+@verb(
+    "rollback",
+    example="mofang rollback digits\nmofang rollback digits --to 1",
+    json=f"One object, the rollout: {ROLLOUT_JSON}.",
+)
+@click.argument("endpoint")
+@click.option("--to", "revision", type=click.IntRange(1), help="The revision; left out: the one before.")
+@WAIT
+@TIMEOUT
+@click.pass_obj
+def rollback(session: Session, endpoint: str, revision: int | None, wait: bool, timeout: str) -> None:
+    """Switch an endpoint back to an earlier revision, without a request lost."""
+    started = session.client.deploy.roll_back(endpoint, revision, wait=False)
+    _finish(session, started, wait, timeout)
+
+
+def _finish(session: Session, rollout: Rollout, wait: bool, timeout: str) -> None:
+    """Watch a rollout if asked to, then say what it came to; raise RolloutFailed if it was refused."""
+    if wait:
+        watch = f"`mofang rollout {rollout.endpoint}`"
+        with goes_on(f"rollout {rollout.id}", watch, "`mofang rollback` undoes it"), board(session) as shown:
+            rollout = _watch(session, rollout, shown, format.parse_span(timeout))
+    if rollout.state == "failed":
+        hint = f"the old version serves on; `mofang endpoints show {rollout.endpoint}` tells the rest"
+        raise RolloutFailed(rollout.reason or f"rollout {rollout.id} failed", hint=hint)
+    session.answer(rollout, lambda: _draw_rollout(session, rollout))
+
+
+def _watch(session: Session, rollout: Rollout, shown: Board, timeout_seconds: float) -> Rollout:
+    until = time.monotonic() + timeout_seconds
+    while rollout.state not in ROLLOUT_ENDED:
+        shown.show("rollout", STEPS.index(rollout.state) / (len(STEPS) - 1), rollout.state)
+        if time.monotonic() > until:
+            hint = f"it goes on; `mofang rollout {rollout.endpoint}` watches it again"
+            raise DeadlineExceeded(f"rollout {rollout.id} is still {rollout.state}", hint=hint)
+        rollout = session.client.deploy.get_rollout(rollout.id, wait_seconds=POLL_SECONDS)
+    if rollout.state == "done":
+        shown.show("rollout", 1.0, "done")
+    return rollout
+
+
+def _draw_rollout(session: Session, rollout: Rollout) -> None:
+    detail = session.client.deploy.get_endpoint(rollout.endpoint)
+    revision = next((r for r in detail.revisions if r.number == rollout.to_revision), None)
+    what = f"{revision.model}@{revision.version}" if revision else f"revision {rollout.to_revision}"
+    took = format.duration((rollout.ended_at - rollout.created_at) / 1e6) if rollout.ended_at else ""
+    done = f"{rollout.endpoint} answers with {what}" + (f" after {took}" if took else "")
+    going = f"{rollout.endpoint} is switching to {what} ({rollout.state})"
+    screen.heading(done if rollout.state == "done" else going)
+    before = f" (before: revision {rollout.from_revision})" if rollout.from_revision else ""
+    screen.fields(
+        [
+            ("revision", f"{rollout.to_revision}{before}"),
+            ("digest", revision.digest if revision else ""),
+            ("takes", "\n".join(map(str, revision.signature.inputs)) if revision else ""),
+            ("gives", "\n".join(map(str, revision.signature.outputs)) if revision else ""),
+            ("url", f"{session.connection.url}/v2/models/{rollout.endpoint}/infer"),
+            ("rollout", rollout.id),
+        ]
+    )
+    if rollout.from_revision:
+        screen.then(f"mofang rollback {rollout.endpoint}", f"mofang endpoints show {rollout.endpoint}")
+    else:
+        name = revision.signature.inputs[0].name if revision else "NAME"
+        screen.then("mofang keys create --project P", f"mofang predict {rollout.endpoint} --input {name}=@rows.json")
+
+
+endpoints = topic("endpoints", "Endpoints: the names clients ask, and what answers.", usual="list")
+
+
+@endpoints.verb(
+    "list",
+    example="mofang endpoints list",
+    json=f"{{items}}, each: endpoint (name, active_revision, created_at), active ({REVISION_JSON}), rollout.",
+)
+@click.pass_obj
+def list_endpoints(session: Session) -> None:
+    """List endpoints by name."""
+    found = session.client.deploy.list_endpoints()
+    now = now_us()
+    rows = []
+    for item in found:
+        active, last = item.active, item.rollout
+        serving = (
+            (f"{active.model}@{active.version}", active.number, active.replicas, active.placement) if active else ()
+        )
+        state = "serving" if not last or last.state == "done" else f"rollout {last.state}"
+        rows.append((item.endpoint.name, *(serving or ("-",) * 4), state, format.ago(item.endpoint.created_at, now)))
+    heads = ("endpoint", "version", ">revision", ">replicas", "placement", "state", "created")
+    empty = "no endpoints yet; `mofang deploy MODEL` makes one"
+    session.answer_list(found, lambda: screen.table(heads, rows, empty=empty))
+
+
+@endpoints.verb(
+    "show",
+    example="mofang endpoints show digits",
+    json=f"One object: endpoint, active and revisions (each: {REVISION_JSON}), rollouts ({ROLLOUT_JSON}), replicas.",
+)
+@click.argument("name")
+@click.pass_obj
+def show(session: Session, name: str) -> None:
+    """Show an endpoint: the signature it takes, its replicas, revisions and rollouts."""
+    found = session.client.deploy.get_endpoint(name)
+    session.answer(found, lambda: _draw_endpoint(session, found))
+
+
+@endpoints.verb("delete", example="mofang endpoints delete digits", json="One object: deleted (the name).")
+@click.argument("name")
+@click.pass_obj
+def delete(session: Session, name: str) -> None:
+    """Take an endpoint away; versions, usage and invoices stay."""
+    session.client.deploy.delete(name)
+    session.answer({"deleted": name}, lambda: screen.heading(f"{name} is no endpoint any more; its versions stay"))
+
+
+def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
+    name, active, now = found.endpoint.name, found.active, now_us()
+    screen.heading(
+        f"endpoint {name}" + (f" answers with {active.model}@{active.version}" if active else ": no answer yet")
+    )
+    if active:
+        screen.fields(
+            [
+                ("revision", active.number),
+                ("digest", active.digest),
+                ("takes", "\n".join(map(str, active.signature.inputs))),
+                ("gives", "\n".join(map(str, active.signature.outputs))),
+                ("placement", f"{active.placement}, {active.replicas} replica{'s' if active.replicas > 1 else ''}"),
+                ("url", f"{session.connection.url}/v2/models/{name}/infer"),
+            ]
+        )
+    _draw_replicas(found.replicas)
+    screen.say()
+    mark = {r.number: "serving" if active and r.number == active.number else "" for r in found.revisions}
+    screen.table(
+        ("  revision", "version", "digest", "state", "made"),
+        [
+            (f"  {r.number}", f"{r.model}@{r.version}", format.short_digest(r.digest), mark[r.number], _when(r, now))
+            for r in found.revisions
+        ],
+    )
+    screen.say()
+    screen.table(
+        ("  rollout", "from", "to", "state", "reason", "started"),
+        [
+            (f"  {r.id}", r.from_revision or "-", r.to_revision, r.state, r.reason, _when(r, now))
+            for r in found.rollouts
+        ],
+    )
+
+
+def _draw_replicas(replicas: list[Mapping[str, Any]]) -> None:
+    if not replicas:
+        return
+    screen.say()
+    names = [*dict.fromkeys(key for replica in replicas for key in replica)]
+    rows = [[f"  {_cell(replica.get(names[0]))}", *(_cell(replica.get(n)) for n in names[1:])] for replica in replicas]
+    screen.table([f"  replica {names[0]}", *names[1:]], rows)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value in (None, "") else str(value)
+
+
+def _when(item: Any, now: int) -> str:
+    return format.ago(item.created_at, now)

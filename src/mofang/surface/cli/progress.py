@@ -1,0 +1,133 @@
+"""Watching long work: live bars on a terminal, plain lines in a pipe, silence for ``--json``.
+
+Everything goes to standard error, so that standard output holds results only. A :class:`Board` is told of stages; which
+kind is used is decided once, in :func:`board`. Leaving with Ctrl-C leaves the server's work going, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mofang.surface.cli import format, screen
+from mofang.surface.cli.failures import Interrupted
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from mofang.base.domain.work import Job, JobEvent
+    from mofang.surface.cli.session import Session
+
+COUNTED = ("epoch", "rows", "trees", "bytes", "batches")  # what an event may count: gives the rate
+
+
+class Board(Protocol):
+    """Where progress is shown."""
+
+    def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """Show that ``stage`` is ``fraction`` (0..1) done; ``data`` may count things, for the rate."""
+        ...
+
+
+class Silence:
+    """Shows nothing: a script asked for JSON."""
+
+    def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """Do nothing."""
+
+
+class Lines:
+    """One plain line for each new stage and each note, for pipes and logs."""
+
+    def __init__(self) -> None:
+        self._last = ("", "")
+
+    def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """Print a line if it says something the last one did not."""
+        if (stage, note) != self._last:
+            screen.say(f"  {stage:<10} {fraction * 100:3.0f} %  {note}".rstrip(), err=True)
+            self._last = (stage, note)
+
+
+class Bars:
+    """A live bar for each stage: how far, how fast, how much longer."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("  {task.description:<10}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("[dim]{task.fields[note]}[/dim]"),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
+        self._tasks: dict[str, tuple[TaskID, float]] = {}
+
+    def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """Move the stage's bar; a stage that follows another completes the other's."""
+        now = time.monotonic()
+        if stage not in self._tasks:
+            for task, _ in self._tasks.values():
+                self.progress.update(task, completed=1.0)
+            task = self.progress.add_task(stage, total=1.0, rate="", left="", note="")
+            self._tasks[stage] = (task, now)
+        task, started = self._tasks[stage]
+        seconds = now - started
+        left = "" if fraction >= 1 else f"{format.duration(remaining(seconds, fraction))} left" if fraction else ""
+        shown = left or format.duration(seconds) if fraction else ""
+        rate = speed(seconds, data or {})
+        self.progress.update(task, completed=fraction, rate=rate, left=shown, note=note.replace("[", r"\["))
+
+
+def remaining(seconds: float, fraction: float) -> float:
+    """Return the time left if the rest goes as fast as the ``fraction`` that took ``seconds``."""
+    return seconds * (1 - fraction) / fraction
+
+
+def speed(seconds: float, data: Mapping[str, Any]) -> str:
+    """Say the rate of what ``data`` counts, if it counts something."""
+    unit = next((name for name in COUNTED if isinstance(data.get(name), int)), "")
+    if not unit or seconds < 0.05:
+        return ""
+    if unit == "bytes":
+        return f"{format.size(int(data[unit] / seconds))}/s"
+    return format.rate(data[unit] / seconds, unit if unit.endswith("s") else unit + "s")
+
+
+@contextmanager
+def board(session: Session) -> Iterator[Board]:
+    """Yield the board that suits who watches."""
+    if session.as_json:
+        yield Silence()
+    elif not session.is_live:
+        yield Lines()
+    else:
+        bars = Bars()
+        with bars.progress:
+            yield bars
+
+
+def follow_job(session: Session, job: str) -> Job:
+    """Watch a job to its end and return it; raise the job's own error, or Interrupted at Ctrl-C."""
+
+    def on_event(event: JobEvent) -> None:
+        shown.show(event.stage, event.progress, event.message, event.data)
+
+    watch, stop = f"`mofang jobs logs {job} --follow`", f"`mofang jobs cancel {job}` stops it"
+    with goes_on(f"job {job}", watch, stop), board(session) as shown:
+        return session.client.jobs.wait(job, on_event)
+
+
+@contextmanager
+def goes_on(what: str, watch: str, stop: str) -> Iterator[None]:
+    """Turn Ctrl-C into the news that ``what`` goes on, and how to watch or stop it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"no longer watching; {what} goes on", f"{watch} watches it again, {stop}") from None

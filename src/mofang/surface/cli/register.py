@@ -1,0 +1,189 @@
+"""`mofang push`, `models`, `versions` and `promote`: the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mofang.base.domain.names import VersionRef, now_us
+from mofang.surface.cli import format, screen
+from mofang.surface.cli.progress import board, follow_job
+from mofang.surface.cli.session import Session
+from mofang.surface.cli.verbs import topic, verb
+
+if TYPE_CHECKING:
+    from mofang.base.domain.registry import ModelVersion
+
+MODEL_JSON = "name, created_at, versions (how many), newest (number), aliases (alias: number)"
+VERSION_JSON = (
+    "model, number, digest, artifact (engine, files, signature, labels), lineage (source, run, dataset, recipe, code, "
+    "parent), metrics, aliases, created_at"
+)
+
+
+@verb(
+    "push",
+    example="mofang push encoder model.onnx",
+    json="One object: job, model, version (number), digest, created (false: it was there already), signature.",
+)
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--engine", default="onnx", show_default=True, help="What computes it.")
+@click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
+@click.pass_obj
+def push(session: Session, name: str, files: tuple[Path, ...], engine: str, detach: bool) -> None:
+    """Register a model file (or a folder, or several files) as the next version of model NAME.
+
+    The same bytes again are the same version: nothing new is made.
+    """
+    with board(session) as shown:
+
+        def on_progress(sent: int, total: int) -> None:
+            shown.show("upload", sent / max(total, 1), format.size(total), {"bytes": sent})
+
+        job = session.client.register.push(name, [*files], engine=engine, on_progress=on_progress)
+    if detach:
+        session.answer({"job": job.id}, lambda: screen.then(f"mofang jobs logs {job.id} --follow"))
+        return
+    result = follow_job(session, job.id).result
+    session.answer({"job": job.id, **result}, lambda: _draw_pushed(result))
+
+
+def _draw_pushed(result: Mapping[str, Any]) -> None:
+    name = f"{result['model']}@{result['version']}"
+    screen.heading(f"registered {name}" if result.get("created", True) else f"{name} is the same: nothing new was made")
+    signature = result.get("signature") or {}
+    screen.fields(
+        [
+            ("digest", result["digest"]),
+            ("takes", "\n".join(_tensor(spec) for spec in signature.get("inputs", ()))),
+            ("gives", "\n".join(_tensor(spec) for spec in signature.get("outputs", ()))),
+        ]
+    )
+    screen.then(f"mofang deploy {name}", f"mofang versions show {name}")
+
+
+def _tensor(spec: Mapping[str, Any]) -> str:
+    dims = ", ".join("n" if size < 0 else str(size) for size in spec["shape"])
+    return f"{spec['name']}: [{dims}] {spec['datatype']}"
+
+
+models = topic("models", "Models: what they are, and what they take and give.", usual="list")
+
+
+@models.verb("list", example="mofang models list", json=f"{{items}}, each: {MODEL_JSON}.")
+@click.pass_obj
+def list_models(session: Session) -> None:
+    """List models by name."""
+    found = session.client.register.list_models()
+    now = now_us()
+    rows = [(m.name, m.versions, m.newest, _aliases(m.aliases), format.ago(m.created_at, now)) for m in found]
+    heads = ("model", ">versions", ">newest", "aliases", "created")
+    empty = "no models yet; `mofang train RECIPE` or `mofang push NAME FILE` makes one"
+    session.answer_list(found, lambda: screen.table(heads, rows, empty=empty))
+
+
+@models.verb(
+    "show", example="mofang models show digits", json=f"One object: {MODEL_JSON}; version: its newest version."
+)
+@click.argument("name")
+@click.pass_obj
+def show_model(session: Session, name: str) -> None:
+    """Show a model: its versions' count, aliases, and the signature of the newest version."""
+    model = session.client.register.get_model(name)
+    newest = session.client.register.get_version(name)
+    from mofang.surface.cli.session import plain
+
+    def draw() -> None:
+        screen.heading(f"model {model.name}: {model.versions} version{'s' if model.versions != 1 else ''}")
+        screen.fields([("aliases", _aliases(model.aliases)), ("newest", str(newest)), *_about(newest)])
+        screen.then(f"mofang versions list {name}", f"mofang deploy {newest}")
+
+    session.answer({**plain(model), "version": plain(newest)}, draw)
+
+
+versions = topic(
+    "versions", "Versions of a model: immutable, numbered, named by a digest over every byte.", usual="list"
+)
+
+
+@versions.verb("list", example="mofang versions list digits", json=f"{{items}}, each: {VERSION_JSON}.")
+@click.argument("model")
+@click.pass_obj
+def list_versions(session: Session, model: str) -> None:
+    """List the versions of a model, newest first."""
+    found = session.client.register.list_versions(model)
+    now = now_us()
+    rows = [
+        (v.number, format.short_digest(v.digest), v.artifact.engine, format.size(v.artifact.size_bytes),
+         f"{v.metrics['accuracy']:.4f}" if "accuracy" in v.metrics else "-", v.lineage.source, ", ".join(v.aliases),
+         format.ago(v.created_at, now))
+        for v in found
+    ]  # fmt: skip
+    heads = (">version", "digest", "engine", ">size", ">accuracy", "source", "aliases", "created")
+    session.answer_list(found, lambda: screen.table(heads, rows))
+
+
+@versions.verb("show", example="mofang versions show digits@1", json=f"One object: {VERSION_JSON}.")
+@click.argument("version", metavar="MODEL@VERSION")
+@click.pass_obj
+def show_version(session: Session, version: str) -> None:
+    """Show one version (a number, an alias, or neither: the newest): digest, lineage, metrics, files."""
+    found = session.client.register.get_version(version)
+
+    def draw() -> None:
+        screen.heading(f"version {found}")
+        screen.fields([("aliases", ", ".join(found.aliases)), *_about(found)])
+        screen.say()
+        rows = [(f"  {f.path}", format.size(f.size_bytes), f.sha256[:12]) for f in found.artifact.files]
+        screen.table(("  file", ">size", "sha256"), rows)
+        screen.then(f"mofang deploy {found}", f"mofang evaluate {found}", f"mofang promote {found} champion")
+
+    session.answer(found, draw)
+
+
+@verb(
+    "promote",
+    example="mofang promote digits@2 champion",
+    json=f"One object, the version: {VERSION_JSON}.",
+)
+@click.argument("version", metavar="MODEL@VERSION")
+@click.argument("alias", default="champion")
+@click.pass_obj
+def promote(session: Session, version: str, alias: str) -> None:
+    """Let an alias (champion, if left out) name a version; what is deployed stays as it is."""
+    number = session.client.register.get_version(version).number
+    model = VersionRef.parse(version).model
+    found = session.client.register.promote(model, number, alias)
+
+    def draw() -> None:
+        screen.heading(f"{model}@{alias} is now {found}")
+        screen.fields([("digest", found.digest), ("aliases", ", ".join(found.aliases))])
+        screen.then(f"mofang deploy {model}@{alias}")
+
+    session.answer(found, draw)
+
+
+def _about(version: ModelVersion) -> list[tuple[str, str]]:
+    artifact, lineage = version.artifact, version.lineage
+    return [
+        ("digest", version.digest),
+        ("engine", f"{artifact.engine}, {format.size(artifact.size_bytes)}"),
+        ("takes", "\n".join(str(spec) for spec in artifact.signature.inputs)),
+        ("gives", "\n".join(str(spec) for spec in artifact.signature.outputs)),
+        ("labels", ", ".join(artifact.labels)),
+        ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in version.metrics.items())),
+        ("from", " ".join(part for part in (lineage.source, lineage.run) if part)),
+        ("data set", lineage.dataset and format.short_digest(lineage.dataset)),
+        ("recipe", lineage.recipe and format.short_digest(lineage.recipe)),
+        ("parent", lineage.parent and format.short_digest(lineage.parent)),
+        ("code", lineage.code),
+        ("created", format.moment(version.created_at)),
+    ]
+
+
+def _aliases(aliases: Mapping[str, int]) -> str:
+    return ", ".join(f"{alias} -> {number}" for alias, number in aliases.items())

@@ -1,0 +1,72 @@
+"""How the report of an evaluation looks in a terminal; `mofang evaluate` and `mofang runs show` both draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mofang.surface.cli import chart, format, screen
+
+if TYPE_CHECKING:
+    from mofang.surface.cli.session import Session
+    from mofang.surface.sdk.evaluate import Evaluation
+
+EVALUATION_JSON = (
+    "id, version, dataset, gate, passed, metrics, report (scores, classes, confusion, seconds), created_at"
+)
+
+
+def draw(evaluation: Evaluation) -> None:
+    """Print the gate's word, the metrics, the classes and the confusion matrix."""
+    report = evaluation.report
+    scores = report.get("scores", report)
+    rows = int(scores.get("rows", 0))
+    gate = screen.state("passed" if evaluation.passed else "failed")
+    failures = "; ".join(report.get("failures", ()))
+    screen.fields(
+        [
+            ("gate", f"{gate}: {evaluation.gate or 'none set'}" + (f" ({failures})" if failures else "")),
+            *((name.replace("_", " "), f"{value:.4f}") for name, value in evaluation.metrics.items()),
+            ("rows", f"{format.count(rows)} of {format.short_digest(evaluation.dataset)}, {speed(rows, report)}"),
+        ]
+    )
+    _draw_classes(scores.get("classes", ()))
+    matrix = scores.get("confusion", ())
+    if matrix:
+        screen.say()
+        for line in chart.confusion(matrix, [str(entry["label"]) for entry in scores.get("classes", ())]):
+            screen.say("  " + line)
+
+
+def speed(rows: int, report: Mapping[str, Any]) -> str:
+    """Say how long measuring took."""
+    seconds = float(report.get("seconds", 0.0))
+    return f"in {format.duration(seconds)} ({format.rate(rows / seconds, 'rows')})" if seconds else ""
+
+
+def _draw_classes(classes: list[Mapping[str, Any]]) -> None:
+    if not classes:
+        return
+    screen.say()
+    measured = ("precision", "recall", "f1")
+    table = [(c["label"], *(f"{c[name]:.3f}" for name in measured), format.count(c["support"])) for c in classes]
+    screen.table(
+        ("  class", ">precision", ">recall", ">F1", ">rows"), [("  " + str(row[0]), *row[1:]) for row in table]
+    )
+
+
+def save_confusion(session: Session, evaluation: str, path: Path) -> None:
+    """Write the confusion matrix as an SVG picture."""
+    path.write_text(session.client.evaluate.confusion_svg(evaluation), "utf-8")
+    if not session.as_json:
+        screen.say(f"\nconfusion matrix: {click.style(str(path), bold=True)}")
+
+
+def save_card(session: Session, evaluation: str, path: Path) -> None:
+    """Write the model card as Markdown."""
+    path.write_text(session.client.evaluate.model_card(evaluation), "utf-8")
+    if not session.as_json:
+        screen.say(f"model card: {click.style(str(path), bold=True)}")
