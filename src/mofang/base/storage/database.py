@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import BigInteger, Connection, Engine, Integer, MetaData, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -37,14 +38,18 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData(
     naming_convention={
-        "ix": "ix_%(column_0_N_label)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
     }
 )
-"""All tables of the platform. Constraints are named by rule, so that migrations can speak of them."""
+"""All tables of the platform. Constraints are named by rule, so that migrations can speak of them.
+
+The rule takes the first column: PostgreSQL has room for 63 characters. A second constraint that begins with the same
+column needs a name of its own.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,9 @@ class Database:
     def __init__(self, url: str) -> None:
         """Take ``sqlite:////absolute/mofang.db`` or ``postgresql+psycopg://...``; nothing is opened yet."""
         self.url = make_url(url)
-        self._engine = _sqlite_engine(url) if self.url.get_backend_name() == "sqlite" else _postgres_engine(url)
+        self._is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(url) if self._is_sqlite else _postgres_engine(url)
+        self._folder = Path(self.url.database).parent if self._is_sqlite and self.url.database else None
         self._writers = threading.Lock()
         self._current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
 
@@ -130,7 +137,7 @@ class Database:
         except IntegrityError:
             raise
         except (DBAPIError, PoolTimeout) as error:
-            fault = translate(error)
+            fault = translate(error, self._folder)
             if fault is None:
                 raise
             raise fault from error
