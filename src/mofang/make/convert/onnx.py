@@ -29,6 +29,8 @@ _DATATYPES: dict[str, Datatype] = {
     "tensor(int8)": "INT8", "tensor(int16)": "INT16", "tensor(int32)": "INT32", "tensor(int64)": "INT64",
     "tensor(float16)": "FP16", "tensor(float)": "FP32", "tensor(double)": "FP64",
 }  # fmt: skip
+_NOT_IN_LOCATIONS = ("\\", "\0", "_ORT_MEM_ADDR_")  # the last makes onnxruntime take the offset for an address
+_SAVE_BESIDE = "save the model with its data beside it: `onnx.save(model, path, save_as_external_data=True)`"
 _BEGINS_LIKE_ONNX = b"\x08"  # the tag of ir_version, which exporters write first
 
 
@@ -93,6 +95,8 @@ def _check_external_data(model: Message, folder: Path) -> None:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
+        if len(entries) < len(tensor.external_data):  # readers differ in which of two entries they believe
+            raise _bad_entry(tensor.name, "an entry twice")
         path = _inside(folder, entries.get("location", ""), tensor.name)
         offset = _count(entries.get("offset", "0"), "offset", tensor.name)
         length = _count(entries["length"], "length", tensor.name) if "length" in entries else _bytes_of(tensor)
@@ -119,12 +123,12 @@ def _tensors(message: Message) -> Iterator[Any]:
 def _inside(folder: Path, location: str, name: str) -> Path:
     parts = PurePosixPath(location).parts
     path = folder.joinpath(*parts)
-    outside = location.startswith("/") or "\\" in location or ".." in parts or "\0" in location
+    outside = location.startswith("/") or ".." in parts or any(part in location for part in _NOT_IN_LOCATIONS)
     links = not outside and any(folder.joinpath(*parts[: i + 1]).is_symlink() for i in range(len(parts)))
     if outside or links or not parts:
         raise InvalidModel(
             f"external data of {name!r} is at {location!r}, outside the model's folder",
-            hint="save the model with its data beside it: `onnx.save(model, path, save_as_external_data=True)`",
+            hint=_SAVE_BESIDE,
         )
     if not path.is_file():
         raise InvalidModel(
@@ -136,15 +140,21 @@ def _inside(folder: Path, location: str, name: str) -> Path:
 
 def _count(text: str, what: str, name: str) -> int:
     if not text.isdecimal() or len(text) > 18:
-        raise InvalidModel(f"external data of {name!r} has {what} {text!r}, which is no number of bytes")
+        raise _bad_entry(name, f"{what} {text!r}, which is no number of bytes")
     return int(text)
+
+
+def _bad_entry(name: str, what: str) -> InvalidModel:
+    return InvalidModel(f"external data of {name!r} has {what}", hint=_SAVE_BESIDE)
 
 
 def _bytes_of(tensor: Any) -> int:
     try:
         item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, ValueError, TypeError):
-        raise InvalidModel(f"external data of {tensor.name!r} has an unknown datatype {tensor.data_type}") from None
+        raise _bad_entry(tensor.name, f"the unknown datatype {tensor.data_type}") from None
+    if any(dim < 0 for dim in tensor.dims):
+        raise _bad_entry(tensor.name, f"the impossible shape {list(tensor.dims)}")
     return int(math.prod(tensor.dims)) * int(item)
 
 
