@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mofang.base.domain.work import Job
 from mofang.surface.sdk.jobs import Jobs, Submitted
@@ -21,19 +21,19 @@ class TrainingRun:
     job: str
     recipe_name: str
     recipe_digest: str
-    recipe_text: str
-    state: str
-    algorithm: str = ""
+    recipe: str  # its text
+    algorithm: str
+    state: Literal["running", "succeeded", "failed", "cancelled"]
+    created_at: int
     dataset: str = ""  # digest
     curve: list[dict[str, float]] = field(default_factory=list)  # epoch, loss, accuracy, seconds
     artifact: str = ""  # digest
     conversion: Mapping[str, Any] = field(default_factory=dict)  # the parity proof
     evaluation: str = ""  # id
     version: str = ""  # model@number
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training alone
     code: str = ""
     error: Mapping[str, Any] = field(default_factory=dict)  # code, message, hint
-    created_at: int = 0
     ended_at: int = 0
 
 

@@ -1,0 +1,167 @@
+"""Who asks, and whether she may: the door before every route, and the table every router is made of.
+
+The door (ASGI middleware) authenticates before anything is routed, so that an anonymous caller learns nothing, not
+even which paths exist. A router is a table of routes, each with its permission: one without cannot be written.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mofang.base.domain.access import Permission, Principal
+from mofang.base.domain.errors import Cancelled, Forbidden, Internal, MofangError, RequestTooLarge
+from mofang.base.domain.names import new_id
+from mofang.surface.api.problems import PROBLEMS, problem_response
+
+PREFIX = "/api/v1"
+UPLOADS = f"{PREFIX}/uploads"
+_REQUEST_ID = re.compile(r"req_[0-9a-z]{26}")
+_bearer = HTTPBearer(auto_error=False, description="An API key of a project")
+_log = logging.getLogger("mofang.api")
+
+
+class Door:
+    """Gives every request an id, lets in who has a good key, bounds bodies, and turns crashes into problems."""
+
+    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], Principal], body_limit_bytes: int) -> None:
+        self._app = app
+        self._authenticate = authenticate
+        self._body_limit_bytes = body_limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        answer = _Answer(send, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
+        try:
+            scope.setdefault("state", {})["principal"] = self._authenticate(headers.get("authorization"))
+            limit = None if scope["path"] == UPLOADS else self._body_limit_bytes
+            await self._app(scope, _bounded(receive, headers, limit), answer.send)
+        except ClientDisconnect:
+            await answer.fail(scope, receive, Cancelled("the client went away before all of the body had come"))
+        except MofangError as error:
+            await answer.fail(scope, receive, error)
+        except Exception:
+            _log.exception("request %s failed: %s %s", answer.request_id, scope["method"], scope["path"])
+            message = f"the server failed to answer; the log tells of request {answer.request_id}"
+            await answer.fail(scope, receive, Internal(message))
+
+
+class _Answer:
+    """The answer to one request: knows whether it has begun, and adds the headers all answers carry."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.has_begun = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers["x-content-type-options"] = "nosniff"
+            headers.setdefault("cache-control", "no-store")
+        await self._send(message)
+
+    async def fail(self, scope: Scope, receive: Receive, error: MofangError) -> None:
+        if not self.has_begun:  # else the connection is cut, which is all that is left to say
+            await problem_response(error)(scope, receive, self.send)
+
+
+def _bounded(receive: Receive, headers: Headers, limit: int | None) -> Receive:
+    """Return ``receive`` that raises RequestTooLarge after ``limit`` bytes, or at once if more are announced."""
+    if limit is None:
+        return receive
+    announced = headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise _too_large(limit)
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return bounded
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is over {limit} bytes", hint="files go to POST /api/v1/uploads")
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A dependency that lets a principal through whose role carries ``permission``."""
+
+    permission: Permission
+
+    async def __call__(
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> None:
+        """Raise Forbidden unless the caller may."""
+        who = caller(request)
+        if not who.may(self.permission):
+            raise Forbidden(f"a key of role {who.role!r} lacks the permission {self.permission!r}")
+
+
+def caller(request: Request) -> Principal:
+    """Return who asks, as the door found out."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+async def _caller(request: Request) -> Principal:
+    return caller(request)
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+"""Type of a route's parameter that receives who asks."""
+
+
+def needs(permission: Permission) -> Any:
+    """Return the dependency that asks for ``permission``."""
+    return Depends(Permit(permission))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of a router's table; ``options`` go to FastAPI."""
+
+    method: str
+    path: str
+    permission: Permission
+    endpoint: Callable[..., Any]
+    status: int = 200
+    options: dict[str, Any] | None = None
+
+
+def table(stage: str, *routes: Route) -> APIRouter:
+    """Make the router of a stage."""
+    router = APIRouter(prefix=PREFIX, tags=[stage], responses=PROBLEMS)
+    for route in routes:
+        router.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=[route.method],
+            status_code=route.status,
+            dependencies=[needs(route.permission)],
+            operation_id=route.endpoint.__name__,
+            **(route.options or {}),
+        )
+    return router

@@ -1,0 +1,64 @@
+"""The control API, composed: one router per stage under ``/api/v1``, behind one door.
+
+The controller serves it on a Unix socket; gateways forward to it.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from mofang.surface.api import (
+    audit,
+    bill,
+    compress,
+    deploy,
+    evaluate,
+    identity,
+    jobs,
+    meter,
+    operate,
+    prepare,
+    register,
+    train,
+    uploads,
+)
+from mofang.surface.api.access import Door
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.platform import Platform
+from mofang.surface.api.problems import add_handlers
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """Make the control API of ``platform``."""
+    door = Middleware(Door, authenticate=platform.authenticate, body_limit_bytes=platform.body_limit_bytes)
+    app = FastAPI(
+        title="Mofang control API",
+        version=platform.version,
+        openapi_url=None,  # described at /api/v1/openapi.json, to those who have a key
+        middleware=[door],
+        redirect_slashes=False,
+    )
+    add_handlers(app)
+    for router in _routers(platform, app):
+        app.router.routes.extend(router.routes)  # flat: who walks the app's routes meets every one
+    return app
+
+
+def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
+    changes = Changes(p.transaction, p.audit, p.publish)
+    return [
+        prepare.router(p.datasets),
+        train.router(p.runs, p.jobs, changes),
+        evaluate.router(p.evaluations, p.registry, p.jobs, changes),
+        compress.router(p.variants, p.registry, p.jobs, changes),
+        uploads.router(p.blobs, p.uploads, p.upload_limit_bytes),
+        register.router(p.registry, p.jobs, changes),
+        deploy.router(p.deployments, p.registry, p.replicas, changes),
+        meter.router(p.usage, p.identity, p.settle),
+        bill.router(p.bills, p.usage, p.identity, p.settle, changes),
+        identity.router(p.identity, changes),
+        audit.router(p.audit),
+        jobs.router(p.jobs, changes),
+        operate.router(p, app.openapi),
+    ]

@@ -1,0 +1,160 @@
+"""Endpoints: what they serve, how they got there, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, PlacementName, ReplicaLimits, Revision, Rollout
+from mofang.base.domain.errors import EndpointNotFound
+from mofang.base.domain.names import VersionRef
+from mofang.make.register.store import Registry
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import Body, EndpointName, Id, Limit, Number, Page, Reference, Wait
+from mofang.surface.api.platform import Deployments
+from mofang.surface.api.watching import watch
+
+
+class DeployBody(Body):
+    """The version to serve (MODEL[@VERSION]). What is left out stays as it is in the active revision."""
+
+    version: Reference
+    placement: PlacementName | None = None
+    replicas: int | None = Field(None, ge=1, le=64)
+    limits: ReplicaLimits | None = None
+
+
+class RollbackBody(Body):
+    """The revision to return to; left out, the one before."""
+
+    revision: Number | None = None
+
+
+class Started(BaseModel):
+    """The rollout a change became."""
+
+    rollout: Rollout
+
+
+class EndpointSummary(BaseModel):
+    """An endpoint, the revision that answers, and the newest rollout."""
+
+    endpoint: Endpoint
+    active: Revision | None
+    rollout: Rollout | None
+
+
+class EndpointDetail(BaseModel):
+    """An endpoint with its revisions and rollouts, newest first, and its replicas as they are observed."""
+
+    endpoint: Endpoint
+    active: Revision | None
+    revisions: list[Revision]
+    rollouts: list[Rollout]
+    replicas: list[dict[str, Any]]
+
+
+class Deploy:
+    """The routes of `deploy`."""
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        registry: Registry,
+        replicas: Callable[[str], Sequence[Mapping[str, Any]]],
+        changes: Changes,
+    ) -> None:
+        self._deployments = deployments
+        self._registry = registry
+        self._replicas = replicas
+        self._changes = changes
+
+    def list_endpoints(self, limit: Limit = 1000) -> Page[EndpointSummary]:
+        """List endpoints by name."""
+        return Page(items=[self._summary(endpoint) for endpoint in self._deployments.list_endpoints()[:limit]])
+
+    def get_endpoint(self, name: EndpointName) -> EndpointDetail:
+        """Return an endpoint with its revisions, rollouts and replicas."""
+        endpoint, revisions = self._deployments.get_endpoint(name), self._deployments.revisions(name)
+        return EndpointDetail(
+            endpoint=endpoint,
+            active=_active(endpoint, revisions),
+            revisions=revisions,
+            rollouts=self._deployments.rollouts(name),
+            replicas=[dict(replica) for replica in self._replicas(name)],
+        )
+
+    def put_endpoint(self, name: EndpointName, body: DeployBody, who: Caller) -> Started:
+        """Roll a version out to an endpoint, which is made if there is none."""
+        version = self._registry.get(VersionRef.parse(body.version))
+        with self._changes.record(who, "endpoint.deploy", name, version=str(version), digest=version.digest) as entry:
+            now = self._current(name)
+            rollout = self._deployments.deploy(
+                name,
+                version,
+                body.placement or (now.placement if now else "process"),
+                body.replicas or (now.replicas if now else 1),
+                body.limits or (now.limits if now else ReplicaLimits()),
+            )
+            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
+        self._changes.publish()
+        return Started(rollout=rollout)
+
+    def roll_back_endpoint(self, name: EndpointName, body: RollbackBody, who: Caller) -> Started:
+        """Roll an endpoint back to an earlier revision."""
+        with self._changes.record(who, "endpoint.roll_back", name) as entry:
+            rollout = self._deployments.roll_back(name, body.revision)
+            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
+        self._changes.publish()
+        return Started(rollout=rollout)
+
+    def delete_endpoint(self, name: EndpointName, who: Caller) -> None:
+        """Take an endpoint out of service; its revisions and usage stay on record."""
+        with self._changes.record(who, "endpoint.delete", name):
+            self._deployments.delete(name)
+        self._changes.publish()
+
+    async def get_rollout(self, request: Request, rollout: Id, wait: Wait = 0) -> Rollout:
+        """Return a rollout; with ``wait``, when it has ended or that many seconds are over."""
+        return await watch(
+            request, lambda: self._deployments.get_rollout(rollout), lambda found: found.state in ROLLOUT_ENDED, wait
+        )
+
+    def _current(self, name: str) -> Revision | None:
+        try:
+            return _active(self._deployments.get_endpoint(name), self._deployments.revisions(name))
+        except EndpointNotFound:
+            return None
+
+    def _summary(self, endpoint: Endpoint) -> EndpointSummary:
+        active = _active(endpoint, self._deployments.revisions(endpoint.name))
+        rollout = next(iter(self._deployments.rollouts(endpoint.name)), None)
+        return EndpointSummary(endpoint=endpoint, active=active, rollout=rollout)
+
+
+def router(
+    deployments: Deployments,
+    registry: Registry,
+    replicas: Callable[[str], Sequence[Mapping[str, Any]]],
+    changes: Changes,
+) -> APIRouter:
+    """Make the router of `deploy`."""
+    api = Deploy(deployments, registry, replicas, changes)
+    return table(
+        "deploy",
+        Route("GET", "/endpoints", "read", api.list_endpoints),
+        Route("GET", "/endpoints/{name}", "read", api.get_endpoint),
+        Route("PUT", "/endpoints/{name}", "deploy", api.put_endpoint, 202),
+        Route("DELETE", "/endpoints/{name}", "deploy", api.delete_endpoint, 204),
+        Route("POST", "/endpoints/{name}/rollback", "deploy", api.roll_back_endpoint, 202),
+        Route("GET", "/rollouts/{rollout}", "read", api.get_rollout),
+    )
+
+
+def _active(endpoint: Endpoint, revisions: Sequence[Revision]) -> Revision | None:
+    return next((revision for revision in revisions if revision.number == endpoint.active_revision), None)

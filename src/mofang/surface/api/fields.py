@@ -1,0 +1,86 @@
+"""The types of what comes in: names, ids, texts, cursors, times; checked at the edge, so that no store has to.
+
+Bodies are strict and refuse unknown fields. Every number is bounded by what a database column holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mofang.base.domain.errors import InvalidRequest
+from mofang.base.domain.names import VersionRef, check_name
+
+T = TypeVar("T")
+MAX_NUMBER = 2**31 - 1  # revisions and versions
+MAX_AT = 253_402_300_800_000_000  # the year 10000, in microseconds
+MAX_WAIT_SECONDS = 30.0
+
+
+class Body(BaseModel):
+    """The body of a request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class Page(BaseModel, Generic[T]):
+    """Some items of a list, and the cursor to go on with (``after``); null at the end."""
+
+    items: list[T]
+    next: str | int | None = None
+
+
+class Submitted(BaseModel):
+    """The job a request became."""
+
+    job: str
+
+
+def page(found: Sequence[T], limit: int, cursor: Callable[[T], str | int]) -> Page[T]:
+    """Make the page of a store's answer that was asked for ``limit + 1`` items."""
+    items = list(found[:limit])
+    return Page(items=items, next=cursor(items[-1]) if len(found) > limit else None)
+
+
+def _name(kind: str) -> AfterValidator:
+    return AfterValidator(lambda value: check_name(kind, value))
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise InvalidRequest("a text cannot hold the character U+0000")
+    return value
+
+
+def _reference(value: str) -> str:
+    VersionRef.parse(value)
+    return value
+
+
+def _optional_reference(value: str) -> str:
+    return value and _reference(value)
+
+
+ModelName = Annotated[str, _name("model")]
+EndpointName = Annotated[str, _name("endpoint")]
+ProjectName = Annotated[str, _name("project")]
+TenantName = Annotated[str, _name("tenant")]
+Word = Annotated[str, _name("version or alias")]
+Reference = Annotated[str, AfterValidator(_reference)]  # MODEL[@VERSION]
+Text = Annotated[str, AfterValidator(_text)]
+Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+At = Annotated[int, Field(ge=0, le=MAX_AT)]
+
+_ID = r"^[A-Za-z0-9_.:-]{1,100}$"
+Id = Annotated[str, Path(pattern=_ID)]
+"""An id or digest in a path."""
+Limit = Annotated[int, Query(ge=1, le=1000, description="items at most")]
+AfterId = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.:-]{0,100}$", description="cursor: `next` of the page before")]
+AfterNumber = Annotated[int, Query(ge=0, le=2**53, description="cursor: `next` of the page before")]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for news")]
+
+OptionalReference = Annotated[str, Query(description="MODEL[@VERSION]"), AfterValidator(_optional_reference)]
+JobKind = Annotated[str | None, Query(pattern=r"^[a-z_]{1,40}$", description="kind of job, e.g. train")]

@@ -1,0 +1,118 @@
+"""Tenants, projects and keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from mofang.base.domain.access import Role
+from mofang.base.domain.names import now_us
+from mofang.base.identity.store import ApiKey, IdentityStore, Project, Tenant
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import Body, Id, Page, ProjectName, TenantName, Text
+
+HUNDRED_YEARS_SECONDS = 100 * 365 * 86_400
+
+
+class TenantBody(Body):
+    """The name of a new tenant."""
+
+    name: TenantName
+
+
+class ProjectBody(Body):
+    """The name of a new project, and the tenant that pays for it."""
+
+    name: ProjectName
+    tenant: TenantName = "default"
+
+
+class KeyBody(Body):
+    """Whose key to make, with which role, called how (for people), valid how long (left out: until revoked)."""
+
+    project: ProjectName
+    role: Role = "consumer"
+    name: Text = Field("", max_length=100)
+    expires_in_seconds: int | None = Field(None, ge=1, le=HUNDRED_YEARS_SECONDS)
+
+
+class NewKey(BaseModel):
+    """A key that was just made. ``key`` is its text, which nobody can ever show again."""
+
+    id: str
+    name: str
+    project: str
+    tenant: str
+    role: Role
+    created_at: int
+    expires_at: int | None
+    key: str
+
+
+class Identity:
+    """The routes of identity."""
+
+    def __init__(self, identity: IdentityStore, changes: Changes) -> None:
+        self._identity = identity
+        self._changes = changes
+
+    def list_tenants(self) -> Page[Tenant]:
+        """List tenants by name."""
+        return Page(items=self._identity.list_tenants())
+
+    def create_tenant(self, body: TenantBody, who: Caller) -> Tenant:
+        """Make a tenant."""
+        with self._changes.record(who, "tenant.create", body.name):
+            return self._identity.create_tenant(body.name)
+
+    def list_projects(self) -> Page[Project]:
+        """List projects by name."""
+        return Page(items=self._identity.list_projects())
+
+    def create_project(self, body: ProjectBody, who: Caller) -> Project:
+        """Make a project of a tenant."""
+        with self._changes.record(who, "project.create", body.name, tenant=body.tenant):
+            return self._identity.create_project(body.name, body.tenant)
+
+    def list_keys(self, project: ProjectName | None = None) -> Page[ApiKey]:
+        """List keys, those of a project or all, without their text; revoked ones as well."""
+        if project is not None:
+            self._identity.get_project(project)
+        return Page(items=self._identity.list_keys(project))
+
+    def create_key(self, body: KeyBody, who: Caller) -> NewKey:
+        """Make a key. Every gateway knows it when the answer comes."""
+        lifetime = body.expires_in_seconds
+        expires_at = None if lifetime is None else now_us() + lifetime * 1_000_000
+        with self._changes.record(who, "key.create", project=body.project, role=body.role) as entry:
+            key, text = self._identity.create_key(body.project, body.role, body.name, expires_at)
+            entry.target = key.id
+        self._changes.publish()
+        fields = asdict(key)
+        del fields["revoked_at"]
+        return NewKey(**fields, key=text)
+
+    def revoke_key(self, key: Id, who: Caller) -> ApiKey:
+        """Revoke a key. No gateway takes it any more when the answer comes."""
+        with self._changes.record(who, "key.revoke", key):
+            revoked = self._identity.revoke_key(key)
+        self._changes.publish()
+        return revoked
+
+
+def router(identity: IdentityStore, changes: Changes) -> APIRouter:
+    """Make the router of identity."""
+    api = Identity(identity, changes)
+    return table(
+        "identity",
+        Route("GET", "/tenants", "identity", api.list_tenants),
+        Route("POST", "/tenants", "identity", api.create_tenant, 201),
+        Route("GET", "/projects", "identity", api.list_projects),
+        Route("POST", "/projects", "identity", api.create_project, 201),
+        Route("GET", "/keys", "identity", api.list_keys),
+        Route("POST", "/keys", "identity", api.create_key, 201),
+        Route("DELETE", "/keys/{key}", "identity", api.revoke_key),
+    )

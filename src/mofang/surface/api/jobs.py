@@ -1,0 +1,63 @@
+"""Jobs: watch long work, cancel it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from mofang.base.domain.work import JOB_ENDED, Job, JobEvent, JobState
+from mofang.base.jobs.store import JobStore
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import AfterNumber, Id, JobKind, Limit, Page, Wait
+from mofang.surface.api.watching import watch
+
+
+class Events(BaseModel):
+    """Events of a job after the one asked from, and the state it has; all of an ended job's are there."""
+
+    items: list[JobEvent]
+    state: JobState
+
+
+class Jobs:
+    """The routes of jobs."""
+
+    def __init__(self, jobs: JobStore, changes: Changes) -> None:
+        self._jobs = jobs
+        self._changes = changes
+
+    def list_jobs(self, kind: JobKind = None, state: JobState | None = None, limit: Limit = 100) -> Page[Job]:
+        """List jobs, newest first."""
+        return Page(items=list(self._jobs.list(kind, state, limit)))
+
+    async def get_job(self, request: Request, job: Id, wait: Wait = 0) -> Job:
+        """Return a job; with ``wait``, when it has ended or that many seconds are over."""
+        return await watch(request, lambda: self._jobs.get(job), lambda found: found.state in JOB_ENDED, wait)
+
+    async def list_job_events(self, request: Request, job: Id, after: AfterNumber = 0, wait: Wait = 0) -> Events:
+        """List what a job told after event ``after``; with ``wait``, as soon as there is news."""
+
+        def read() -> Events:
+            state = self._jobs.get(job).state  # before the events: an ended job tells nothing more
+            return Events(items=list(self._jobs.events(job, after)), state=state)
+
+        return await watch(request, read, lambda found: bool(found.items) or found.state in JOB_ENDED, wait)
+
+    def cancel_job(self, job: Id, who: Caller) -> Job:
+        """Ask a job to stop."""
+        with self._changes.record(who, "job.cancel", job):
+            return self._jobs.request_cancel(job)
+
+
+def router(jobs: JobStore, changes: Changes) -> APIRouter:
+    """Make the router of jobs."""
+    api = Jobs(jobs, changes)
+    return table(
+        "jobs",
+        Route("GET", "/jobs", "read", api.list_jobs),
+        Route("GET", "/jobs/{job}", "read", api.get_job),
+        Route("GET", "/jobs/{job}/events", "read", api.list_job_events),
+        Route("POST", "/jobs/{job}/cancel", "make", api.cancel_job),
+    )

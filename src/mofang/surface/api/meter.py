@@ -1,0 +1,110 @@
+"""Usage: sums and events. A consumer sees her project's, a developer his tenant's, an admin everyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import ProjectNotFound
+from mofang.base.domain.usage import UsageEvent
+from mofang.base.identity.store import IdentityStore
+from mofang.sell.meter.store import UsageStore, UsageTotal
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.fields import AfterNumber, At, EndpointName, Id, Limit, Page, ProjectName
+
+By = Annotated[str, Query(pattern=r"^[a-z_]*(,[a-z_]+)*$", max_length=200, description="columns to sum by")]
+From = Annotated[At | None, Query(alias="from", description="start of a full hour, microseconds since the epoch")]
+To = Annotated[At | None, Query(description="start of a full hour, microseconds since the epoch; not included")]
+
+
+class Row(BaseModel):
+    """What every meter counted, summed over all usage that agrees in ``by``."""
+
+    by: dict[str, str | int]
+    quantities: dict[str, int]
+
+
+class Sums(BaseModel):
+    """Usage from ``start`` up to ``end``; null: all there is."""
+
+    start: int | None
+    end: int | None
+    items: list[Row]
+
+
+class Meter:
+    """The routes of `meter`."""
+
+    def __init__(self, usage: UsageStore, identity: IdentityStore, settle: Callable[[], None]) -> None:
+        self._usage = usage
+        self._identity = identity
+        self._settle = settle
+
+    def sum_usage(
+        self,
+        who: Caller,
+        by: By = "endpoint",
+        start: From = None,
+        to: To = None,
+        project: ProjectName | None = None,
+        endpoint: EndpointName | None = None,
+    ) -> Sums:
+        """Sum usage by tenant, project, key_id, endpoint, revision, version, digest, outcome, hour, day or month."""
+        filters = self._filters(who, project, {"endpoint": endpoint})
+        self._settle()
+        columns = [name for name in by.split(",") if name and name != "meter"]
+        return Sums(start=start, end=to, items=_rows(self._usage.totals(columns, start, to, filters)))
+
+    def list_usage_events(
+        self,
+        who: Caller,
+        after: AfterNumber = 0,
+        limit: Limit = 100,
+        project: ProjectName | None = None,
+        endpoint: EndpointName | None = None,
+        request_id: Id | None = None,
+    ) -> Page[UsageEvent]:
+        """List usage events in the order of the ledger."""
+        filters = self._filters(who, project, {"endpoint": endpoint, "request_id": request_id})
+        self._settle()
+        found = self._usage.events(filters, after=after, limit=limit)
+        return Page(items=found.items, next=found.next)
+
+    def _filters(self, who: Principal, project: str | None, others: dict[str, str | None]) -> dict[str, str]:
+        """Narrow what was asked for to what the caller may see; raise ProjectNotFound for another's project."""
+        if who.role == "admin":
+            scope = {}
+        elif who.role == "developer":
+            scope = {"tenant": who.tenant}
+        else:
+            scope = {"project": who.project}
+        if project is not None:
+            of_another = scope.get("project", project) != project
+            if of_another or self._identity.get_project(project).tenant != scope.get("tenant", who.tenant):
+                raise ProjectNotFound(f"there is no project {project!r}")
+            scope["project"] = project
+        return scope | {name: value for name, value in others.items() if value is not None}
+
+
+def router(usage: UsageStore, identity: IdentityStore, settle: Callable[[], None]) -> APIRouter:
+    """Make the router of `meter`."""
+    api = Meter(usage, identity, settle)
+    return table(
+        "meter",
+        Route("GET", "/usage", "usage", api.sum_usage),
+        Route("GET", "/usage/events", "usage", api.list_usage_events),
+    )
+
+
+def _rows(totals: list[UsageTotal]) -> list[Row]:
+    """Put the meters of a group side by side."""
+    rows: dict[tuple[object, ...], Row] = {}
+    for total in totals:
+        by = {name: value for name, value in total.group.items() if name != "meter"}
+        row = rows.setdefault(tuple(by.values()), Row(by=by, quantities={}))
+        row.quantities[total.group["meter"]] = total.quantity
+    return list(rows.values())

@@ -1,0 +1,107 @@
+"""What the control API stands on, handed in whole by the composition root.
+
+Routers never see a Platform: each takes the stores it needs. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mofang.base.audit.store import AuditStore
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Endpoint, PlacementName, ReplicaLimits, Revision, Rollout
+from mofang.base.domain.registry import ModelVersion
+from mofang.base.identity.store import IdentityStore
+from mofang.base.jobs.store import JobStore
+from mofang.base.storage.blobs import Blobs
+from mofang.make.compress.store import VariantStore
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore
+from mofang.sell.bill.store import BillStore
+from mofang.sell.meter.store import UsageStore
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of the server's tree, as the supervisor sees it."""
+
+    name: str
+    state: str
+    pid: int
+    restarts: int
+    started_at: int
+
+
+class Deployments(Protocol):
+    """What people ask of deployment; ``mofang.run.deploy`` has the real one."""
+
+    def deploy(
+        self,
+        endpoint: str,
+        version: ModelVersion,
+        placement: PlacementName = "process",
+        replicas: int = 1,
+        limits: ReplicaLimits | None = None,
+    ) -> Rollout:
+        """Ask that ``endpoint`` answer with ``version``."""
+
+    def roll_back(self, endpoint: str, revision: int | None = None) -> Rollout:
+        """Ask for an earlier revision."""
+
+    def delete(self, endpoint: str) -> Endpoint:
+        """Take an endpoint out of service."""
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints by name."""
+
+    def get_endpoint(self, name: str) -> Endpoint:
+        """Return an endpoint; raise EndpointNotFound."""
+
+    def revisions(self, endpoint: str) -> list[Revision]:
+        """Return the revisions of an endpoint, newest first."""
+
+    def rollouts(self, endpoint: str) -> list[Rollout]:
+        """Return the rollouts of an endpoint, newest first."""
+
+    def get_rollout(self, rollout_id: str) -> Rollout:
+        """Return a rollout; raise RolloutNotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Stores, and the few functions that reach into the running server."""
+
+    identity: IdentityStore
+    audit: AuditStore
+    jobs: JobStore
+    datasets: DatasetStore
+    runs: RunStore
+    evaluations: EvaluationStore
+    variants: VariantStore
+    registry: Registry
+    blobs: Blobs
+    deployments: Deployments
+    usage: UsageStore
+    bills: BillStore
+    transaction: Callable[[], AbstractContextManager[object]]
+    authenticate: Callable[[str | None], Principal]
+    """From an Authorization value to its holder. Called in the event loop for every request: it must not block."""
+    publish: Callable[[], Coroutine[Any, Any, None]]
+    """Send gateways the newest keys and endpoints; returns when every gateway has them."""
+    replicas: Callable[[str], Sequence[Mapping[str, Any]]]
+    """The replicas of an endpoint as the controller observes them: id, state, pid, restarts ..."""
+    processes: Callable[[], Sequence[Process]]
+    settle: Callable[[], None]
+    """Fold what the journals hold into the ledger, so that what is read next is complete."""
+    uploads: Path
+    """Folder of unfinished uploads, on the disk of the blobs."""
+    version: str
+    started_at: int  # microseconds since the epoch
+    upload_limit_bytes: int = 8 << 30
+    body_limit_bytes: int = 4 << 20  # of everything that is not an upload

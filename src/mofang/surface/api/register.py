@@ -1,0 +1,100 @@
+"""The registry: models, versions, aliases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from mofang.base.domain.errors import InvalidName
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
+from mofang.base.jobs.store import JobStore
+from mofang.make.register.store import Model, Registry
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import MAX_NUMBER, Body, Limit, ModelName, Number, Page, Submitted, Text, Word, page
+
+NEWEST = "newest"
+"""In a path, the selector of a model's newest version; no alias may have this name."""
+
+AfterName = Annotated[Text, Query(max_length=63, description="cursor: `next` of the page before")]
+BeforeNumber = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="cursor: `next` of the page before")]
+
+
+class FileBody(Body):
+    """A file that was uploaded: its path inside the artifact, SHA-256 (hex) and size."""
+
+    path: Text = Field(min_length=1, max_length=500)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0, le=2**53)
+
+
+class VersionBody(Body):
+    """Uploaded files, and the engine that is to load them."""
+
+    files: list[FileBody] = Field(min_length=1, max_length=1000)
+    engine: str = Field("onnx", pattern=r"^[a-z0-9_]{1,40}$")
+
+
+class AliasBody(Body):
+    """The number of the version an alias is to point to."""
+
+    version: Number
+
+
+class Register:
+    """The routes of `register`."""
+
+    def __init__(self, registry: Registry, jobs: JobStore, changes: Changes) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._changes = changes
+
+    def list_models(self, after: AfterName = "", limit: Limit = 100) -> Page[Model]:
+        """List models by name."""
+        return page(self._registry.list_models(after, limit + 1), limit, lambda model: model.name)
+
+    def get_model(self, name: ModelName) -> Model:
+        """Return a model by its name."""
+        self._registry.get(VersionRef(name))  # raises ModelNotFound
+        return next(model for model in self._registry.list_models(limit=MAX_NUMBER) if model.name == name)
+
+    def list_versions(self, name: ModelName, after: BeforeNumber = 0, limit: Limit = 100) -> Page[ModelVersion]:
+        """List versions of a model, newest first."""
+        return page(self._registry.list_versions(name, after, limit + 1), limit, lambda version: version.number)
+
+    def get_version(self, name: ModelName, selector: Word) -> ModelVersion:
+        """Return a version by number or alias; ``newest`` is the newest."""
+        return self._registry.get(VersionRef(name, "" if selector == NEWEST else selector))
+
+    def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
+        """Check uploaded files and register them as a version, as a job."""
+        spec = {"model": name, **body.model_dump()}
+        with self._changes.record(who, "version.push", name, files=spec["files"]) as entry:
+            job = self._jobs.submit("push", spec, who.key_id)
+            entry.details["job"] = job.id
+        return Submitted(job=job.id)
+
+    def set_alias(self, name: ModelName, alias: Word, body: AliasBody, who: Caller) -> ModelVersion:
+        """Point an alias to a version."""
+        if alias == NEWEST:
+            raise InvalidName(f"{NEWEST!r} is always the newest version", hint="choose another alias, e.g. champion")
+        with self._changes.record(who, "alias.set", f"{name}@{alias}", version=body.version):
+            return self._registry.set_alias(name, alias, body.version)
+
+
+def router(registry: Registry, jobs: JobStore, changes: Changes) -> APIRouter:
+    """Make the router of `register`."""
+    api = Register(registry, jobs, changes)
+    versions = "/models/{name}/versions"
+    return table(
+        "register",
+        Route("GET", "/models", "read", api.list_models),
+        Route("GET", "/models/{name}", "read", api.get_model),
+        Route("GET", versions, "read", api.list_versions),
+        Route("POST", versions, "make", api.create_version, 202),
+        Route("GET", f"{versions}/{{selector}}", "read", api.get_version),
+        Route("PUT", "/models/{name}/aliases/{alias}", "make", api.set_alias),
+    )

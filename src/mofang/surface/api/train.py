@@ -1,0 +1,57 @@
+"""Training runs: hand in a recipe, look at what became of it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from mofang.base.jobs.store import JobStore
+from mofang.make.evaluate.gate import parse_gate
+from mofang.make.recipe.parse import parse_recipe
+from mofang.make.train.store import RunStore, TrainingRun
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import AfterId, Body, Id, Limit, Page, Submitted, Text, page
+
+
+class RecipeBody(Body):
+    """A recipe, as the text of its TOML file, and the name to call the file in messages."""
+
+    recipe: Text = Field(max_length=1 << 20)
+    filename: Text = Field("recipe.toml", max_length=255)
+
+
+class Train:
+    """The routes of `train`."""
+
+    def __init__(self, runs: RunStore, jobs: JobStore, changes: Changes) -> None:
+        self._runs = runs
+        self._jobs = jobs
+        self._changes = changes
+
+    def start_run(self, body: RecipeBody, who: Caller) -> Submitted:
+        """Check a recipe as a whole, and start it as a job."""
+        recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
+        with self._changes.record(who, "run.start", recipe.name) as entry:
+            job = self._jobs.submit("train", body.model_dump(), who.key_id)
+            entry.details["job"] = job.id
+        return Submitted(job=job.id)
+
+    def list_runs(self, after: AfterId = "", limit: Limit = 100) -> Page[TrainingRun]:
+        """List runs, newest first."""
+        return page(self._runs.list(after, limit + 1), limit, lambda run: run.id)
+
+    def get_run(self, run: Id) -> TrainingRun:
+        """Return a run by its id."""
+        return self._runs.get(run)
+
+
+def router(runs: RunStore, jobs: JobStore, changes: Changes) -> APIRouter:
+    """Make the router of `train`."""
+    api = Train(runs, jobs, changes)
+    return table(
+        "train",
+        Route("POST", "/runs", "make", api.start_run, 202),
+        Route("GET", "/runs", "read", api.list_runs),
+        Route("GET", "/runs/{run}", "read", api.get_run),
+    )

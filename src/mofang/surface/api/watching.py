@@ -1,0 +1,28 @@
+"""Long polling: a question that may wait for its answer to change."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+T = TypeVar("T")
+STEP_SECONDS = 0.1
+
+
+async def watch(request: Request, read: Callable[[], T], has_news: Callable[[T], bool], wait_seconds: float) -> T:
+    """Return what ``read`` gives, as soon as it ``has_news`` or ``wait_seconds`` are over.
+
+    Stops early when the client has gone. ``read`` runs in a thread; between two reads nothing is held.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        found = await run_in_threadpool(read)
+        left = deadline - time.monotonic()
+        if left <= 0 or has_news(found) or await request.is_disconnected():
+            return found
+        await asyncio.sleep(min(STEP_SECONDS, left))

@@ -1,0 +1,154 @@
+"""A whole platform for tests of the control API and of the client: real stores, nothing that runs beside them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from mofang.base.audit.store import AuditStore
+from mofang.base.domain.access import Principal, Role
+from mofang.base.domain.names import now_us
+from mofang.base.domain.registry import Artifact, FileEntry, Lineage, ModelVersion
+from mofang.base.domain.tensors import Signature, TensorSpec
+from mofang.base.domain.usage import UsageRecord
+from mofang.base.identity.keys import authenticate
+from mofang.base.identity.store import IdentityStore
+from mofang.base.jobs.store import JobStore
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.database import Database, metadata
+from mofang.make.compress.store import VariantStore
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore
+from mofang.run.deploy.deployments import Deployments
+from mofang.run.deploy.store import DeploymentStore
+from mofang.sell.bill.store import BillStore
+from mofang.sell.meter.store import UsageStore
+from mofang.surface.api.platform import Platform, Process
+
+SIGNATURE = Signature((TensorSpec("features", "FP32", (-1, 4)),), (TensorSpec("label", "INT64", (-1,)),))
+
+
+@dataclass
+class House:
+    """A platform, its admin's key, and what it was asked to tell the rest of the server."""
+
+    database: Database
+    platform: Platform
+    admin_key: str
+    published: list[int] = field(default_factory=list)
+
+    def key(self, role: Role, project: str = "default") -> str:
+        """Make a key and return its text."""
+        return self.platform.identity.create_key(project, role)[1]
+
+    def version(self, model: str = "digits", content: bytes = b"model 1") -> ModelVersion:
+        """Register a version with one file."""
+        blob = self.platform.blobs.put([content])
+        artifact = Artifact("onnx", (FileEntry("model.onnx", blob.sha256, blob.size_bytes),), SIGNATURE, ("a", "b"))
+        return self.platform.registry.register(model, artifact, Lineage(), {"accuracy": 0.9})[0]
+
+    def usage(self, project: str, tenant: str, requests: int = 1, endpoint: str = "digits") -> None:
+        """Put answered requests of a project into the ledger."""
+        at = now_us()
+        records = [
+            UsageRecord(
+                request_id=f"req_{project}_{number}",
+                at=at,
+                tenant=tenant,
+                project=project,
+                key_id=f"key of {project}",
+                endpoint=endpoint,
+                revision=1,
+                version=1,
+                digest="sha256:" + "a" * 64,
+                outcome="ok",
+                quantities={"requests": 1, "rows": 10},
+            )
+            for number in range(requests)
+        ]
+        assert self.platform.usage.fold(f"segment of {project}", 0, requests, records) == 2 * requests
+
+
+@contextmanager
+def open_house(folder: Path, upload_limit_bytes: int = 1 << 24) -> Iterator[House]:
+    """Open a platform with its first keys."""
+    database = Database(f"sqlite:///{folder.absolute() / 'mofang.db'}")
+    with database.write() as connection:
+        metadata.create_all(connection)
+    published: list[int] = []
+    platform = _platform(database, folder, published, upload_limit_bytes)
+    key = platform.identity.bootstrap()
+    assert key is not None
+    try:
+        yield House(database, platform, key, published)
+    finally:
+        database.close()
+
+
+def _platform(database: Database, folder: Path, published: list[int], upload_limit_bytes: int) -> Platform:
+    identity = IdentityStore(database)
+    blobs = DiskBlobs(folder / "blobs")
+
+    def enter(authorization: str | None) -> Principal:
+        text = (authorization or "").removeprefix("Bearer ")
+        return authenticate(text, identity.entries(), now_us())
+
+    async def publish() -> None:
+        published.append(len(published) + 1)
+
+    return Platform(
+        identity=identity,
+        audit=AuditStore(database),
+        jobs=JobStore(database),
+        datasets=DatasetStore(database),
+        runs=RunStore(database),
+        evaluations=EvaluationStore(database),
+        variants=VariantStore(database),
+        registry=Registry(database, blobs),
+        blobs=blobs,
+        deployments=Deployments(DeploymentStore(database)),
+        usage=UsageStore(database),
+        bills=BillStore(database),
+        transaction=database.write,
+        authenticate=enter,
+        publish=publish,
+        replicas=lambda endpoint: [{"id": f"{endpoint}/1/0", "state": "ready"}],
+        processes=lambda: [Process("controller", "running", 1, 0, 5)],
+        settle=lambda: None,
+        uploads=folder / "uploads",
+        version="0.1.0",
+        started_at=5,
+        upload_limit_bytes=upload_limit_bytes,
+        body_limit_bytes=1 << 20,
+    )
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve ``app`` on a free port of this machine; yield its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    started = threading.Event()
+
+    class Telling(type(server)):  # type: ignore[misc]
+        async def startup(self, sockets: object = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    server.__class__ = Telling
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert started.wait(10), "the server did not start"
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
