@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
 import msgspec
 
 from mofang.base.domain.deployment import ReplicaSpec
-from mofang.base.engines.base import warm_up
 from mofang.base.engines.catalog import load_engine
 from mofang.base.placement.host import host
 from mofang.base.placement.replica import Replica
+from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
+from mofang.surface.server.settings import Settings
 
 
 def main() -> int:
     """Serve one replica until told to stop; what is queued is answered first."""
     spec = msgspec.json.decode(sys.argv[1], type=ReplicaSpec)
-    threads = int(os.environ.get("MOFANG_ENGINE_THREADS", "1"))
+    options = {"threads": Settings.load().engine_threads}
 
     def load() -> Replica:
-        engine = load_engine(spec.engine, Path(spec.folder), {"threads": threads})
-        warm_up(engine)
-        return Replica(engine, spec.limits)
+        return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options)
 
     async def serve(stop: asyncio.Event) -> None:
         await host(load, spec.socket, stop=stop)

@@ -1,0 +1,115 @@
+"""A gateway: HTTP and gRPC in, answers out. Follows Snapshots, asks no database, imports no framework but what serves.
+
+What it answers itself: ``/v2`` (inference), ``/healthz``. Everything else goes to the controller over a Unix socket, so
+that users see one port and a slow query never touches inference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+from mofang.base.engines.base import Options
+from mofang.base.engines.catalog import engine_names, load_engine
+from mofang.base.placement.process import ProcessPlacement
+from mofang.base.placement.thread import ThreadPlacement
+from mofang.base.storage.journal import JournalWriter
+from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.lane import Lane, admit_by_role
+from mofang.sell.meter.recorder import Recorder
+from mofang.surface.protocols.grpc.server import serve as serve_grpc
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
+from mofang.surface.protocols.oip.rest import OipRest
+from mofang.surface.server.child import run_child
+from mofang.surface.server.exchange import Limits, Router, Streamed, Whole
+from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.forward import Forwarder
+from mofang.surface.server.link import ControllerLink, Word, load_snapshot
+from mofang.surface.server.listener import HttpServer
+from mofang.surface.server.settings import Settings
+from mofang.surface.server.telemetry import Telemetry
+
+_SNAPSHOT_SECONDS = 5.0
+log = logging.getLogger(__name__)
+
+
+def router(lane: Lane, forwarder: Forwarder) -> Router:
+    """Choose who answers a request by its path."""
+    inference, health, control = Whole(OipRest(lane).respond), Whole(_health), Streamed(forwarder.respond)
+
+    def choose(head: RequestHead) -> Whole | Streamed:
+        if head.path.startswith("/v2/") or head.path == "/v2":
+            if head.method == "POST":  # before a stranger's 64 MiB are kept in memory, not after
+                lane.authenticate(head.headers.get("authorization"))
+            return inference
+        return health if head.path == "/healthz" else control
+
+    return choose
+
+
+async def _health(request: HttpRequest, request_id: str) -> HttpResponse:
+    return HttpResponse(200, [("content-type", "text/plain"), ("x-request-id", request_id)], b"ok\n")
+
+
+async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve until told to stop; then finish what is in flight."""
+    settings = Settings.load()
+    folders = DataDirectory(settings.data)
+    telemetry = Telemetry()
+    recorder = Recorder(JournalWriter(folders.journal, f"{name}-{os.getpid()}"))
+    link: ControllerLink
+    fleet = Fleet(
+        name,
+        {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine, _engine_options(settings))},
+        on_change=lambda: link.tell(),
+    )
+    lane = Lane(fleet, admit=admit_by_role, record=recorder.record, observe=telemetry.observe)
+    forwarder = Forwarder(folders.sockets / "control.sock")
+    http = HttpServer(router(lane, forwarder), Limits(body_bytes=settings.body_bytes))
+    link = ControllerLink(
+        folders.sockets / "link.sock",
+        take=fleet.adopt,
+        word=lambda: Word(fleet.report(), telemetry.counts(http.connections, fleet.in_flight)),
+    )
+    following = asyncio.create_task(link.run())
+    serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
+    grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes)
+    await http.serve(listener)
+    await stop.wait()
+    lane.draining = True
+    http.begin_drain()
+    await asyncio.gather(http.wait_drained(settings.drain_seconds), grpc.stop(settings.drain_seconds))
+    for task in (following, serving_alone):
+        task.cancel()
+    await asyncio.gather(following, serving_alone, return_exceptions=True)
+    await fleet.close()
+    await forwarder.close()
+    recorder.close()
+
+
+def _engine_options(settings: Settings) -> dict[str, Options]:
+    return {name: {"threads": settings.engine_threads} for name in engine_names()}
+
+
+async def _serve_alone(fleet: Fleet, path: Path) -> None:
+    """Serve from the Snapshot that was kept, if no controller has sent one for a while."""
+    await asyncio.sleep(_SNAPSHOT_SECONDS)
+    if fleet.snapshot.number == 0:
+        log.warning("no controller answers; serving from the last snapshot")
+        fleet.adopt(load_snapshot(path))
+
+
+def main() -> int:
+    """Run a gateway as a child of the supervisor; arguments: its name, the descriptor of the listening socket."""
+    name, descriptor = sys.argv[1:3]
+    listener = socket.socket(fileno=int(descriptor))
+    refusal = DataDirectory(Settings.load().data).sockets / "refusal.json"
+    return run_child(lambda stop: gate(name, listener, stop), refusal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
