@@ -19,6 +19,7 @@ from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
 
 _PAGE = 1000
+_BEFORE_ALL = -1 << 62  # pages begin there, to see also what someone put before the first record
 
 audit_records = Table(
     "audit_records",
@@ -54,6 +55,8 @@ class AuditStore:
         """
         with self._database.write() as connection:
             head = _head(connection)
+            if head.records == 0 and _page(connection, _BEFORE_ALL, 1):
+                raise AuditBroken("the head of the audit log was removed: nothing can be appended to it")
             text = canonical_json(details or {}).decode("ascii")
             record = seal(head.records + 1, now_us(), actor, action, target, json.loads(text), head.head)
             row = {"seq": record.seq, "at": record.at, "actor": actor, "action": action, "target": target}
@@ -82,7 +85,7 @@ def _head(connection: Connection) -> VerifyReport:
 
 
 def _all(connection: Connection) -> Iterator[AuditRecord]:
-    after = -1 << 62  # also what someone put before the first record
+    after = _BEFORE_ALL
     while page := _page(connection, after, _PAGE):
         yield from page
         after = page[-1].seq

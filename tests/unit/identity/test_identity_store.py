@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mofang.base.domain.errors import (
+    InvalidName,
+    InvalidRequest,
+    KeyNotFound,
+    ProjectExists,
+    ProjectNotFound,
+    TenantExists,
+    TenantNotFound,
+    UnknownKey,
+)
+from mofang.base.domain.names import now_us
+from mofang.base.identity.keys import authenticate, parse_key
+from mofang.base.identity.store import IdentityStore
+from mofang.base.storage.database import Database
+
+
+@pytest.fixture
+def identity(database: Database) -> IdentityStore:
+    store = IdentityStore(database)
+    store.bootstrap()
+    return store
+
+
+def test_the_first_start_makes_an_admin_key_once(database: Database) -> None:
+    store = IdentityStore(database)
+    text = store.bootstrap()
+    principal = authenticate(text, store.entries(), now_us())
+    assert (principal.role, principal.project, principal.tenant) == ("admin", "platform", "default")
+    assert [project.name for project in store.list_projects()] == ["default", "platform"]
+    assert store.bootstrap() is None
+    assert len(store.list_keys()) == 1
+
+
+def test_a_first_start_that_fails_is_a_first_start_again(database: Database) -> None:
+    store = IdentityStore(database)
+
+    def start() -> None:
+        with database.write():
+            store.bootstrap()
+            raise OSError("the key could not be kept")
+
+    with pytest.raises(OSError, match="kept"):
+        start()
+    assert store.bootstrap() is not None
+
+
+def test_names_are_taken_once(identity: IdentityStore) -> None:
+    identity.create_tenant("acme")
+    identity.create_project("vision", "acme")
+    with pytest.raises(TenantExists):
+        identity.create_tenant("acme")
+    with pytest.raises(ProjectExists):
+        identity.create_project("vision")
+    assert [tenant.name for tenant in identity.list_tenants()] == ["acme", "default"]
+    assert identity.get_project("vision").tenant == "acme"
+
+
+def test_a_name_taken_inside_a_transaction_does_not_spoil_it(identity: IdentityStore, database: Database) -> None:
+    with database.write():
+        with pytest.raises(TenantExists):
+            identity.create_tenant("default")
+        identity.create_tenant("acme")
+    assert [tenant.name for tenant in identity.list_tenants()] == ["acme", "default"]
+
+
+def test_names_are_checked(identity: IdentityStore) -> None:
+    with pytest.raises(InvalidName):
+        identity.create_tenant("../acme")
+    with pytest.raises(InvalidName):
+        identity.create_project("a b")
+
+
+def test_what_is_not_there_is_named(identity: IdentityStore) -> None:
+    with pytest.raises(TenantNotFound, match="'nobody'"):
+        identity.create_project("vision", "nobody")
+    with pytest.raises(ProjectNotFound, match="'nothing'"):
+        identity.create_key("nothing")
+    with pytest.raises(KeyNotFound, match="'none'"):
+        identity.revoke_key("none")
+    with pytest.raises(KeyNotFound, match="'none'"):
+        identity.get_key("none")
+
+
+def test_a_role_that_does_not_exist(identity: IdentityStore) -> None:
+    role: Any = "owner"
+    with pytest.raises(InvalidRequest, match="'owner'"):
+        identity.create_key("default", role)
+
+
+def test_a_key_is_listed_without_its_secret(identity: IdentityStore) -> None:
+    key, text = identity.create_key("default", "developer", "laptop", expires_at=5)
+    assert (key.name, key.tenant, key.role, key.expires_at) == ("laptop", "default", "developer", 5)
+    assert identity.get_key(key.id) == key
+    assert identity.list_keys("default") == [key]
+    assert parse_key(text)[1] not in repr(identity.list_keys())
+
+
+def test_a_revoked_key_is_gone_from_the_entries_and_stays_listed(identity: IdentityStore) -> None:
+    key, text = identity.create_key("default")
+    assert authenticate(text, identity.entries(), now_us()).key_id == key.id
+    revoked = identity.revoke_key(key.id)
+    assert revoked.revoked_at is not None
+    assert identity.revoke_key(key.id) == revoked
+    with pytest.raises(UnknownKey):
+        authenticate(text, identity.entries(), now_us())
+    assert identity.list_keys("default") == [revoked]
+
+
+def test_no_secret_reaches_the_disk(identity: IdentityStore, tmp_path: Path) -> None:
+    _, text = identity.create_key("default")
+    secret = parse_key(text)[1].encode()
+    assert all(secret not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mofang.base.domain.errors import JobCancelled, JobEnded, JobNotFound, LeaseLost
+from mofang.base.domain.names import now_us
+from mofang.base.domain.work import Job
+from mofang.base.jobs.store import JobStore, Lease
+from mofang.base.storage.database import Database
+
+LATER = now_us() + 3_600_000_000
+"""When every lease of these tests has run out."""
+
+
+@pytest.fixture
+def jobs(database: Database) -> JobStore:
+    return JobStore(database)
+
+
+@pytest.fixture
+def job(jobs: JobStore) -> Job:
+    return jobs.submit("train", {"recipe": "name = 'digits'", "filename": "digits.toml"}, "key-1")
+
+
+@pytest.fixture
+def lease(jobs: JobStore, job: Job) -> Lease:
+    lease = jobs.claim(job.id, "worker-1", 30)
+    assert lease is not None
+    return lease
+
+
+def test_a_job_waits_until_it_is_claimed(jobs: JobStore, job: Job) -> None:
+    assert jobs.get(job.id) == job
+    assert (job.state, job.attempt, job.spec["filename"]) == ("queued", 0, "digits.toml")
+    assert jobs.queued() == [job]
+
+
+def test_one_worker_gets_a_job(jobs: JobStore, job: Job) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        leases = list(pool.map(lambda n: jobs.claim(job.id, f"worker-{n}", 30), range(8)))
+    (lease,) = [lease for lease in leases if lease is not None]
+    assert (lease.job.state, lease.job.attempt) == ("running", 1)
+    assert lease.job.started_at >= job.created_at
+    assert jobs.queued() == []
+
+
+def test_a_job_tells_its_story(jobs: JobStore, lease: Lease) -> None:
+    jobs.report(lease, "prepare", 0.1, "1797 rows")
+    jobs.report(lease, "train", 0.5, data={"epoch": 1, "loss": 0.25})
+    events = jobs.events(lease.job.id)
+    assert [(e.seq, e.stage, e.message, e.progress, e.data) for e in events] == [
+        (1, "prepare", "1797 rows", 0.1, {}),
+        (2, "train", "", 0.5, {"epoch": 1, "loss": 0.25}),
+    ]
+    assert jobs.events(lease.job.id, after=1) == events[1:]
+    job = jobs.get(lease.job.id)
+    assert (job.stage, job.progress) == ("train", 0.5)
+
+
+def test_a_job_succeeds_once(jobs: JobStore, lease: Lease) -> None:
+    job = jobs.succeed(lease, {"version": 1})
+    assert (job.state, job.result, job.progress) == ("succeeded", {"version": 1}, 1.0)
+    assert job.ended_at >= job.started_at
+    for change in (jobs.heartbeat, jobs.cancel_done, jobs.release, lambda held: jobs.fail(held, {})):
+        with pytest.raises(LeaseLost):
+            change(lease)
+    assert jobs.get(job.id) == job
+
+
+def test_a_job_fails_with_its_reason(jobs: JobStore, lease: Lease) -> None:
+    error = {"code": "gate.failed", "message": "accuracy is 0.5", "hint": "train longer"}
+    job = jobs.fail(lease, error)
+    assert (job.state, job.error) == ("failed", error)
+
+
+def test_a_waiting_job_is_cancelled_at_once(jobs: JobStore, job: Job) -> None:
+    assert jobs.request_cancel(job.id).state == "cancelled"
+    assert jobs.claim(job.id, "worker-1", 30) is None
+    with pytest.raises(JobEnded, match="cancelled"):
+        jobs.request_cancel(job.id)
+
+
+def test_a_running_job_hears_that_it_is_cancelled(jobs: JobStore, lease: Lease) -> None:
+    assert jobs.request_cancel(lease.job.id).cancel_requested
+    with pytest.raises(JobCancelled):
+        jobs.heartbeat(lease)
+    with pytest.raises(JobCancelled):
+        jobs.report(lease, "train", 0.5, "kept nevertheless")
+    assert [event.message for event in jobs.events(lease.job.id)] == ["kept nevertheless"]
+    assert jobs.cancel_done(lease).state == "cancelled"
+
+
+def test_a_job_that_ends_before_it_hears_of_cancelling_has_ended(jobs: JobStore, lease: Lease) -> None:
+    jobs.request_cancel(lease.job.id)
+    assert jobs.succeed(lease, {}).state == "succeeded"
+
+
+def test_a_released_job_waits_again_and_has_lost_no_attempt(jobs: JobStore, lease: Lease) -> None:
+    job = jobs.release(lease)
+    assert (job.state, job.attempt) == ("queued", 0)
+    assert jobs.queued() == [job]
+    with pytest.raises(LeaseLost):
+        jobs.report(lease, "train", 0.5)
+
+
+def test_a_released_job_that_was_cancelled_is_cancelled(jobs: JobStore, lease: Lease) -> None:
+    jobs.request_cancel(lease.job.id)
+    assert jobs.release(lease).state == "cancelled"
+
+
+def test_a_lease_that_is_kept_does_not_run_out(jobs: JobStore, lease: Lease) -> None:
+    jobs.heartbeat(lease, 7200)
+    assert jobs.expire(LATER) == []
+    assert jobs.expire(LATER + 7_200_000_000)[0].id == lease.job.id
+
+
+def test_a_job_whose_worker_is_lost_goes_to_another(jobs: JobStore, lease: Lease) -> None:
+    assert jobs.expire(now_us()) == []
+    (job,) = jobs.expire(LATER)
+    assert (job.state, job.attempt) == ("queued", 1)
+    with pytest.raises(LeaseLost):
+        jobs.succeed(lease, {})
+    second = jobs.claim(job.id, "worker-2", 30)
+    assert second is not None
+    assert jobs.succeed(second, {}).attempt == 2
+    assert [event.message for event in jobs.events(job.id)] == ["the worker of attempt 1 was lost"]
+
+
+def test_a_job_that_kills_its_workers_fails(jobs: JobStore, job: Job) -> None:
+    for attempt in (1, 2, 3):
+        assert jobs.claim(job.id, "worker", 30) is not None
+        (job,) = jobs.expire(LATER)
+        assert job.attempt == attempt
+    assert (job.state, job.error["code"]) == ("failed", "job.failed")
+    assert "3 times" in job.error["message"]
+
+
+def test_a_cancelled_job_whose_worker_is_lost_is_cancelled(jobs: JobStore, lease: Lease) -> None:
+    jobs.request_cancel(lease.job.id)
+    assert [job.state for job in jobs.expire(LATER)] == ["cancelled"]
+
+
+def test_jobs_are_listed_newest_first(jobs: JobStore) -> None:
+    train, push, other = (jobs.submit(kind, {}, "key-1") for kind in ("train", "push", "train"))
+    assert jobs.list() == [other, push, train]
+    assert jobs.list(kind="train", limit=1) == [other]
+    assert jobs.list(state="running") == []
+    assert jobs.queued(limit=2) == [train, push]
+
+
+@pytest.mark.parametrize("ask", ["get", "events", "request_cancel"])
+def test_a_job_that_is_not_there(jobs: JobStore, ask: str) -> None:
+    with pytest.raises(JobNotFound, match="'job_none'"):
+        getattr(jobs, ask)("job_none")
