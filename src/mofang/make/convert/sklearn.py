@@ -1,27 +1,124 @@
-"""scikit-learn pipelines to artifacts: ONNX with the preprocessing inside the graph, or skops for native serving."""
+"""scikit-learn pipelines to artifacts: ONNX with the preprocessing inside the graph, or skops for native serving.
+
+Called by the pipeline; ``parity.py`` then proves that an engine answers as :func:`reference` does.
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mofang.base.domain.tensors import Array, Signature
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.tensors import Array, Signature, TensorSpec
+
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
 def to_onnx(pipeline: Any, folder: Path) -> Signature:
     """Write ``folder/model.onnx`` and return its signature. The same pipeline gives the same bytes.
 
-    Input ``features`` FP32 [n, d]; outputs ``label`` INT64 [n] (BYTES where classes are strings) and ``probabilities``
+    Input ``features`` FP32 [n, d]; outputs ``label`` INT64 [n] (BYTES where classes are texts) and ``probabilities``
     FP32 [n, classes]. Raises ConversionFailed if a step has no ONNX form.
     """
-    raise NotImplementedError
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+    from sklearn.preprocessing import StandardScaler
+
+    signature = _signature(pipeline)
+    # Without "div" a scaler multiplies by the reciprocal: values move by one unit in the last place, across the
+    # thresholds of a tree that follows, and labels change.
+    options = {id(pipeline): {"zipmap": False}, StandardScaler: {"div": "div"}}
+    inputs = [("features", FloatTensorType([None, pipeline.n_features_in_]))]
+    try:
+        model = convert_sklearn(pipeline, name="mofang", initial_types=inputs, options=options)
+    except (MissingConverter, MissingShapeCalculator, NameError, RuntimeError, NotImplementedError) as error:
+        raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
+    _sort_opsets(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    return signature
 
 
 def save(pipeline: Any, folder: Path) -> Signature:
-    """Write ``folder/model.skops`` and ``folder/signature.json`` for the sklearn engine; return the signature."""
-    raise NotImplementedError
+    """Write ``folder/model.skops`` and ``folder/signature.json`` for the sklearn engine; return the signature.
+
+    The same pipeline gives the same bytes.
+    """
+    from skops.io import dumps
+
+    signature = _signature(pipeline)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.skops").write_bytes(_canonical(dumps(pipeline)))
+    (folder / "signature.json").write_text(json.dumps(asdict(signature), indent=2) + "\n", "utf-8")
+    return signature
 
 
-def reference(pipeline: Any, features: Array) -> dict[str, Array]:
-    """Return what the pipeline itself answers: the outputs by name, to hold an engine against."""
-    raise NotImplementedError
+def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
+    """Return what the pipeline itself answers, by output; raise ValueError for features it refuses."""
+    label = pipeline.predict(features)
+    if label.dtype.kind in "biu":
+        label = label.astype(np.int64)
+    else:
+        label = np.array([str(each).encode() for each in label], dtype=np.object_)
+    return {"label": label, "probabilities": pipeline.predict_proba(features).astype(np.float32)}
+
+
+def _signature(pipeline: Any) -> Signature:
+    if not hasattr(pipeline, "predict_proba") or not hasattr(pipeline, "classes_"):
+        raise ConversionFailed("the pipeline is not a fitted classifier with probabilities", hint="fit it first")
+    classes = np.asarray(pipeline.classes_)
+    return Signature(
+        inputs=(TensorSpec("features", "FP32", (-1, int(pipeline.n_features_in_))),),
+        outputs=(
+            TensorSpec("label", "INT64" if classes.dtype.kind in "biu" else "BYTES", (-1,)),
+            TensorSpec("probabilities", "FP32", (-1, len(classes))),
+        ),
+    )
+
+
+def _sort_opsets(model: Any) -> None:
+    """List every operator set once, in order: skl2onnx takes them from a set, whose order changes from run to run."""
+    versions = {opset.domain: opset.version for opset in sorted(model.opset_import, key=lambda opset: opset.version)}
+    del model.opset_import[:]
+    for domain in sorted(versions):
+        model.opset_import.add(domain=domain, version=versions[domain])
+
+
+def _canonical(archive: bytes) -> bytes:
+    """Return a skops archive without what changes from run to run: addresses of objects, and times."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    schema = json.loads(files.pop("schema.json"))
+    ids: dict[int, int] = {}
+    names: dict[str, str] = {}
+    _renumber(schema, ids, names)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as packed:
+        packed.writestr(zipfile.ZipInfo("schema.json", _LONG_AGO), json.dumps(schema))
+        for old, new in names.items():
+            packed.writestr(zipfile.ZipInfo(new, _LONG_AGO), files[old])
+    return target.getvalue()
+
+
+def _renumber(node: Any, ids: dict[int, int], names: dict[str, str]) -> None:
+    """Replace addresses by counting, and the names of files, which are addresses too, likewise."""
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _renumber(part, ids, names)
+    if not isinstance(node, dict):
+        return
+    if isinstance(node.get("__id__"), int):
+        node["__id__"] = ids.setdefault(node["__id__"], len(ids))
+    if isinstance(node.get("file"), str):
+        node["file"] = names.setdefault(node["file"], f"{len(names)}{Path(node['file']).suffix}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -59,6 +59,8 @@ def train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> 
         point = {"epoch": float(epoch), **_quality(estimator, checked, expected), "seconds": seconds}
         curve.append({**point, "rows_per_second": epoch * len(rows) / seconds})
         _report(progress, epoch, steps, curve[-1])
+    for name in ("_optimizer", "_random_state"):  # what only more training would need; twice the size of the weights
+        vars(estimator).pop(name, None)
     model = Pipeline([*preprocessing.steps, ("model", estimator)])
     return TrainedModel(model, tuple(curve), time.perf_counter() - started)
 
