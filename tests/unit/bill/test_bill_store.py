@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +11,7 @@ from sqlalchemy import text
 from mofang.base.domain.errors import InvalidPeriod, InvoiceNotFound, PriceBookNotFound
 from mofang.base.domain.money import Money
 from mofang.base.domain.names import now_us
-from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.database import Database
 from mofang.sell.bill.invoice import make_invoice
 from mofang.sell.bill.pricebook import PublishedBook, parse_price_book
 from mofang.sell.bill.store import BillStore
@@ -26,15 +24,6 @@ DEAR = CHEAP.replace("0.50", "0.75")
 
 def row(quantity: int = 1001, hour: int = NOON, endpoint: str = "digits", meter: str = "rows") -> UsageRow:
     return UsageRow(endpoint, 1, "sha256:aa", meter, hour, quantity)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'bills.db'}")
-    with opened.write() as connection:
-        metadata.create_all(connection)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -19,98 +19,93 @@ from mofang.base.domain.usage import UsageRecord
 from mofang.base.storage.journal import JournalWriter, segments
 from mofang.sell.meter.codec import encode
 from mofang.sell.meter.settler import FoldReport, Settler
+from mofang.sell.meter.store import UsageStore
 
 
-def test_a_fold_brings_every_record_into_the_ledger_and_removes_the_segment(tmp_path: Path) -> None:
+def test_a_fold_brings_every_record_into_the_ledger_and_removes_the_segment(store: UsageStore, tmp_path: Path) -> None:
     records = [usage(number) for number in range(100)]
     write_journal(tmp_path / "journal", records)
-    with open_ledger(tmp_path / "ledger.db") as store:
-        report = Settler(tmp_path / "journal", store, chunk_records=30).fold()
-        assert report == FoldReport(records=100, events=300, segments_removed=1)
-        assert segments(tmp_path / "journal") == []
-        assert_ledger_is(store, records)
+    report = Settler(tmp_path / "journal", store, chunk_records=30).fold()
+    assert report == FoldReport(records=100, events=300, segments_removed=1)
+    assert segments(tmp_path / "journal") == []
+    assert_ledger_is(store, records)
 
 
-def test_an_empty_or_absent_folder_is_no_fault(tmp_path: Path) -> None:
-    with open_ledger(tmp_path / "ledger.db") as store:
-        assert Settler(tmp_path / "none", store).fold() == FoldReport()
+def test_an_empty_or_absent_folder_is_no_fault(store: UsageStore, tmp_path: Path) -> None:
+    assert Settler(tmp_path / "none", store).fold() == FoldReport()
 
 
-def test_a_live_segment_is_folded_as_it_grows_and_kept(tmp_path: Path) -> None:
+def test_a_live_segment_is_folded_as_it_grows_and_kept(store: UsageStore, tmp_path: Path) -> None:
     journal = JournalWriter(tmp_path, "gateway-0")
-    with open_ledger(tmp_path / "ledger.db") as store:
-        settler = Settler(tmp_path, store)
-        for number in range(3):
-            journal.append(encode(usage(number)))
-            journal.flush()
-            assert settler.fold() == FoldReport(records=1, events=3)
-            assert settler.fold() == FoldReport()
-        journal.close()
-        assert settler.fold() == FoldReport(segments_removed=1)
-        assert_ledger_is(store, [usage(number) for number in range(3)])
+    settler = Settler(tmp_path, store)
+    for number in range(3):
+        journal.append(encode(usage(number)))
+        journal.flush()
+        assert settler.fold() == FoldReport(records=1, events=3)
+        assert settler.fold() == FoldReport()
+    journal.close()
+    assert settler.fold() == FoldReport(segments_removed=1)
+    assert_ledger_is(store, [usage(number) for number in range(3)])
 
 
-def test_a_torn_tail_ends_a_finished_segment(tmp_path: Path) -> None:
+def test_a_torn_tail_ends_a_finished_segment(store: UsageStore, tmp_path: Path) -> None:
     write_journal(tmp_path, [usage(1), usage(2)], flush_every=1)
     (segment,) = segments(tmp_path)
     os.truncate(segment, segment.stat().st_size - 3)
-    with open_ledger(tmp_path / "ledger.db") as store:
-        assert Settler(tmp_path, store).fold() == FoldReport(records=1, events=3, segments_removed=1)
-        assert_ledger_is(store, [usage(1)])
+    assert Settler(tmp_path, store).fold() == FoldReport(records=1, events=3, segments_removed=1)
+    assert_ledger_is(store, [usage(1)])
 
 
 @pytest.mark.parametrize("chunk_records", [1, 100])
-def test_a_damaged_segment_is_reported_kept_and_stops_no_other(tmp_path: Path, chunk_records: int) -> None:
+def test_a_damaged_segment_is_reported_kept_and_stops_no_other(
+    store: UsageStore, tmp_path: Path, chunk_records: int
+) -> None:
     write_journal(tmp_path, [usage(number) for number in range(3)], writer="a", flush_every=1)
     write_journal(tmp_path, [usage(number) for number in range(3, 6)], writer="b")
     damaged = segments(tmp_path)[0]
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 0xFF
     damaged.write_bytes(content)
-    with open_ledger(tmp_path / "ledger.db") as store:
-        settler = Settler(tmp_path, store, chunk_records=chunk_records)
-        report = settler.fold()
-        assert (report.records, report.segments_removed) == (4, 1)
-        assert damaged.name in report.damaged[0]
-        assert segments(tmp_path) == [damaged]
-        assert settler.fold() == FoldReport(damaged=report.damaged)
-        assert_ledger_is(store, [usage(0), usage(3), usage(4), usage(5)])
+    settler = Settler(tmp_path, store, chunk_records=chunk_records)
+    report = settler.fold()
+    assert (report.records, report.segments_removed) == (4, 1)
+    assert damaged.name in report.damaged[0]
+    assert segments(tmp_path) == [damaged]
+    assert settler.fold() == FoldReport(damaged=report.damaged)
+    assert_ledger_is(store, [usage(0), usage(3), usage(4), usage(5)])
 
 
-def test_a_record_of_a_later_release_is_kept_for_it(tmp_path: Path) -> None:
+def test_a_record_of_a_later_release_is_kept_for_it(store: UsageStore, tmp_path: Path) -> None:
     journal = JournalWriter(tmp_path, "gateway-0")
     for payload in (encode(usage(1)), b"\x02later", encode(usage(3))):
         journal.append(payload)
     journal.close()
-    with open_ledger(tmp_path / "ledger.db") as store:
-        report = Settler(tmp_path, store).fold()
-        assert (report.records, report.segments_removed) == (1, 0)
-        assert "format 02" in report.damaged[0]
-        assert len(segments(tmp_path)) == 1
+    report = Settler(tmp_path, store).fold()
+    assert (report.records, report.segments_removed) == (1, 0)
+    assert "format 02" in report.damaged[0]
+    assert len(segments(tmp_path)) == 1
 
 
-def test_a_crash_between_commit_and_removal_folds_nothing_twice(tmp_path: Path) -> None:
+def test_a_crash_between_commit_and_removal_folds_nothing_twice(store: UsageStore, tmp_path: Path) -> None:
     records = [usage(number) for number in range(20)]
     write_journal(tmp_path / "journal", records)
     (segment,) = segments(tmp_path / "journal")
     content = segment.read_bytes()
-    with open_ledger(tmp_path / "ledger.db") as store:
-        settler = Settler(tmp_path / "journal", store)
-        settler.fold()
-        segment.write_bytes(content)  # as if it had not been removed
-        assert settler.fold() == FoldReport(segments_removed=1)
-        segment.with_name("copy-0000000000000001-000001.journal").write_bytes(content)  # and under another name
-        assert settler.fold() == FoldReport(records=20, events=0, segments_removed=1)
-        assert_ledger_is(store, records)
+    settler = Settler(tmp_path / "journal", store)
+    settler.fold()
+    segment.write_bytes(content)  # as if it had not been removed
+    assert settler.fold() == FoldReport(segments_removed=1)
+    segment.with_name("copy-0000000000000001-000001.journal").write_bytes(content)  # and under another name
+    assert settler.fold() == FoldReport(records=20, events=0, segments_removed=1)
+    assert_ledger_is(store, records)
 
 
-def test_a_fold_from_an_offset_that_has_moved_changes_nothing(tmp_path: Path) -> None:
-    with open_ledger(tmp_path / "ledger.db") as store:
-        assert store.fold("s", 0, 10, [usage(1)]) == 3
-        assert store.fold("s", 0, 10, [usage(2)]) is None
-        assert store.fold("s", 5, 20, [usage(2)]) is None
-        assert store.folded("s") == 10
-        assert_ledger_is(store, [usage(1)])
+def test_a_fold_from_an_offset_that_has_moved_changes_nothing(store: UsageStore) -> None:
+    assert store.fold("s", 0, 10, [usage(1)]) == 3
+    assert store.fold("s", 0, 10, [usage(2)]) is None
+    assert store.fold("s", 5, 20, [usage(2)]) is None
+    assert store.folded("s") == 10
+    assert_ledger_is(store, [usage(1)])
 
 
 _records = st.lists(
@@ -154,21 +149,20 @@ def test_order_and_repetition_of_folds_change_nothing(
         assert_ledger_is(store, [record for part in parts for record in part])
 
 
-def test_settlers_at_once_give_what_one_gives(tmp_path: Path) -> None:
+def test_settlers_at_once_give_what_one_gives(store: UsageStore, tmp_path: Path) -> None:
     records = [usage(number) for number in range(600)]
     for index in range(3):
         write_journal(tmp_path / "journal", records[index * 200 : index * 200 + 200], writer=f"gateway-{index}")
     reports: list[FoldReport] = []
-    with open_ledger(tmp_path / "ledger.db") as store:
-        settler = Settler(tmp_path / "journal", store, chunk_records=20)
-        threads = [threading.Thread(target=lambda: reports.append(settler.fold())) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sum(report.records for report in reports) == 600
-        assert sum(report.segments_removed for report in reports) == 3
-        assert_ledger_is(store, records)
+    settler = Settler(tmp_path / "journal", store, chunk_records=20)
+    threads = [threading.Thread(target=lambda: reports.append(settler.fold())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.records for report in reports) == 600
+    assert sum(report.segments_removed for report in reports) == 3
+    assert_ledger_is(store, records)
 
 
 def test_a_settler_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:

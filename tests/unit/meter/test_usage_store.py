@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from ledgers import HOUR, NOON, all_events, open_ledger, usage
+from ledgers import HOUR, NOON, all_events, usage
 
 from mofang.base.domain.errors import InvalidPeriod, InvalidRequest
 from mofang.sell.meter.store import GROUPS, UsageStore
@@ -12,12 +9,6 @@ from mofang.sell.meter.windows import UsageRow
 
 DAY = 24 * HOUR
 NOVEMBER = NOON - 12 * HOUR
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[UsageStore]:
-    with open_ledger(tmp_path / "ledger.db") as opened:
-        yield opened
 
 
 def test_events_are_paged_in_the_order_they_were_folded(store: UsageStore) -> None:
