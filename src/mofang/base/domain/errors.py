@@ -151,6 +151,19 @@ class RequestTooLarge(TooLarge):
     code = "request.too_large"
 
 
+class HeadTooLarge(RequestTooLarge):
+    """The header fields, or the path, of a request are over their limit."""
+
+    code = "request.head_too_large"
+
+
+class RequestTimeout(Invalid):
+    """The request did not arrive in the time a request may take to arrive."""
+
+    code = "request.timeout"
+    hint = "send the request faster, or in smaller parts"
+
+
 class RouteNotFound(NotFound):
     """No such path."""
 
@@ -442,6 +455,13 @@ class Overloaded(Exhausted):
 
     code = "replica.overloaded"
     hint = "try again after the time in Retry-After, or add replicas"
+
+
+class TooManyConnections(Unavailable):
+    """The gateway holds as many connections as it may."""
+
+    code = "server.connections"
+    hint = "reuse connections, or try again shortly"
 
 
 class Draining(Unavailable):

@@ -6,12 +6,22 @@ Neither knows sockets here, so that a protocol is tested without any.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import msgspec
 
 from mofang.base.domain.errors import MofangError
 from mofang.surface.protocols.status import headers_of, status_of
+
+
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
+    """What stands before the body. Header names are lower case; ``client`` is the peer's address, if it has one."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    client: str = ""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +44,17 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+class HttpStream(msgspec.Struct, frozen=True):
+    """An answer whose body comes piece by piece; the connection closes ``chunks`` in the end, whatever happens.
+
+    With a ``content-length`` among the headers the pieces are sent as they are, else as chunks.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    chunks: AsyncGenerator[bytes, None]
 
 
 def error_response(error: MofangError) -> HttpResponse:

@@ -1,0 +1,170 @@
+"""What passes between an HTTP connection and the application behind it.
+
+For each request head the application's :data:`Router` chooses who answers and how the body is given: :class:`Whole`
+collects it (the inference lane), :class:`Streamed` hands it on piece by piece with back-pressure (what is forwarded).
+Both may answer at once (:class:`HttpResponse`) or piece by piece (:class:`HttpStream`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mofang.base.domain.errors import MofangError
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead
+
+Reply = HttpResponse | HttpStream
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one HTTP server. Seconds are absolute: a byte now and then does not extend them."""
+
+    head_bytes: int = 32 << 10  # request line and header fields together
+    headers: int = 100
+    body_bytes: int = 64 << 20  # of a whole body, also after decompression
+    chunks: int = 16_384  # of a whole body
+    inflate_ratio: int = 100  # a body may grow this much when decompressed ...
+    inflate_bytes: int = 1 << 20  # ... or to this size, whichever is more
+    pipelined: int = 1024  # requests sent ahead of their answers
+    connections: int = 10_000
+    head_seconds: float = 10.0  # from the first byte to the end of the head
+    body_seconds: float = 12.0  # from the first byte to the end of the body, and
+    body_rate: int = 64 << 10  # bytes a second more for what has arrived
+    idle_seconds: float = 75.0  # between requests
+    write_seconds: float = 30.0  # for a peer that does not read, and at the same rate for what waits
+    linger_seconds: float = 2.0  # for a peer to read a refusal and hang up
+    half_close_seconds: float = 1.0  # for an answer to a peer that stopped sending: it may be gone
+    sweep_seconds: float = 0.5  # how often all of these are looked at
+
+
+class BodyStream:
+    """A body as it arrives. The connection feeds it; the one who answers iterates over it, once."""
+
+    def __init__(self, on_read: Callable[[], None]) -> None:
+        self._on_read = on_read
+        self._pieces: deque[bytes] = deque()
+        self._ended: MofangError | bool = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.held_bytes = 0
+
+    def feed(self, piece: bytes) -> None:
+        """Add a piece."""
+        self._pieces.append(piece)
+        self.held_bytes += len(piece)
+        self._wake()
+
+    def finish(self, error: MofangError | None = None) -> None:
+        """End the body, or break it off with an error that the reader gets."""
+        self._ended = error or True
+        self._wake()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if isinstance(self._ended, MofangError):
+                raise self._ended
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        piece = self._pieces.popleft()
+        self.held_bytes -= len(piece)
+        self._on_read()
+        return piece
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Answer when the whole body is here, decompressed. Takes the request and its id."""
+
+    respond: Callable[[HttpRequest, str], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Answer as soon as the head is here; the body comes while it is read. Takes head, body and request id."""
+
+    respond: Callable[[RequestHead, AsyncIterator[bytes], str], Awaitable[Reply]]
+
+
+Router = Callable[[RequestHead], Whole | Streamed]
+"""Chooses who answers; may raise a MofangError, which becomes the answer."""
+
+
+class Exchange:
+    """One request on a connection, from its head to the end of its answer."""
+
+    __slots__ = (
+        "answering", "body", "chunks", "complete", "head", "keep_alive", "received", "refusal", "route",
+        "wants_continue",
+    )  # fmt: skip
+
+    def __init__(self, head: RequestHead | None, route: Whole | Streamed | None, keep_alive: bool) -> None:
+        self.head = head
+        self.route = route
+        self.keep_alive = keep_alive
+        self.body: list[bytes] | BodyStream = []
+        self.received = 0
+        self.chunks = 0
+        self.complete = False
+        self.answering = False  # the answer is being written
+        self.wants_continue = False
+        self.refusal: MofangError | None = None
+
+    @property
+    def method(self) -> str:
+        """The method, empty for what never became a request."""
+        return self.head.method if self.head is not None else ""
+
+
+class Member(Protocol):
+    """A connection, as the others of its house see it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being received or answered."""
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines."""
+
+    def drain(self) -> None:
+        """Close at once if idle; else the answer being made is the last."""
+
+    def abort(self) -> None:
+        """Drop the connection and what runs for it."""
+
+
+@dataclass(slots=True)
+class House:
+    """What the connections of one server share."""
+
+    router: Router
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+    date: str = ""  # the header line, kept fresh by the sweep
+    draining: bool = False
+    answered: int = 0
+    connections: set[Member] = field(default_factory=set)
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)  # while draining: nobody is busy any more
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # the last connection is gone
+
+    def forget(self, member: Member) -> None:
+        """A connection is gone."""
+        self.connections.discard(member)
+        if not self.connections:
+            self.empty.set()
+
+    def notice_quiet(self) -> None:
+        """Set ``quiet`` if nobody is busy."""
+        if not any(member.busy for member in self.connections):
+            self.quiet.set()

@@ -1,0 +1,403 @@
+"""One HTTP/1.1 connection: from bytes to requests, from answers to bytes.
+
+llhttp (``httptools``) parses. A request becomes an :class:`Exchange` when its head is complete; exchanges wait in a
+queue and are answered one after the other, so that pipelined requests are answered in order and a connection never
+has more than one request running. ``listener`` makes connections and looks at their deadlines.
+
+The life of a request here::
+
+    data_received -> on_message_begin -> on_headers_complete -> on_body ... -> on_message_complete
+                                           (Streamed: _begin)                   (Whole: _begin)
+    _begin -> _answer (a task: the application) -> _send -> _end -> the next in the queue
+
+Whatever is wrong with the bytes becomes a refusal: an exchange whose answer is known. After it nothing more is read,
+since nobody can say where the next request would start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from mofang.base.domain.errors import (
+    Cancelled,
+    Internal,
+    InvalidRequest,
+    MofangError,
+    RequestTimeout,
+    RequestTooLarge,
+    TooManyConnections,
+)
+from mofang.base.domain.names import new_id
+from mofang.surface.protocols.http import HttpRequest, error_response
+from mofang.surface.server.bodies import decompress
+from mofang.surface.server.exchange import BodyStream, Exchange, House, Limits, Reply, Streamed, Whole
+from mofang.surface.server.heads import HeadBuilder, keeps_alive
+from mofang.surface.server.writer import Writer
+
+_STREAM_HIGH = 256 << 10  # held bytes of a streamed body at which reading pauses
+_THREAD_BYTES = 256 << 10  # compressed bodies from this size are decompressed beside the event loop
+_log = logging.getLogger(__name__)
+
+
+class Connection(asyncio.Protocol):
+    """The server's end of one connection."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._limits = house.limits
+        self._transport: asyncio.Transport
+        self._writer: Writer
+        self._parser = HttpRequestParser(self)
+        self._client = ""
+        self._builder: HeadBuilder | None = None  # while a head is being received
+        self._receiving: Exchange | None = None  # while a body is being received
+        self._queue: deque[Exchange] = deque()  # the first is being answered
+        self._task: asyncio.Task[None] | None = None  # answers the first of the queue
+        self._head_bytes = 0
+        self._since = house.loop.time()  # when the message being received began, or idling did
+        self._fresh = True  # no byte came yet
+        self._deaf = False  # nothing more is parsed
+        self._ended_at: float | None = None  # when the peer stopped sending
+        self._closed_at: float | None = None
+        self._paused_at: float | None = None  # reading
+
+    # --- the transport calls ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or refuse it if there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._writer = Writer(transport, self._house)
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if isinstance(peer, tuple) else ""
+        connections = self._house.connections
+        if len(connections) >= 2 * self._limits.connections:
+            transport.abort()
+            return
+        connections.add(self)
+        if len(connections) > self._limits.connections:
+            self._refuse(TooManyConnections("too many connections", retry_after_seconds=1))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._deaf:
+            return
+        self._fresh = False
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._builder is not None and self._head_bytes > self._limits.head_bytes:
+                self._builder.add_target(b"x" * self._head_bytes)  # a field that does not end is refused the same
+        except HttpParserUpgrade:
+            self._deaf = True  # the request stands, and is answered as if it had not asked
+            if self._queue:
+                self._queue[-1].keep_alive = False
+        except HttpParserCallbackError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, MofangError) else _unexpected(cause))
+        except HttpParserError as error:
+            self._refuse(InvalidRequest(f"not HTTP/1.1: {error}"))
+        except MofangError as error:
+            self._refuse(error)
+
+    def eof_received(self) -> bool:
+        """Note that the peer sends no more: it may still read, if it waits for an answer."""
+        self._ended_at = self._house.loop.time()
+        if self._closed_at is not None or not self._queue:
+            return False
+        if self._receiving is not None:
+            self._receiving.keep_alive = False
+            if self._receiving is self._queue[0]:
+                return False
+            self._queue.remove(self._receiving)
+            self._receiving = None
+        self._queue[-1].keep_alive = False
+        self._builder = None
+        self._deaf = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop what was running for a peer that is gone."""
+        self._deaf = True
+        self._closed_at = self._house.loop.time()
+        self._house.forget(self)
+        if self._task is not None:
+            self._task.cancel()
+        self._queue.clear()
+        self._notice_quiet()
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than we write."""
+        self._writer.block()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._writer.unblock()
+
+    # --- the parser calls ------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        if self._deaf:
+            return
+        if len(self._queue) >= self._limits.pipelined:
+            raise RequestTooLarge(f"more than {self._limits.pipelined} requests ahead of their answers")
+        self._builder = HeadBuilder(self._limits)
+        self._head_bytes = 0
+        self._since = self._house.loop.time()
+
+    def on_url(self, part: bytes) -> None:
+        """Part of the target."""
+        if self._builder is not None:
+            self._builder.add_target(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head; those after a body in chunks are dropped."""
+        if self._builder is not None:
+            self._builder.add_field(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: find who answers."""
+        builder, self._builder = self._builder, None
+        if builder is None:
+            return
+        version = self._parser.get_http_version()
+        head = builder.build(self._parser.get_method().decode("ascii"), version, self._client)
+        if self._parser.should_upgrade() and head.method not in ("GET", "HEAD"):
+            raise InvalidRequest("this server does not change protocols", hint="send the request without `upgrade`")
+        exchange = Exchange(head, None, keeps_alive(builder.headers, version))
+        self._receiving = exchange
+        self._queue.append(exchange)
+        exchange.route = self._house.router(head)
+        expect = builder.headers.get("expect")
+        if expect is not None and expect.lower() != "100-continue":
+            raise InvalidRequest(f"nothing here answers `expect: {expect[:40]}`")
+        exchange.wants_continue = expect is not None and version == "1.1"
+        if isinstance(exchange.route, Streamed):
+            exchange.body = BodyStream(self._watch_reading)
+        elif int(builder.headers.get("content-length", "0")) > self._limits.body_bytes:
+            raise _body_too_large(self._limits)
+        if len(self._queue) == 1:
+            self._begin(exchange)
+        else:
+            self._watch_reading()
+
+    def on_chunk_header(self) -> None:
+        """A chunk starts."""
+        exchange = self._receiving
+        if exchange is not None:
+            exchange.chunks += 1
+            if exchange.chunks > self._limits.chunks and isinstance(exchange.route, Whole):
+                raise RequestTooLarge(f"the body has over {self._limits.chunks} chunks", hint="send larger chunks")
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        exchange = self._receiving
+        if exchange is None:
+            return
+        exchange.received += len(piece)
+        if isinstance(exchange.body, BodyStream):
+            exchange.body.feed(piece)
+            self._watch_reading()
+            return
+        if exchange.received > self._limits.body_bytes:
+            raise _body_too_large(self._limits)
+        exchange.body.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        exchange, self._receiving = self._receiving, None
+        if exchange is None:
+            return
+        exchange.complete = True
+        if not exchange.keep_alive:
+            self._deaf = True
+        if isinstance(exchange.body, BodyStream):
+            exchange.body.finish()
+        elif self._queue[0] is exchange:
+            self._begin(exchange)
+
+    # --- answering -------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange) -> None:
+        """Go on with the first of the queue as far as it is there."""
+        if exchange.refusal is not None:
+            self._answer_refusal(exchange.refusal)
+        elif exchange.complete or isinstance(exchange.body, BodyStream):
+            self._task = self._house.loop.create_task(self._answer(exchange))
+        if exchange.wants_continue and not exchange.complete and self._closed_at is None:
+            exchange.wants_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Ask the application and send what it says."""
+        reply = await self._ask(exchange, new_id("req"))
+        self._house.answered += 1
+        exchange.answering = True
+        keep = exchange.keep_alive and exchange.complete and not self._house.draining and self._ended_at is None
+        keep = await self._writer.send(exchange.method, reply, keep)
+        self._end(exchange, keep)
+
+    async def _ask(self, exchange: Exchange, request_id: str) -> Reply:
+        head, route, body = exchange.head, exchange.route, exchange.body
+        assert head is not None
+        try:
+            if isinstance(route, Streamed) and isinstance(body, BodyStream):
+                return await route.respond(head, body, request_id)
+            assert isinstance(route, Whole)
+            assert isinstance(body, list)
+            content = body[0] if len(body) == 1 else b"".join(body)
+            encoding = head.headers.get("content-encoding")
+            if encoding is not None:
+                content = await self._decompress(encoding, content)
+            request = HttpRequest(head.method, head.path, head.query, head.headers, content)
+            return await route.respond(request, request_id)
+        except MofangError as error:
+            reply = error_response(error)
+        except asyncio.CancelledError:
+            if self._closed_at is not None:
+                raise  # it was we who cancelled, for a peer that is gone
+            reply = error_response(Cancelled("the request was cancelled"))
+        except Exception as error:
+            reply = error_response(_unexpected(error))
+        reply.headers.append(("x-request-id", request_id))
+        return reply
+
+    async def _decompress(self, encoding: str, content: bytes) -> bytes:
+        if len(content) < _THREAD_BYTES:
+            return decompress(encoding, content, self._limits)
+        return await asyncio.to_thread(decompress, encoding, content, self._limits)
+
+    def _end(self, exchange: Exchange, keep: bool) -> None:
+        """Close after an answer, or go on with the next request."""
+        self._task = None
+        self._queue.popleft()
+        if not keep:
+            self._close(linger=not exchange.complete)
+            return
+        if self._queue:
+            if not self._queue[0].complete:
+                self._since = self._house.loop.time()
+            self._begin(self._queue[0])
+        elif self._builder is None:
+            self._since = self._house.loop.time()
+        self._watch_reading()
+        self._notice_quiet()
+
+    # --- refusing and closing --------------------------------------------------------------------------------
+
+    def _refuse(self, error: MofangError) -> None:
+        """Answer ``error`` in the place of the request being received, then close."""
+        if self._deaf:
+            return
+        self._deaf = True
+        exchange, self._receiving, self._builder = self._receiving, None, None
+        if exchange is None:
+            exchange = Exchange(None, None, keep_alive=False)
+            self._queue.append(exchange)
+        exchange.keep_alive = False
+        if self._task is not None and self._queue[0] is exchange:
+            assert isinstance(exchange.body, BodyStream)
+            exchange.body.finish(error)  # whoever reads it gets the error, and answers it
+            return
+        exchange.refusal = error
+        if self._queue[0] is exchange:
+            self._begin(exchange)
+        self._watch_reading()
+
+    def _answer_refusal(self, error: MofangError) -> None:
+        reply = error_response(error)
+        reply.headers.append(("x-request-id", new_id("req")))
+        self._writer.write("", reply, keep=False)
+        self._queue.clear()
+        self._close(linger=True)
+
+    def _close(self, *, linger: bool) -> None:
+        """Close; with ``linger``, let the peer read our answer before the unread rest of its request resets it."""
+        self._deaf = True
+        self._closed_at = self._house.loop.time()
+        if linger and self._ended_at is None and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._watch_reading()
+        else:
+            self._transport.close()
+        self._notice_quiet()
+
+    # --- back-pressure, deadlines, shutdown ------------------------------------------------------------------
+
+    def _watch_reading(self) -> None:
+        """Pause reading while requests wait or a streamed body is not taken; what is deaf reads on to notice an end."""
+        if self._ended_at is not None:
+            return
+        first = self._queue[0].body if self._queue else None
+        full = isinstance(first, BodyStream) and first.held_bytes > _STREAM_HIGH
+        pause = not self._deaf and (len(self._queue) > 1 or full)
+        if pause and self._paused_at is None:
+            self._paused_at = self._house.loop.time()
+            self._transport.pause_reading()
+        elif not pause and self._paused_at is not None:
+            self._since += self._house.loop.time() - self._paused_at
+            self._paused_at = None
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being received or answered."""
+        return bool(self._queue) or self._builder is not None
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines; the sweep calls this."""
+        limits = self._limits
+        if self._closed_at is not None:
+            if now > self._closed_at + limits.linger_seconds:
+                self._stop_lingering(now)
+        elif self._writer.blocked_at is not None:
+            waiting = self._transport.get_write_buffer_size()
+            if now > self._writer.blocked_at + limits.write_seconds + waiting / limits.body_rate:
+                self._transport.abort()
+        elif self._ended_at is not None:
+            if not self._queue[0].answering and now > self._ended_at + limits.half_close_seconds:
+                self._transport.abort()
+        elif self._builder is not None:
+            if self._paused_at is None and now > self._since + limits.head_seconds:
+                self._refuse(RequestTimeout(f"the head did not arrive within {limits.head_seconds:g} s"))
+        elif self._receiving is not None:
+            grown = self._receiving.received / limits.body_rate
+            if self._paused_at is None and now > self._since + limits.body_seconds + grown:
+                self._refuse(RequestTimeout("the body arrives too slowly"))
+        elif not self._queue and now > self._since + (limits.head_seconds if self._fresh else limits.idle_seconds):
+            self._close(linger=False)
+
+    def _stop_lingering(self, now: float) -> None:
+        """Give a peer that still reads a long answer the time it needs; abort the others."""
+        limits = self._limits
+        waiting = self._transport.get_write_buffer_size()
+        if not waiting or (self._closed_at or now) + limits.write_seconds + waiting / limits.body_rate < now:
+            self._transport.abort()
+
+    def drain(self) -> None:
+        """Close at once if idle; else the answer being made is the last."""
+        if not self.busy and self._closed_at is None:
+            self._close(linger=False)
+
+    def abort(self) -> None:
+        """Drop the connection and what runs for it."""
+        self._transport.abort()
+
+    def _notice_quiet(self) -> None:
+        if self._house.draining:
+            self._house.notice_quiet()
+
+
+def _body_too_large(limits: Limits) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is over {limits.body_bytes} bytes", hint="send it in several requests")
+
+
+def _unexpected(error: BaseException | None) -> MofangError:
+    _log.error("a request failed", exc_info=error)
+    return Internal("the server failed on this request")

@@ -1,0 +1,93 @@
+"""The answering side of an HTTP/1.1 connection: answers to bytes, as fast as the peer reads.
+
+One for each connection; ``http1`` tells it when the transport's buffer is full and when it has room again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+from mofang.base.domain.errors import MofangError
+from mofang.surface.protocols.http import HttpResponse, HttpStream, error_response
+from mofang.surface.server.exchange import House
+from mofang.surface.server.heads import response_head
+
+_BODYLESS = frozenset({204, 304})
+_log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes answers; ``blocked_at`` is since when the peer has not kept up."""
+
+    def __init__(self, transport: asyncio.Transport, house: House) -> None:
+        self._transport = transport
+        self._house = house
+        self._unblocked: asyncio.Future[None] | None = None
+        self.blocked_at: float | None = None
+
+    def block(self) -> None:
+        """Hold back: the buffer is full."""
+        self.blocked_at = self._house.loop.time()
+
+    def unblock(self) -> None:
+        """Go on."""
+        self.blocked_at = None
+        if self._unblocked is not None and not self._unblocked.done():
+            self._unblocked.set_result(None)
+
+    async def send(self, method: str, reply: HttpResponse | HttpStream, keep: bool) -> bool:
+        """Write an answer; tell whether the connection may stay open after it (False: it broke off)."""
+        try:
+            if isinstance(reply, HttpStream):
+                whole = await self._send_stream(method, reply, keep)
+            else:
+                self.write(method, reply, keep)
+                whole = True
+        except MofangError as error:  # the head cannot be written; nothing has been
+            self.write(method, error_response(error), keep=False)
+            return False
+        if self.blocked_at is not None:
+            await self._room()
+        return whole and keep
+
+    def write(self, method: str, reply: HttpResponse, keep: bool) -> None:
+        """Write a whole answer at once."""
+        bodyless = reply.status in _BODYLESS
+        length = "" if bodyless else f"content-length: {len(reply.body)}\r\n"
+        head = self._head(reply, length, keep)
+        self._transport.write(head if bodyless or method == "HEAD" else head + reply.body)
+
+    async def _send_stream(self, method: str, reply: HttpStream, keep: bool) -> bool:
+        length = next((int(value) for name, value in reply.headers if name == "content-length"), None)
+        bodyless = reply.status in _BODYLESS or method == "HEAD"
+        chunked = length is None and not bodyless
+        sent = 0
+        async with aclosing(reply.chunks) as pieces:
+            self._transport.write(self._head(reply, "transfer-encoding: chunked\r\n" if chunked else "", keep))
+            try:
+                async for piece in pieces:
+                    if piece and not bodyless:
+                        sent += len(piece)
+                        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                    if self.blocked_at is not None:
+                        await self._room()
+            except Exception:
+                _log.exception("an answer broke off")
+                self._transport.abort()
+                return False
+        if chunked:
+            self._transport.write(b"0\r\n\r\n")
+        elif not bodyless and sent != length:
+            self._transport.abort()
+            return False
+        return True
+
+    def _head(self, reply: HttpResponse | HttpStream, framing: str, keep: bool) -> bytes:
+        connection = "" if keep else "connection: close\r\n"
+        return response_head(reply.status, reply.headers, self._house.date, framing, connection)
+
+    async def _room(self) -> None:
+        self._unblocked = self._house.loop.create_future()
+        await self._unblocked
