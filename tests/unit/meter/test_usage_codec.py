@@ -8,12 +8,13 @@ from ledgers import usage
 from mofang.base.domain.errors import InvalidUsage, JournalDamaged
 from mofang.base.domain.usage import UsageRecord
 from mofang.sell.meter.codec import MAX_QUANTITY, decode, encode
+from mofang.sell.meter.windows import MAX_AT
 
 _words = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _records = st.builds(
     UsageRecord,
     request_id=_words,
-    at=st.integers(0, 2**62),
+    at=st.integers(0, MAX_AT - 1),
     tenant=_words,
     project=_words,
     key_id=_words,
@@ -48,6 +49,12 @@ def test_format_1_stays_readable() -> None:
 def test_a_quantity_that_cannot_be_billed_is_refused_before_it_is_written(quantity: object) -> None:
     with pytest.raises(InvalidUsage, match="rows"):
         encode(usage(quantities={"requests": 1, "rows": quantity}))
+
+
+@pytest.mark.parametrize("at", [-1, MAX_AT])
+def test_a_time_outside_of_the_calendar_is_refused_before_it_is_written(at: int) -> None:
+    with pytest.raises(InvalidUsage, match="calendar"):
+        encode(usage(at=at))
 
 
 @given(st.binary(max_size=200))

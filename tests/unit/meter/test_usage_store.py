@@ -5,7 +5,7 @@ from ledgers import HOUR, NOON, all_events, usage
 
 from mofang.base.domain.errors import InvalidPeriod, InvalidRequest
 from mofang.sell.meter.store import GROUPS, UsageStore
-from mofang.sell.meter.windows import UsageRow
+from mofang.sell.meter.windows import MAX_AT, UsageRow
 
 DAY = 24 * HOUR
 NOVEMBER = NOON - 12 * HOUR
@@ -104,3 +104,10 @@ def test_usage_stays_exact_where_floats_would_not(store: UsageStore) -> None:
     store.fold("a", 0, 1, [usage(n, quantities={"input_bytes": most}) for n in range(300)])
     (total,) = store.totals(("endpoint",))
     assert total.quantity == 300 * most
+
+
+def test_the_first_and_the_last_moment_of_the_calendar_can_be_settled(store: UsageStore) -> None:
+    store.fold("a", 0, 1, [usage(1, at=0), usage(2, at=MAX_AT - 1)])
+    assert store.count() == 6
+    first, *_ = store.totals(("month",), filters={"meter": "rows"})
+    assert first.group["month"] == 0

@@ -10,20 +10,22 @@ import msgspec
 
 from mofang.base.domain.errors import InvalidUsage, JournalDamaged
 from mofang.base.domain.usage import Outcome, Source, UsageRecord
+from mofang.sell.meter.windows import MAX_AT
 
 MAX_QUANTITY = (1 << 48) - 1
 """The most units one record may carry: 256 TiB, or nine years in microseconds. More is a defect, and sums stay
 within the 64 bits of the ledger."""
 
 _VERSION = b"\x01"
-_Quantity = int
-_Fields = tuple[str, int, str, str, str, str, int, int, str, Outcome, dict[str, _Quantity], int, Source]
+_Fields = tuple[str, int, str, str, str, str, int, int, str, Outcome, dict[str, int], int, Source]
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Fields)
 
 
 def encode(usage: UsageRecord) -> bytes:
-    """Return ``usage`` as bytes; raise InvalidUsage if a quantity could not be settled exactly."""
+    """Return ``usage`` as bytes; raise InvalidUsage if its time or a quantity could not be settled exactly."""
+    if not 0 <= usage.at < MAX_AT:
+        raise InvalidUsage(f"request {usage.request_id!r} was answered at {usage.at!r}, outside of the calendar")
     for meter, quantity in usage.quantities.items():
         # A float or a bool would be written all the same and stop the settler later, when nobody can answer for it.
         if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
