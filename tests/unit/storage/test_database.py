@@ -161,6 +161,29 @@ def test_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
     assert [child.communicate(timeout=60)[1] for child in children] == [""] * 6
 
 
+def test_a_writer_that_waits_too_long_is_told(table: Database, database_url: str) -> None:
+    other = Database(database_url, busy_seconds=0.05)
+    with table.write(), pytest.raises(StorageUnavailable, match=r"busy|cannot be reached"), other.write():
+        pass
+    with other.write() as connection:
+        connection.execute(insert(rows).values(id=1))
+    assert _count(table) == 1
+    other.close()
+
+
+def test_a_thread_that_waits_too_long_is_told(database_url: str) -> None:
+    database = Database(database_url, busy_seconds=0.05)
+
+    def write() -> None:
+        with database.write():
+            pass
+
+    with ThreadPoolExecutor(1) as pool, database.write(), pytest.raises(StorageUnavailable, match="busy"):
+        pool.submit(write).result()
+    write()
+    database.close()
+
+
 def test_a_wrong_statement_is_our_own_fault_and_passes(table: Database) -> None:
     with pytest.raises((OperationalError, ProgrammingError)), table.read() as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")

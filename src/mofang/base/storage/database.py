@@ -11,6 +11,7 @@ on both without knowing which one it has.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,15 +20,15 @@ from pathlib import Path
 
 from sqlalchemy import BigInteger, Connection, Engine, Integer, MetaData, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from mofang.base.domain.errors import StorageUnavailable
-from mofang.base.storage.faults import translate
+from mofang.base.storage.faults import is_busy, translate
 from mofang.base.storage.migrations import upgrade
+from mofang.base.storage.turns import Turns
 
-BUSY_SECONDS = 10
+BUSY_SECONDS = 10.0
 """How long a writer waits for the writers before it."""
 WAL_LIMIT_BYTES = 16 << 20
 """What SQLite's write-ahead log shrinks back to after a long reader let it grow."""
@@ -65,13 +66,14 @@ class Database:
     be reached or is held too long. IntegrityError passes, since only the store knows what it means.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         """Take ``sqlite:////absolute/mofang.db`` or ``postgresql+psycopg://...``; nothing is opened yet."""
         self.url = make_url(url)
         self._is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(url) if self._is_sqlite else _postgres_engine(url)
+        self._busy_seconds = busy_seconds
+        self._engine = (_sqlite_engine if self._is_sqlite else _postgres_engine)(url, busy_seconds)
         self._folder = Path(self.url.database).parent if self._is_sqlite and self.url.database else None
-        self._writers = threading.Lock()
+        self._writers = Turns()
         self._current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
 
     @contextmanager
@@ -87,8 +89,8 @@ class Database:
             with joined.begin_nested():
                 yield joined
             return
-        if not self._writers.acquire(timeout=BUSY_SECONDS):
-            raise StorageUnavailable(f"another writer held the database for {BUSY_SECONDS} s", retry_after_seconds=1)
+        if not self._writers.acquire(self._busy_seconds):
+            raise StorageUnavailable("the database is busy: another writer held it too long", retry_after_seconds=1)
         try:
             with self._begin(writes=True) as connection:
                 token = self._current.set(_Transaction(connection, threading.get_ident()))
@@ -143,17 +145,17 @@ class Database:
             raise fault from error
 
 
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=4, max_overflow=28, pool_timeout=BUSY_SECONDS)
-    event.listen(engine, "connect", _open_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+def _sqlite_engine(url: str, busy_seconds: float) -> Engine:
+    engine = create_engine(url, pool_size=4, max_overflow=28, pool_timeout=busy_seconds)
+    event.listen(engine, "connect", lambda connection, _: _open_sqlite(connection, busy_seconds))
+    event.listen(engine, "begin", lambda connection: _begin_sqlite(connection, busy_seconds))
     return engine
 
 
-def _open_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def _open_sqlite(connection: DBAPIConnection, busy_seconds: float) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself: _begin_sqlite does
     for pragma in (
-        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        f"busy_timeout = {busy_seconds * 1000:.0f}",
         "journal_mode = WAL",
         f"journal_size_limit = {WAL_LIMIT_BYTES}",
         "synchronous = FULL",
@@ -162,22 +164,43 @@ def _open_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         connection.cursor().execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer can fail as "locked" at once: writers say so at the start.
+def _begin_sqlite(connection: Connection, busy_seconds: float) -> None:
     writes = connection.get_execution_options().get("mofang_writes", True)
     connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+    if not writes:
+        connection.exec_driver_sql("BEGIN DEFERRED")
+        return
+    # A deferred transaction that turns into a writer can fail as "locked" at once: writers say so at the start. SQLite
+    # looks after 1, 2, 5, ... and in the end every 100 ms whether other processes let it in, and among busy ones waits
+    # for seconds. So its waiting is begun anew every few milliseconds.
+    deadline = time.monotonic() + busy_seconds
+    connection.exec_driver_sql("PRAGMA busy_timeout = 8")
+    try:
+        while not _begin_immediate(connection, last_try=time.monotonic() > deadline):
+            pass
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy_seconds * 1000:.0f}")
 
 
-def _postgres_engine(url: str) -> Engine:
-    options = f"-c lock_timeout={BUSY_SECONDS}s -c timezone=UTC"
+def _begin_immediate(connection: Connection, *, last_try: bool) -> bool:
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if last_try or not is_busy(error):
+            raise
+        return False
+    return True
+
+
+def _postgres_engine(url: str, busy_seconds: float) -> Engine:
+    options = f"-c lock_timeout={busy_seconds * 1000:.0f} -c timezone=UTC"
     engine = create_engine(
         url,
         pool_size=4,
         max_overflow=12,
-        pool_timeout=BUSY_SECONDS,
+        pool_timeout=busy_seconds,
         pool_pre_ping=True,
-        connect_args={"options": options, "connect_timeout": BUSY_SECONDS},
+        connect_args={"options": options, "connect_timeout": max(2, round(busy_seconds))},
     )
     event.listen(engine, "begin", _begin_postgres)
     return engine

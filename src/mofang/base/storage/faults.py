@@ -45,6 +45,11 @@ def translate(error: SQLAlchemyError, folder: Path | None) -> MofangError | None
     return None
 
 
+def is_busy(error: DBAPIError) -> bool:
+    """Tell whether SQLite refused since another connection writes."""
+    return isinstance(error.orig, sqlite3.Error) and error.orig.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _meaning(error: BaseException, folder: Path | None) -> MofangError | None:
     if isinstance(error, PoolTimeout):
         return StorageUnavailable("no connection to the database became free in time", retry_after_seconds=1)
