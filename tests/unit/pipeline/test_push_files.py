@@ -1,0 +1,108 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, numpy_helper
+
+import graphs
+from models import MINILM_INT8, fetch
+from mofang.base.domain.errors import BlobNotFound, EngineNotFound, InvalidModel, InvalidName, InvalidPath
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.work import Progress
+from mofang.make.pipeline import push_files
+from mofang.make.workshop import Workshop
+
+WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2)
+
+
+def _spec(tools: Workshop, files: dict[str, bytes], model: str = "letters", engine: str = "onnx") -> dict[str, Any]:
+    entries = []
+    for path, content in files.items():
+        ref = tools.blobs.put([content])
+        entries.append({"path": path, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+    return {"model": model, "engine": engine, "files": entries}
+
+
+def _split() -> dict[str, bytes]:
+    """A model whose weights are in a file beside it."""
+    model = graphs.classifier(WEIGHTS)
+    tensor = model.graph.initializer[0]
+    tensor.CopyFrom(numpy_helper.from_array(WEIGHTS, "weights"))
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    return {"letters.onnx": model.SerializeToString(), "weights.bin": WEIGHTS.tobytes()}
+
+
+def test_a_pushed_file_becomes_a_version(tools: Workshop, progress: Progress) -> None:
+    spec = _spec(tools, {"My Model (2).onnx": graphs.classifier(WEIGHTS).SerializeToString()})
+    result = push_files(spec, tools, progress)
+    assert (result["model"], result["version"], result["created"]) == ("letters", 1, True)
+    assert result["signature"]["inputs"] == ({"name": "features", "datatype": "FP32", "shape": (-1, 4)},)
+
+    version = tools.registry.get(VersionRef.parse("letters"))
+    assert version.digest == result["digest"]
+    assert [entry.path for entry in version.artifact.files] == ["model.onnx"]
+    assert version.lineage.source == "push"
+    assert push_files(spec, tools, progress)["created"] is False
+    assert list(tools.scratch.iterdir()) == []
+
+
+def test_external_data_travel_with_the_model(tools: Workshop, progress: Progress) -> None:
+    push_files(_spec(tools, _split()), tools, progress)
+    version = tools.registry.get(VersionRef.parse("letters@1"))
+    assert [entry.path for entry in version.artifact.files] == ["model.onnx", "weights.bin"]
+    with tools.engine("onnx", tools.registry.folder(version, tools.scratch)) as engine:
+        answer = engine.infer({"features": np.array([[0, 0, 0, 1]], dtype=np.float32)})
+    assert answer["label"].tolist() == [1]
+
+
+def test_a_size_that_was_claimed_wrongly_is_corrected(tools: Workshop, progress: Progress) -> None:
+    spec = _spec(tools, {"m.onnx": graphs.classifier(WEIGHTS).SerializeToString()})
+    right = push_files(spec, tools, progress)
+    spec["files"][0]["size_bytes"] = 1
+    assert push_files(spec, tools, progress)["digest"] == right["digest"]
+
+
+def test_the_real_encoder_is_registered_with_its_signature(tools: Workshop, progress: Progress) -> None:
+    content = fetch(MINILM_INT8).read_bytes()
+    result = push_files(_spec(tools, {"minilm.onnx": content}, "encoder"), tools, progress)
+    assert [entry["name"] for entry in result["signature"]["inputs"]] == [
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+    ]
+    assert tools.registry.get(VersionRef.parse("encoder@1")).artifact.size_bytes == MINILM_INT8.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "error", "message"),
+    [
+        ({"README.md": b"# hello"}, {}, InvalidModel, "not an ONNX model"),
+        ({"weights.bin": b"1", "more.bin": b"2"}, {}, InvalidModel, "0 of the 2 files end in .onnx"),
+        ({"a.onnx": b"1", "b.onnx": b"2"}, {}, InvalidModel, "2 of the 2 files end in .onnx"),
+        ({"model.onnx": b"1", "../b": b"2"}, {}, InvalidPath, "'../b'"),
+        ({"model.onnx": b"1", "/etc/cron.d/x": b"2"}, {}, InvalidPath, "/etc/cron.d/x"),
+        ({"model.onnx": b"1"}, {"model": "../x"}, InvalidName, "'../x' is no name for a model"),
+        ({"model.onnx": b"1"}, {"engine": "tarot"}, EngineNotFound, "'tarot'"),
+        ({}, {}, InvalidModel, "0 of the 0 files"),
+        (
+            {"model.onnx": b""},
+            {"files": [{"path": "model.onnx", "sha256": "0" * 64, "size_bytes": 1}]},
+            BlobNotFound,
+            "0000",
+        ),
+    ],
+)
+def test_what_cannot_be_registered_leaves_nothing(
+    tools: Workshop,
+    progress: Progress,
+    files: dict[str, bytes],
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message.replace(".", r"\.")):
+        push_files({**_spec(tools, files), **changes}, tools, progress)
+    assert tools.registry.list_models() == []
+    assert not tools.scratch.exists() or list(tools.scratch.iterdir()) == []
