@@ -1,0 +1,145 @@
+"""Joins waiting calls into batches, computes them, and takes the answers apart. No event loop.
+
+The replica forms a batch on its event loop and computes it there or in its thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mofang.base.domain.deployment import ReplicaLimits
+from mofang.base.domain.errors import EngineFailed, MofangError
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import Array, Signature
+from mofang.base.engines.base import Engine
+from mofang.base.placement.deadlines import expired
+from mofang.base.placement.queue import FairQueue
+from mofang.base.placement.ticket import Ticket
+
+_LOOK_AHEAD = 256  # calls of another shape that are passed over in search of fitting ones
+
+Outcome = Answer | MofangError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that are computed together, in the order their turn came."""
+
+    tickets: list[Ticket]
+    rows: int
+    formed_at: float  # on time.monotonic(), seconds
+
+
+class Shapes:
+    """Tells which calls of a model can share a batch: those that differ in nothing but their rows.
+
+    ``joinable`` turns false for good when a model turns out not to answer row by row, whatever its signature says.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        self.joinable = signature.batchable
+        self._ragged = tuple(spec.name for spec in signature.inputs if any(size < 0 for size in spec.shape[1:]))
+
+    def key(self, call: Call) -> object:
+        """Return a value that is equal for calls that can be joined."""
+        if not self._ragged:
+            return None
+        return tuple(call.inputs[name].shape[1:] for name in self._ragged if name in call.inputs)
+
+
+def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float) -> Batch | None:
+    """Take the next batch out of ``queue``; None if nothing in it waits for an answer.
+
+    The call whose turn it is decides the shape; calls of other shapes are passed over and keep their place. A call that
+    nobody waits for any more is dropped, an expired one is told so; neither is ever computed.
+    """
+    tickets: list[Ticket] = []
+    passed_over: list[Ticket] = []
+    rows, key = 0, None
+    while (ticket := queue.peek()) is not None:
+        call = ticket.call
+        if ticket.done():
+            queue.drop()
+        elif call.deadline <= now:
+            queue.drop().set_exception(expired())
+        elif not tickets:
+            tickets.append(queue.pop())
+            rows, key = call.rows, shapes.key(call)
+            if not shapes.joinable:
+                break
+        elif rows + call.rows > limits.max_batch_rows:
+            break
+        elif shapes.key(call) == key:
+            tickets.append(queue.pop())
+            rows += call.rows
+        elif len(passed_over) < _LOOK_AHEAD:
+            passed_over.append(queue.drop())
+        else:
+            break
+    if passed_over:
+        queue.restore(passed_over)
+    return Batch(tickets, rows, now) if tickets else None
+
+
+def compute(engine: Engine, shapes: Shapes, batch: Batch) -> tuple[list[Outcome], float]:
+    """Compute ``batch`` and return each call's outcome, in order, and the seconds it took.
+
+    If the batch fails, its calls are computed one by one, so that a bad one fails alone.
+    """
+    started = time.monotonic()
+    outcomes: list[Outcome] | None = None
+    try:
+        outcomes = _split(batch, engine.infer(_joined(batch.tickets)), started)
+        shapes.joinable = shapes.joinable and outcomes is not None
+    except Exception as error:
+        if len(batch.tickets) == 1:
+            outcomes = [_failure(error)]
+    if outcomes is None:
+        outcomes = [_alone(engine, shapes, ticket) for ticket in batch.tickets]
+    return outcomes, time.monotonic() - started
+
+
+def _alone(engine: Engine, shapes: Shapes, ticket: Ticket) -> Outcome:
+    now = time.monotonic()
+    if ticket.done() or ticket.call.deadline <= now:
+        return expired()
+    return compute(engine, shapes, Batch([ticket], ticket.call.rows, now))[0][0]
+
+
+def _joined(tickets: list[Ticket]) -> Mapping[str, Array]:
+    first = tickets[0].call.inputs
+    if len(tickets) == 1:
+        return first
+    return {name: np.concatenate([ticket.call.inputs[name] for ticket in tickets]) for name in first}
+
+
+def _split(batch: Batch, outputs: Mapping[str, Array], started: float) -> list[Outcome] | None:
+    """Give each call its rows; None if the outputs do not have a row for each row of the inputs."""
+    total_us = round((time.monotonic() - started) * 1e6)
+    if len(batch.tickets) == 1:
+        return [Answer(outputs, total_us, round((started - batch.tickets[0].queued_at) * 1e6), batch.rows)]
+    if any(not array.ndim or len(array) != batch.rows for array in outputs.values()):
+        return None
+    outcomes: list[Outcome] = []
+    items = list(outputs.items())
+    start = 0
+    for ticket in batch.tickets:
+        end = start + ticket.call.rows
+        # Differences of a running share, so that the parts add up to the whole.
+        share_us = total_us * end // batch.rows - total_us * start // batch.rows
+        queue_us = round((started - ticket.queued_at) * 1e6)
+        outcomes.append(Answer({name: array[start:end] for name, array in items}, share_us, queue_us, batch.rows))
+        start = end
+    return outcomes
+
+
+def _failure(error: Exception) -> MofangError:
+    if isinstance(error, MofangError):
+        return error
+    failure = EngineFailed(f"the engine failed: {error or type(error).__name__}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,118 @@
+"""A gateway's connection to a worker: frames in, pieces out. Used by ``process.py``, which decides what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Protocol, cast
+
+from mofang.base.domain.errors import ReplicaUnavailable
+from mofang.base.placement.frames import Buffer, Frame, FrameError, FrameReader, Hello
+from mofang.base.placement.wire import WRITE_BUFFER_BYTES, write
+
+
+class Listener(Protocol):
+    """Who is told what comes over a connection."""
+
+    def hear(self, connection: Connection, frame: Frame) -> None:
+        """Take in a frame. May raise FrameError, which ends the connection."""
+        ...
+
+    def writable(self, connection: Connection) -> None:
+        """The worker reads again; called after it did not."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """The connection has ended; called once."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """A stream of frames. Whatever is no frame ends it."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self.paused = False  # whether the worker does not read what is written
+
+    def write(self, pieces: list[Buffer]) -> None:
+        """Write in one go."""
+        if self._transport is not None:
+            write(self._transport, pieces)
+
+    def abort(self) -> None:
+        """End at once; ``lost`` follows."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not inherit
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        try:
+            for frame in self._reader.feed(data):
+                self._listener.hear(self, frame)
+        except FrameError:
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self.paused = False
+        self._listener.writable(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio."""
+        self._transport = None
+        self._listener.lost(self)
+
+
+async def connect(listener: Listener, socket_path: str | Path) -> Connection:
+    """Connect to the worker on ``socket_path``. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_unix_connection(lambda: Connection(listener), str(socket_path))
+    return connection
+
+
+async def probe(socket_path: str | Path, timeout: float) -> Hello:
+    """Ask the worker on ``socket_path`` how it stands; raise ReplicaUnavailable if it does not say in ``timeout`` s."""
+    prober = _Prober()
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await connect(prober, socket_path)
+            try:
+                return await prober.heard
+            finally:
+                connection.abort()
+                with contextlib.suppress(OSError):
+                    await prober.ended
+    except OSError as error:  # TimeoutError is one too
+        raise ReplicaUnavailable(f"the worker on {str(socket_path)!r} does not answer: {error!r}") from error
+
+
+class _Prober:
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.heard: asyncio.Future[Hello] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    def hear(self, connection: Connection, frame: Frame) -> None:
+        if isinstance(frame[0], Hello) and not self.heard.done():
+            self.heard.set_result(frame[0])
+
+    def writable(self, connection: Connection) -> None:
+        return
+
+    def lost(self, connection: Connection) -> None:
+        if not self.heard.done():
+            self.heard.set_exception(ConnectionResetError("it closed without a word"))
+        self.ended.set_result(None)

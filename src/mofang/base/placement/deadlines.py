@@ -1,0 +1,61 @@
+"""Ends calls at their deadline with one timer for all of them.
+
+Deadlines mostly come in rising order, so the timer is set for the earliest and the calls are looked through only when
+it fires: about once in the usual time-out, and nothing is done for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+
+from mofang.base.domain.errors import DeadlineExceeded
+from mofang.base.placement.ticket import Ticket
+
+_SLACK_SECONDS = 0.002  # one pass ends all calls that are due within this time
+
+
+class Deadlines:
+    """Watches the tickets that ``waiting`` lists; ``ended`` is called after a pass that ended some."""
+
+    def __init__(self, waiting: Callable[[], Iterable[Ticket]], ended: Callable[[], None] | None = None) -> None:
+        self._waiting = waiting
+        self._ended = ended
+        self._earliest = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, deadline: float) -> None:
+        """See to it that a call with this deadline, listed by ``waiting``, ends in time."""
+        if deadline < self._earliest:
+            self._earliest = deadline
+            if self._timer is not None:
+                self._timer.cancel()
+            delay = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._pass)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pass(self) -> None:
+        self._timer = None
+        due = time.monotonic() + _SLACK_SECONDS
+        alive = [ticket for ticket in self._waiting() if not ticket.done()]
+        late = [ticket for ticket in alive if ticket.call.deadline <= due]
+        for ticket in late:
+            ticket.set_exception(expired())
+        self._earliest = math.inf
+        earliest = min((ticket.call.deadline for ticket in alive if ticket.call.deadline > due), default=math.inf)
+        if earliest < math.inf:
+            self.watch(earliest)
+        if late and self._ended is not None:
+            self._ended()
+
+
+def expired() -> DeadlineExceeded:
+    """Return the error of a call whose time has passed."""
+    return DeadlineExceeded("the deadline of the request has passed")

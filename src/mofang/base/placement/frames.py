@@ -1,0 +1,256 @@
+"""What gateways and workers say to each other over a Unix socket: a codec without I/O.
+
+A frame is ``magic, length of the frame, length of the header`` (12 bytes, little-endian), a msgpack header, and the raw
+bytes of its tensors; header and tensors are padded to 8 bytes, so that arrays can be read in place. BYTES tensors are
+a length (4 bytes, little-endian) and the bytes, for each element, as in the Open Inference Protocol. There is no
+pickle: whatever arrives becomes one of five frames or a :class:`FrameError`.
+
+Deadlines cross as they are: ``time.monotonic()`` is one clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from mofang.base.domain.errors import Internal, MofangError, catalog
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
+
+MAGIC = b"MFG1"
+MAX_FRAME_BYTES = 1 << 30
+COPIED_BYTES = 1 << 15  # a tensor up to this size is copied into its frame; a larger one is written from where it is
+_PREFIX = struct.Struct("<4sII")
+_ALIGN = 8
+
+State = Literal["loading", "ready", "failed", "draining"]
+Buffer = bytes | memoryview
+
+
+class FrameError(Exception):
+    """What arrived is no frame; the connection it came over cannot be used any more."""
+
+
+class Table(msgspec.Struct, array_like=True, frozen=True):
+    """Where one tensor is: the tensors of a frame follow each other in the order of their tables."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+class Fault(msgspec.Struct, array_like=True, frozen=True):
+    """A MofangError on the wire."""
+
+    code: str
+    message: str
+    hint: str
+    retry_after_seconds: int | None
+
+    @classmethod
+    def of(cls, error: MofangError) -> Fault:
+        """Take ``error`` apart."""
+        return cls(error.code, error.message, error.hint, error.retry_after_seconds)
+
+    def error(self) -> MofangError:
+        """Put the error together again; one of an unknown code becomes Internal."""
+        kind = _classes().get(self.code, Internal)
+        return kind(self.message, hint=self.hint, retry_after_seconds=self.retry_after_seconds)
+
+
+class Ask(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """Gateway to worker: compute this. ``id`` is the gateway's, unique on its connection."""
+
+    id: int
+    request_id: str
+    tenant: str
+    rows: Annotated[int, msgspec.Meta(ge=1)]
+    deadline: float
+    priority: int
+    tables: list[Table]
+
+
+class Forget(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """Gateway to worker: nobody waits for these any more."""
+
+    ids: list[int]
+
+
+class Tell(msgspec.Struct, array_like=True, tag=3, frozen=True):
+    """Worker to gateway: the answer."""
+
+    id: int
+    compute_us: int
+    queue_us: int
+    batch_rows: int
+    extras: dict[str, int]
+    tables: list[Table]
+
+
+class Refuse(msgspec.Struct, array_like=True, tag=4, frozen=True):
+    """Worker to gateway: there is no answer, and why."""
+
+    id: int
+    fault: Fault
+
+
+class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Worker to gateway: how it stands; first on every connection, and again when it changes."""
+
+    state: State
+    fault: Fault | None = None
+    signature: Signature | None = None
+
+
+Header = Ask | Forget | Tell | Refuse | Hello
+Frame = tuple[Header, dict[str, Array]]
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def encode(header: Header) -> bytes:
+    """Return the frame of a header that has no tensors."""
+    return b"".join(_frame(header, []))
+
+
+def encode_call(number: int, call: Call) -> list[Buffer]:
+    """Return the frame of ``call`` in pieces to be written one after the other."""
+    tables, bodies = _bodies(call.inputs)
+    header = Ask(number, call.request_id, call.tenant, call.rows, call.deadline, call.priority, tables)
+    return _frame(header, bodies)
+
+
+def encode_answer(number: int, answer: Answer) -> list[Buffer]:
+    """Return the frame of ``answer`` in pieces to be written one after the other."""
+    tables, bodies = _bodies(answer.outputs)
+    header = Tell(number, answer.compute_us, answer.queue_us, answer.batch_rows, dict(answer.extras), tables)
+    return _frame(header, bodies)
+
+
+def _frame(header: Header, bodies: list[Buffer]) -> list[Buffer]:
+    encoded = _encoder.encode(header)
+    pieces: list[Buffer] = [encoded, _padding(_PREFIX.size + len(encoded))]
+    for body in bodies:
+        pieces += (body, _padding(len(body)))
+    length = _PREFIX.size + sum(map(len, pieces))
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return [_PREFIX.pack(MAGIC, length, len(encoded)), *pieces]
+
+
+def _bodies(arrays: Mapping[str, Array]) -> tuple[list[Table], list[Buffer]]:
+    tables: list[Table] = []
+    bodies: list[Buffer] = []
+    for name, array in arrays.items():
+        body = _body(array)
+        tables.append(Table(name, datatype_of(array), array.shape, len(body)))
+        bodies.append(body)
+    return tables, bodies
+
+
+def _body(array: Array) -> Buffer:
+    if array.dtype == object:
+        texts: list[bytes] = array.ravel().tolist()
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    if array.nbytes <= COPIED_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def _padding(length: int) -> bytes:
+    return bytes(-length % _ALIGN)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. One that arrives in pieces is put together with one copy."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._pieces: list[bytes] = []
+        self._have = 0
+        self._need = _PREFIX.size
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take in ``data`` and yield the frames it completes. Raises FrameError; the reader is of no use then."""
+        if self._have:
+            self._pieces.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._pieces)
+        offset = 0
+        view = memoryview(data)
+        while (length := self._length(data, offset)) and offset + length <= len(data):
+            yield _decode(view[offset : offset + length])
+            offset += length
+        self._pieces = [data[offset:]]
+        self._have = len(data) - offset
+        self._need = length or _PREFIX.size
+
+    def _length(self, data: bytes, offset: int) -> int:
+        """Return the length of the frame that begins at ``offset``; 0 if that has not arrived yet."""
+        if len(data) - offset < _PREFIX.size:
+            return 0
+        magic, length, header = _PREFIX.unpack_from(data, offset)
+        if magic != MAGIC or length % _ALIGN or length < _PREFIX.size + header or length > self._max_frame_bytes:
+            raise FrameError(f"no frame begins with {data[offset : offset + _PREFIX.size]!r}")
+        return int(length)
+
+
+def _decode(frame: memoryview) -> Frame:
+    length = _PREFIX.unpack_from(frame)[2]
+    end = _PREFIX.size + length
+    try:
+        header = _decoder.decode(frame[_PREFIX.size : end])
+        tables = header.tables if isinstance(header, Ask | Tell) else []
+        return header, _arrays(tables, frame, end + -end % _ALIGN)
+    except (msgspec.MsgspecError, ValueError, struct.error) as error:
+        raise FrameError(f"a frame cannot be read: {error}") from error
+
+
+def _arrays(tables: list[Table], frame: memoryview, offset: int) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for table in tables:
+        if table.size_bytes < 0 or offset + table.size_bytes > len(frame):
+            raise FrameError(f"tensor {table.name!r} reaches over the end of its frame")
+        body = frame[offset : offset + table.size_bytes]
+        if table.datatype == "BYTES":
+            flat: Array = _texts(body)
+        else:
+            flat = np.frombuffer(body, NUMPY[table.datatype])
+        arrays[table.name] = flat.reshape(table.shape)
+        offset += table.size_bytes + -table.size_bytes % _ALIGN
+    return arrays
+
+
+def _texts(body: memoryview) -> Array:
+    texts: list[bytes] = []
+    offset = 0
+    while offset < len(body):
+        (length,) = struct.unpack_from("<I", body, offset)
+        offset += 4
+        if offset + length > len(body):
+            raise FrameError("a text reaches over the end of its tensor")
+        texts.append(bytes(body[offset : offset + length]))
+        offset += length
+    array = np.empty(len(texts), dtype=np.object_)
+    array[:] = texts
+    return array
+
+
+@functools.cache
+def _classes() -> dict[str, type[MofangError]]:
+    return catalog()

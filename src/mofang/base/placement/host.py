@@ -1,0 +1,219 @@
+"""The worker's side of placement ``process``: one replica, answering any number of gateways on a Unix socket.
+
+The worker's main program calls :func:`host`. It listens at once and loads then, so that whoever connects learns how far
+it is from the first frame on: ``loading``, ``ready``, ``failed`` (and why), ``draining``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from mofang.base.domain.errors import Draining, EngineFailed, Internal, MofangError, ReplicaUnavailable
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.placement.frames import (
+    Ask,
+    Fault,
+    Forget,
+    Frame,
+    FrameError,
+    FrameReader,
+    Hello,
+    Refuse,
+    encode,
+    encode_answer,
+)
+from mofang.base.placement.replica import Replica
+from mofang.base.placement.ticket import call_bytes
+from mofang.base.placement.wire import WRITE_BUFFER_BYTES, Outbox
+
+_FLUSH_SECONDS = 5.0  # how long a gateway may take to read the last answers when the worker stops
+
+
+async def host(replica_factory: Callable[[], Replica], socket_path: str | Path, *, stop: asyncio.Event) -> None:
+    """Answer on ``socket_path`` until ``stop`` is set, then finish what was taken, and return.
+
+    ``replica_factory`` loads the replica; it is called once, in a thread, and may raise a MofangError, which every
+    gateway is told. The socket's folder must exist; a stale socket is replaced.
+    """
+    path = Path(socket_path)
+    path.unlink(missing_ok=True)
+    desk = _Desk()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(lambda: _Gateway(desk), str(path))
+    path.chmod(0o600)
+    inode = path.stat().st_ino
+    loading = asyncio.create_task(desk.load(replica_factory))
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == inode:  # a successor may listen there already
+                os.unlink(path)
+        await loading
+        await desk.close()
+
+
+class _Desk:
+    """What all gateways of a worker share: the replica, and how it stands."""
+
+    def __init__(self) -> None:
+        self.replica: Replica | None = None
+        self.hello = Hello("loading")
+        self.gateways: set[_Gateway] = set()
+
+    async def load(self, replica_factory: Callable[[], Replica]) -> None:
+        try:
+            self.replica = await asyncio.to_thread(replica_factory)
+        except MofangError as error:
+            self._announce(Hello("failed", Fault.of(error)))
+        except Exception as error:  # a defect, which must not look like a worker that loads for ever
+            self._announce(Hello("failed", Fault.of(Internal(f"the worker cannot load: {error!r}"))))
+        else:
+            self._announce(Hello("ready", signature=self.replica.signature))
+
+    def refusal(self) -> MofangError:
+        """Return why a call cannot be taken while there is no replica."""
+        if self.hello.state == "draining":
+            return Draining("the worker is stopping")
+        return ReplicaUnavailable(f"the replica is {self.hello.state}")
+
+    async def close(self) -> None:
+        self._announce(Hello("draining"))
+        if self.replica is not None:
+            await self.replica.close()
+        closing = [gateway.close() for gateway in self.gateways]
+        if closing:
+            await asyncio.wait(closing, timeout=_FLUSH_SECONDS)
+        for gateway in list(self.gateways):
+            gateway.abort()
+
+    def _announce(self, hello: Hello) -> None:
+        self.hello = hello
+        for gateway in self.gateways:
+            gateway.greet()
+
+
+class _Gateway(asyncio.Protocol):
+    """The connection of one gateway."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._reader = FrameReader()
+        self._asked: dict[int, _RemoteTicket] = {}
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not inherit
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = transport
+        self._outbox = Outbox(transport)
+        self._desk.gateways.add(self)
+        self.greet()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._take(frame)
+        except FrameError:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        # A gateway that does not read its answers is not listened to either, so that they do not pile up here.
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._desk.gateways.discard(self)
+        self._outbox.close()
+        for ticket in self._asked.values():
+            ticket.forget()
+        self._asked.clear()
+        self._closed.set_result(None)
+
+    def greet(self) -> None:
+        self._outbox.add(encode(self._desk.hello))
+
+    def answer(self, number: int, answer: Answer) -> None:
+        del self._asked[number]
+        try:
+            pieces = encode_answer(number, answer)
+        except (FrameError, MofangError, TypeError, ValueError) as error:
+            self._refuse(number, EngineFailed(f"the answer cannot be sent: {error}"))
+        else:
+            self._outbox.extend(pieces)
+
+    def fail(self, number: int, error: MofangError) -> None:
+        del self._asked[number]
+        self._refuse(number, error)
+
+    def close(self) -> asyncio.Future[None]:
+        """Close when all that was written has been read; the future is done then."""
+        self._outbox.flush()
+        self._transport.close()
+        return self._closed
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _take(self, frame: Frame) -> None:
+        header, tensors = frame
+        if isinstance(header, Ask):
+            call = Call(header.request_id, header.tenant, tensors, header.rows, header.deadline, header.priority)
+            self._ask(header.id, call)
+        elif isinstance(header, Forget):
+            for number in header.ids:
+                if ticket := self._asked.pop(number, None):
+                    ticket.forget()
+        else:
+            raise FrameError(f"a gateway does not say {type(header).__name__}")
+
+    def _ask(self, number: int, call: Call) -> None:
+        if number in self._asked:
+            raise FrameError(f"call {number} was asked twice")
+        ticket = _RemoteTicket(self, number, call)
+        self._asked[number] = ticket
+        try:
+            if self._desk.replica is None:
+                raise self._desk.refusal()
+            self._desk.replica.admit(ticket)
+        except MofangError as error:
+            self.fail(number, error)
+
+    def _refuse(self, number: int, error: MofangError) -> None:
+        self._outbox.add(encode(Refuse(number, Fault.of(error))))
+
+
+class _RemoteTicket:
+    """A call that a gateway asked; its outcome goes straight into that gateway's outbox."""
+
+    __slots__ = ("_done", "_gateway", "_number", "call", "queued_at", "size_bytes")
+
+    def __init__(self, gateway: _Gateway, number: int, call: Call) -> None:
+        self._gateway = gateway
+        self._number = number
+        self._done = False
+        self.call = call
+        self.size_bytes = call_bytes(call)
+        self.queued_at = 0.0
+
+    def done(self) -> bool:
+        return self._done
+
+    def forget(self) -> None:
+        self._done = True
+
+    def set_result(self, answer: Answer, /) -> None:
+        self._done = True
+        self._gateway.answer(self._number, answer)
+
+    def set_exception(self, error: MofangError, /) -> None:
+        self._done = True
+        self._gateway.fail(self._number, error)

@@ -1,0 +1,42 @@
+"""How long batches take: what the replica measured, and what it expects. Pure.
+
+One moving average for each power of two of rows, since a batch of 32 may take as long as one row (a tiny model) or 32
+times as long (a convolution), and only measuring tells.
+"""
+
+from __future__ import annotations
+
+_NEW = 0.2  # weight of a new measurement in the moving average
+
+
+class Pace:
+    """Expected seconds of a batch, by its rows."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # by bit length of the rows
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Take in that a batch of ``rows`` took ``seconds``."""
+        size = rows.bit_length()
+        known = self._seconds.get(size)
+        self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
+
+    def expect(self, rows: int) -> float:
+        """Return the seconds a batch of ``rows`` will take; 0.0 if nothing was ever measured.
+
+        A size never seen is taken to cost as much a row as the nearest smaller one (pessimistic), or else as much as
+        the smallest larger one.
+        """
+        size = rows.bit_length()
+        known = self._seconds.get(size)
+        if known is not None or not self._seconds:
+            return known or 0.0
+        smaller = [each for each in self._seconds if each < size]
+        if smaller:
+            nearest = max(smaller)
+            return float(self._seconds[nearest] * 2.0 ** (size - nearest))
+        return self._seconds[min(self._seconds)]
+
+    def knows(self, rows: int) -> bool:
+        """Whether a batch of about ``rows`` was ever measured."""
+        return rows.bit_length() in self._seconds

@@ -1,0 +1,318 @@
+"""Placement ``process``: the gateway's side of a replica that computes in a worker (``host.py`` is the other side).
+
+A call is written when the turn of the event loop ends that brought it, together with all others of that turn. If the
+connection is lost, what was written fails at once with ReplicaLost (nobody knows how far it got); what was not, and
+what comes while the supervisor restarts the worker on the same socket, waits for a bounded time and is then written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Iterator
+
+from mofang.base.domain.deployment import ReplicaSpec
+from mofang.base.domain.errors import (
+    Draining,
+    MofangError,
+    Overloaded,
+    ReplicaLost,
+    ReplicaUnavailable,
+    RequestTooLarge,
+)
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.placement.connection import Connection, connect, probe
+from mofang.base.placement.deadlines import Deadlines, expired
+from mofang.base.placement.frames import (
+    Buffer,
+    Forget,
+    Frame,
+    FrameError,
+    Hello,
+    Refuse,
+    Tell,
+    encode,
+    encode_call,
+)
+from mofang.base.placement.ticket import FutureTicket
+from mofang.base.placement.waiting import WaitingRoom
+
+__all__ = ["ProcessPlacement", "ProcessReplica", "probe"]
+
+_MAX_WAITING = 1024  # calls that wait for a worker to come back
+_FIRST_DELAY_SECONDS = 0.01  # between attempts to connect; doubles each time
+_MAX_DELAY_SECONDS = 0.5
+
+
+class ProcessPlacement:
+    """Opens replicas in workers; ``reconnect_seconds`` bounds how long calls wait for a worker to come back."""
+
+    def __init__(self, reconnect_seconds: float = 10.0) -> None:
+        self._reconnect_seconds = reconnect_seconds
+
+    async def open(self, spec: ReplicaSpec) -> ProcessReplica:
+        """See :meth:`Placement.open`. Waits as long as the worker says that it is loading."""
+        replica = ProcessReplica(spec, self._reconnect_seconds)
+        try:
+            await replica.ready()
+        except BaseException:
+            await replica.close()
+            raise
+        return replica
+
+
+class _Ticket(FutureTicket):
+    """A future whose cancelling is told to the worker."""
+
+    __slots__ = ("number", "replica")
+
+    def __init__(self, call: Call, replica: ProcessReplica) -> None:
+        super().__init__(call, asyncio.get_running_loop())
+        self.replica = replica
+        self.number = 0  # on its connection; 0: not written
+
+    def cancel(self, msg: object = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self.replica.forget(self)
+        return cancelled
+
+
+class ProcessReplica:
+    """A :class:`ReplicaHandle` on a worker's socket. Must be made in the event loop it is used in."""
+
+    def __init__(self, spec: ReplicaSpec, reconnect_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._spec = spec
+        self._reconnect_seconds = reconnect_seconds
+        self._connection: Connection | None = None
+        self._hello: Hello | None = None  # the last on this connection
+        self._numbers = itertools.count(1)
+        self._waiting: WaitingRoom[_Ticket] = WaitingRoom(_MAX_WAITING, spec.limits.max_queue_bytes)  # not written yet
+        self._asked: dict[int, _Ticket] = {}  # written, by number
+        self._forgotten: list[int] = []  # cancelled after they were written; the worker is not told yet
+        self._flush: asyncio.Handle | None = None
+        self._deadlines = Deadlines(self._tickets, self._sweep)
+        self._down_since = time.monotonic()
+        self._outage: asyncio.TimerHandle | None = None  # runs while there is no ready worker
+        self._broken = ""  # why calls are refused at once: the worker failed, or stays away
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._idle: asyncio.Future[None] | None = None  # what close() awaits
+        self._ended = asyncio.Event()  # the connection has
+        self._begin_outage()
+        self._connecting = loop.create_task(self._keep_connected(), name=f"connect {spec.id}")
+
+    @property
+    def load(self) -> int:
+        """Calls that wait or that the worker has."""
+        return len(self._asked) + len(self._waiting)
+
+    async def ready(self) -> None:
+        """Wait for the first time the worker is ready. Raises what it failed with, or ReplicaUnavailable."""
+        await self._opened
+
+    def submit(self, call: Call) -> asyncio.Future[Answer]:
+        """See :meth:`ReplicaHandle.submit`."""
+        if self._idle is not None:
+            raise Draining("the replica takes no more requests")
+        if self._broken:
+            raise ReplicaUnavailable(self._broken)
+        if call.deadline <= time.monotonic():
+            raise expired()
+        ticket = _Ticket(call, self)
+        self._check_room(ticket)
+        self._waiting.add(ticket)
+        self._deadlines.watch(call.deadline)
+        self._schedule()
+        return ticket
+
+    async def close(self) -> None:
+        """Wait until the calls that were taken have ended, then disconnect."""
+        if self._idle is None:
+            self._idle = asyncio.get_running_loop().create_future()
+            self._settle()
+        await asyncio.shield(self._idle)
+        is_connected = self._connection is not None
+        self._connecting.cancel()
+        await asyncio.wait([self._connecting])
+        if is_connected:
+            await self._ended.wait()
+
+    # --- calls on their way out ---------------------------------------------------------------------------------------
+
+    def _check_room(self, ticket: _Ticket) -> None:
+        limit = self._spec.limits.max_queue_bytes
+        if ticket.size_bytes > limit:
+            raise RequestTooLarge(f"{ticket.size_bytes} bytes are more than the {limit} of a queue")
+        if not self._waiting.has_room(ticket):
+            self._write()  # makes room if the worker is there and reads
+        if not self._waiting.has_room(ticket):
+            raise Overloaded(
+                f"{len(self._waiting)} requests wait for the worker already", retry_after_seconds=self._retry_after()
+            )
+
+    def _retry_after(self) -> int:
+        if self._outage is None:
+            return 1
+        return max(1, math.ceil(self._down_since + self._reconnect_seconds - time.monotonic()))
+
+    def _schedule(self) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        """Write what waits, if the worker is there and reads."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        if self._connection is None or self._connection.paused:
+            return
+        pieces: list[Buffer] = []
+        if self._hello is not None and self._hello.state == "ready":
+            for ticket in self._waiting.empty():
+                pieces += self._ask(ticket)
+        if self._forgotten:
+            pieces.append(encode(Forget(self._forgotten)))
+            self._forgotten = []
+        if pieces:
+            self._connection.write(pieces)
+
+    def _ask(self, ticket: _Ticket) -> list[Buffer]:
+        number = next(self._numbers)
+        try:
+            pieces = encode_call(number, ticket.call)
+        except (FrameError, MofangError, TypeError, ValueError) as error:
+            ticket.set_exception(RequestTooLarge(f"the request cannot be sent to the worker: {error}"))
+            return []
+        ticket.number = number
+        self._asked[number] = ticket
+        return pieces
+
+    def forget(self, ticket: _Ticket) -> None:
+        """Drop a cancelled call, and tell the worker if it has it."""
+        if self._asked.pop(ticket.number, None) is not None:
+            self._forgotten.append(ticket.number)
+            self._schedule()
+        else:
+            self._waiting.keep(each for each in self._waiting if each is not ticket)
+        self._settle()
+
+    def _tickets(self) -> Iterator[_Ticket]:
+        yield from self._asked.values()
+        yield from self._waiting
+
+    def _sweep(self) -> None:
+        """Drop the calls that ended at their deadline; the worker knows it too."""
+        self._asked = {number: ticket for number, ticket in self._asked.items() if not ticket.done()}
+        self._waiting.keep(ticket for ticket in self._waiting if not ticket.done())
+        self._settle()
+
+    # --- what the worker says (a Listener) ----------------------------------------------------------------------------
+
+    def hear(self, connection: Connection, frame: Frame) -> None:
+        """Take in a frame."""
+        header, tensors = frame
+        if isinstance(header, Tell):
+            if ticket := self._asked.pop(header.id, None):
+                answer = Answer(tensors, header.compute_us, header.queue_us, header.batch_rows, header.extras)
+                ticket.set_result(answer)
+                self._settle()
+        elif isinstance(header, Refuse):
+            if ticket := self._asked.pop(header.id, None):
+                self._refused(ticket, header.fault.error())
+                self._settle()
+        elif isinstance(header, Hello):
+            self._connection = connection
+            self._hello = header
+            self._greeted(header)
+        else:
+            raise FrameError(f"a worker does not say {type(header).__name__}")
+
+    def writable(self, connection: Connection) -> None:
+        """Write what waited for the worker to read on."""
+        self._write()
+
+    def lost(self, connection: Connection) -> None:
+        """Fail what was written, keep what was not."""
+        self._connection = self._hello = None
+        self._ended.set()
+        lost, self._asked, self._forgotten = self._asked, {}, []
+        for ticket in lost.values():
+            ticket.set_exception(ReplicaLost(f"the worker of {self._spec.id!r} died while it had the request"))
+        self._begin_outage()
+        self._settle()
+
+    def _refused(self, ticket: _Ticket, error: MofangError) -> None:
+        if isinstance(error, Draining) and not self._broken:
+            ticket.number = 0  # never begun: the worker's successor shall compute it
+            self._waiting.add(ticket)
+        else:
+            ticket.set_exception(error)
+
+    def _greeted(self, hello: Hello) -> None:
+        if hello.state == "ready":
+            self._end_outage()
+            if not self._opened.done():
+                self._opened.set_result(None)
+            self._write()
+            return
+        self._begin_outage()
+        if hello.state == "failed":
+            error = hello.fault.error() if hello.fault else ReplicaUnavailable("the worker failed")
+            self._give_up(f"the replica {self._spec.id!r} cannot be loaded: {error}", error)
+
+    # --- staying connected --------------------------------------------------------------------------------------------
+
+    async def _keep_connected(self) -> None:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            self._ended.clear()
+            try:
+                connection = await connect(self, self._spec.socket)
+            except OSError:
+                delay = min(2 * delay, _MAX_DELAY_SECONDS)
+            else:
+                delay = _FIRST_DELAY_SECONDS
+                try:
+                    await self._ended.wait()
+                finally:
+                    connection.abort()
+            await asyncio.sleep(delay)
+
+    def _begin_outage(self) -> None:
+        if self._outage is None and not self._closed():
+            self._down_since = time.monotonic()
+            loop = asyncio.get_running_loop()
+            self._outage = loop.call_later(self._reconnect_seconds, self._stayed_away)
+
+    def _end_outage(self) -> None:
+        self._broken = ""
+        if self._outage is not None:
+            self._outage.cancel()
+            self._outage = None
+
+    def _stayed_away(self) -> None:
+        self._outage = None
+        state = f"is {self._hello.state}" if self._hello else "does not answer"
+        reason = f"the worker of {self._spec.id!r} {state} for {self._reconnect_seconds:g} s"
+        self._give_up(reason, None if self._hello else ReplicaUnavailable(reason))
+
+    def _give_up(self, reason: str, error: MofangError | None) -> None:
+        """Fail what waits, and refuse new calls until a worker is ready; ``error`` also ends :meth:`ready`."""
+        self._broken = reason
+        for ticket in self._waiting.empty():
+            ticket.set_exception(ReplicaUnavailable(reason))
+        if error is not None and not self._opened.done():
+            self._opened.set_exception(error)
+        self._settle()
+
+    def _closed(self) -> bool:
+        return self._idle is not None and self._idle.done()
+
+    def _settle(self) -> None:
+        if self._idle is not None and not self._idle.done() and not self.load:
+            self._idle.set_result(None)
+            self._end_outage()
+            self._deadlines.close()

@@ -1,0 +1,205 @@
+"""A bounded queue that is fair across tenants. Pure: no clock, no event loop; the replica uses it.
+
+Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996): each tenant has a virtual time that advances by
+``rows / weight`` with every call of its that is served, and the tenant furthest behind goes next. A tenant that comes
+back after a pause starts at the present virtual time: it has neither debt nor credit. Inside a tenant higher priority
+goes first, then first come, first served.
+
+The room of a full queue is shared in the same spirit: a call of a tenant that holds less than the one that holds most
+pushes out the latter's newest call, so that a flood of one tenant cannot keep the others out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+
+from mofang.base.domain.errors import Overloaded
+from mofang.base.placement.ticket import Ticket
+
+_PRUNE_ABOVE = 1024  # tenants remembered before those without debt are forgotten
+
+
+class _Line:
+    """The waiting calls of one tenant."""
+
+    __slots__ = ("active", "count", "levels", "order", "rows", "size_bytes", "time", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.time = 0.0  # virtual
+        self.active = False  # whether it stands in the heap
+        self.levels: dict[int, deque[Ticket]] = {}
+        self.order: list[int] = []  # priorities that occur, highest first
+        self.count = 0
+        self.rows = 0
+        self.size_bytes = 0
+
+    def add(self, ticket: Ticket, *, in_front: bool = False) -> None:
+        priority = ticket.call.priority
+        level = self.levels.get(priority)
+        if level is None:
+            level = self.levels[priority] = deque()
+            self.order.append(priority)
+            self.order.sort(reverse=True)
+        if in_front:
+            level.appendleft(ticket)
+        else:
+            level.append(ticket)
+        self.count += 1
+        self.rows += ticket.call.rows
+        self.size_bytes += ticket.size_bytes
+
+    def first(self) -> Ticket:
+        return self.levels[self.order[0]][0]
+
+    def last(self) -> Ticket:
+        return self.levels[self.order[-1]][-1]
+
+    def take(self, *, newest: bool = False) -> Ticket:
+        priority = self.order[-1 if newest else 0]
+        level = self.levels[priority]
+        ticket = level.pop() if newest else level.popleft()
+        if not level:
+            del self.levels[priority]
+            self.order.remove(priority)
+        self.count -= 1
+        self.rows -= ticket.call.rows
+        self.size_bytes -= ticket.size_bytes
+        return ticket
+
+
+class FairQueue:
+    """At most ``max_calls`` calls of at most ``max_bytes`` together; ``weights`` of tenants default to 1."""
+
+    def __init__(self, max_calls: int, max_bytes: int, weights: Mapping[str, float] | None = None) -> None:
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._weights = weights or {}
+        self._lines: dict[str, _Line] = {}
+        self._heap: list[tuple[float, int, _Line]] = []  # lines with calls, by virtual time, then by arrival
+        self._arrivals = 0
+        self._time = 0.0  # virtual time of the line served last
+        self.count = 0
+        self.rows = 0
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def push(self, ticket: Ticket) -> list[Ticket]:
+        """Append ``ticket`` and return the calls it pushed out (mostly none). Raises Overloaded if it finds no room."""
+        if not self.count:  # a new busy period: everybody starts equal
+            self._lines.clear()
+            self._heap.clear()
+            self._time = 0.0
+        line = self._line(ticket.call.tenant)
+        victims = [] if self._has_room(ticket) else self._make_room(ticket, line)
+        self._add(line, ticket)
+        return victims
+
+    def peek(self) -> Ticket | None:
+        """Return the call whose turn it is."""
+        while self._heap:
+            line = self._heap[0][2]
+            if line.count:
+                return line.first()
+            heapq.heappop(self._heap)
+            line.active = False
+        return None
+
+    def pop(self) -> Ticket:
+        """Remove the call that :meth:`peek` showed and charge its tenant for it."""
+        _, arrival, line = self._heap[0]
+        self._time = line.time
+        ticket = self._take(line)
+        line.time += ticket.call.rows / line.weight
+        heapq.heapreplace(self._heap, (line.time, arrival, line))
+        return ticket
+
+    def drop(self) -> Ticket:
+        """Remove the call that :meth:`peek` showed without charging anyone: it will not be computed, or not yet."""
+        return self._take(self._heap[0][2])
+
+    def restore(self, dropped: Iterable[Ticket]) -> None:
+        """Put back what was dropped, in the order it was dropped, to where it stood."""
+        for ticket in reversed(list(dropped)):
+            self._add(self._line(ticket.call.tenant), ticket, in_front=True)
+
+    def purge(self) -> None:
+        """Forget all calls that nobody waits for."""
+        alive = [ticket for ticket in self if not ticket.done()]
+        for line in self._lines.values():
+            line.levels.clear()
+            line.order.clear()
+            line.count = line.rows = line.size_bytes = 0
+        self.count = self.rows = self.size_bytes = 0
+        for ticket in alive:
+            self._add(self._lines[ticket.call.tenant], ticket)
+
+    def rows_ahead(self, tenant: str, rows: int) -> float:
+        """Return about how many rows are computed before a new call of ``rows`` rows of ``tenant`` would be."""
+        own = self._lines.get(tenant)
+        if own is None:
+            own = _Line(self._weights.get(tenant, 1.0))
+        share = (own.rows + rows) / own.weight
+        return own.rows + sum(min(each.rows, share * each.weight) for each in self._lines.values() if each is not own)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        for line in self._lines.values():
+            for level in line.levels.values():
+                yield from level
+
+    def _line(self, tenant: str) -> _Line:
+        line = self._lines.get(tenant)
+        if line is None:
+            if len(self._lines) >= _PRUNE_ABOVE:
+                self._lines = {k: v for k, v in self._lines.items() if v.active or v.time > self._time}
+            line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0))
+        return line
+
+    def _add(self, line: _Line, ticket: Ticket, *, in_front: bool = False) -> None:
+        line.add(ticket, in_front=in_front)
+        self.count += 1
+        self.rows += ticket.call.rows
+        self.size_bytes += ticket.size_bytes
+        if not line.active:
+            line.active = True
+            line.time = max(line.time, self._time)
+            self._arrivals += 1
+            heapq.heappush(self._heap, (line.time, self._arrivals, line))
+
+    def _take(self, line: _Line, *, newest: bool = False) -> Ticket:
+        ticket = line.take(newest=newest)
+        self.count -= 1
+        self.rows -= ticket.call.rows
+        self.size_bytes -= ticket.size_bytes
+        return ticket
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        return self.count < self._max_calls and self.size_bytes + ticket.size_bytes <= self._max_bytes
+
+    def _make_room(self, ticket: Ticket, own: _Line) -> list[Ticket]:
+        victims: list[Ticket] = []
+        while not self._has_room(ticket):
+            by_bytes = self.count < self._max_calls
+            victim = self._heaviest(by_bytes=by_bytes)
+            if not self._gives_way(victim, own, ticket, by_bytes=by_bytes):
+                for each in reversed(victims):
+                    self._add(self._lines[each.call.tenant], each)
+                raise Overloaded(f"the queue is full: {self.count} calls of {self.size_bytes} bytes wait")
+            victims.append(self._take(victim, newest=True))
+        return victims
+
+    def _heaviest(self, *, by_bytes: bool) -> _Line:
+        return max(self._lines.values(), key=lambda line: (line.size_bytes if by_bytes else line.count) / line.weight)
+
+    def _gives_way(self, victim: _Line, own: _Line, ticket: Ticket, *, by_bytes: bool) -> bool:
+        if not victim.count:
+            return False
+        if victim is own:
+            return victim.last().call.priority < ticket.call.priority
+        if by_bytes:
+            return (own.size_bytes + ticket.size_bytes) / own.weight < victim.size_bytes / victim.weight
+        return (own.count + 1) / own.weight < victim.count / victim.weight

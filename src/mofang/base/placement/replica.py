@@ -1,0 +1,218 @@
+"""A replica: a bounded fair queue, a batcher and an engine. The same code in a gateway's thread and in a worker.
+
+It collects what one turn of the event loop brought and computes it in one engine call: in the loop itself while that
+takes less than half a millisecond (a thread would cost more than it saves), else in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from mofang.base.domain.deployment import ReplicaLimits
+from mofang.base.domain.errors import Draining, EngineFailed, MofangError, Overloaded, RequestTooLarge
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import Signature
+from mofang.base.engines.base import Engine
+from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, form
+from mofang.base.placement.deadlines import Deadlines, expired
+from mofang.base.placement.pace import Pace
+from mofang.base.placement.queue import FairQueue
+from mofang.base.placement.ticket import FutureTicket, Ticket
+
+_INLINE_SECONDS = 0.0005
+_PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
+
+
+class Replica:
+    """A :class:`ReplicaHandle` on an engine in this process. May be made in any thread, then lives in one event loop.
+
+    ``weights`` are the tenants' shares of the engine (default 1 each).
+    """
+
+    def __init__(self, engine: Engine, limits: ReplicaLimits, weights: Mapping[str, float] | None = None) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes, weights)
+        self._shapes = Shapes(engine.signature)
+        self._pace = Pace()
+        self._deadlines = Deadlines(self._waiting)
+        self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
+        self._running: Batch | None = None
+        self._turn: asyncio.Handle | None = None  # set while the formation of a batch is scheduled or waits
+        self._filling: asyncio.TimerHandle | None = None  # set while that waits for a fuller batch
+        self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
+        self._purged_at = 0.0
+        self._idle: asyncio.Future[None] | None = None  # what close() awaits
+        self._closed = False
+
+    @property
+    def signature(self) -> Signature:
+        """The engine's signature."""
+        return self._engine.signature
+
+    @property
+    def load(self) -> int:
+        """Calls that wait or are computed."""
+        return len(self._queue) + (len(self._running.tickets) if self._running else 0)
+
+    def submit(self, call: Call) -> asyncio.Future[Answer]:
+        """See :meth:`ReplicaHandle.submit`."""
+        ticket = FutureTicket(call, asyncio.get_running_loop())
+        self.admit(ticket)
+        return ticket
+
+    def admit(self, ticket: Ticket) -> None:
+        """Queue ``ticket``, which is told the outcome. Raises as :meth:`submit`; the ticket is not told then."""
+        call = ticket.call
+        if self._closed:
+            raise Draining("the replica takes no more requests")
+        now = ticket.queued_at = time.monotonic()
+        if call.deadline <= now:
+            raise expired()
+        if ticket.size_bytes > self._limits.max_queue_bytes:
+            raise RequestTooLarge(
+                f"{ticket.size_bytes} bytes are more than the {self._limits.max_queue_bytes} of a queue"
+            )
+        if self._queue.count or self._running:
+            self._refuse_late(call, now)
+            if self._queue.count >= self._limits.max_queue:
+                self._purge(now)
+        try:
+            victims = self._queue.push(ticket)
+        except Overloaded as error:
+            error.retry_after_seconds = self._retry_after(now)
+            raise
+        if victims:
+            self._turn_away(victims, now)
+        self._deadlines.watch(call.deadline)
+        if self._running is None and (self._turn is None or self._queue.rows >= self._limits.max_batch_rows):
+            self._schedule()
+
+    async def close(self) -> None:
+        """Finish what was taken, then close the engine."""
+        self._closed = True
+        if self._idle is None:
+            self._idle = asyncio.get_running_loop().create_future()
+            self._settle()
+        await asyncio.shield(self._idle)
+
+    # --- admission ----------------------------------------------------------------------------------------------------
+
+    def _refuse_late(self, call: Call, now: float) -> None:
+        """Refuse a call that would be late. An idle replica refuses nothing, so that it goes on measuring."""
+        remaining = call.deadline - now
+        if self._wait(self._queue.rows, now) <= remaining:
+            return
+        wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows), now)
+        if wait > remaining:
+            raise Overloaded(
+                f"an answer would take about {wait:.1f} s and the deadline is in {remaining:.1f} s",
+                retry_after_seconds=max(1, math.ceil(wait)),
+            )
+
+    def _wait(self, rows_ahead: float, now: float) -> float:
+        """Return the seconds until the engine is free for a call that has ``rows_ahead`` before it."""
+        most = self._limits.max_batch_rows if self._shapes.joinable else 1
+        batches, rest = divmod(math.ceil(rows_ahead), most)
+        wait = batches * self._pace.expect(most) + (self._pace.expect(rest) if rest else 0.0)
+        if self._running is not None:
+            wait += max(0.0, self._pace.expect(self._running.rows) - (now - self._running.formed_at))
+        return wait
+
+    def _retry_after(self, now: float) -> int:
+        return max(1, math.ceil(self._wait(self._queue.rows, now)))
+
+    def _turn_away(self, victims: list[Ticket], now: float) -> None:
+        for ticket in victims:
+            if not ticket.done():
+                ticket.set_exception(
+                    Overloaded(
+                        "the queue is full, and this tenant holds the largest part of it",
+                        retry_after_seconds=self._retry_after(now),
+                    )
+                )
+
+    def _purge(self, now: float) -> None:
+        if now - self._purged_at >= _PURGE_SECONDS:
+            self._purged_at = now
+            self._queue.purge()
+
+    def _waiting(self) -> Iterator[Ticket]:
+        if self._running is not None:
+            yield from self._running.tickets
+        yield from self._queue
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Form the next batch when this turn of the event loop ends; at once also if one was waited for."""
+        if self._filling is not None:
+            self._filling.cancel()
+            self._filling = None
+            self._turn = None
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._crowded and self._limits.max_wait_us and self._queue.rows < self._limits.max_batch_rows:
+            self._filling = asyncio.get_running_loop().call_later(self._limits.max_wait_us / 1e6, self._form)
+        else:
+            self._form()
+
+    def _form(self) -> None:
+        self._turn = self._filling = None
+        batch = form(self._queue, self._shapes, self._limits, time.monotonic())
+        if batch is None:
+            self._settle()
+            return
+        self._running = batch
+        self._crowded = len(batch.tickets) > 1
+        if self._pace.knows(batch.rows) and self._pace.expect(batch.rows) < _INLINE_SECONDS:
+            self._finish(batch, *compute(self._engine, self._shapes, batch))
+        else:
+            self._start(batch)
+
+    def _start(self, batch: Batch) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._thread, compute, self._engine, self._shapes, batch)
+        future.add_done_callback(lambda done: self._finish(batch, *_result(batch, done)))
+
+    def _finish(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> None:
+        self._running = None
+        self._pace.observe(batch.rows, seconds)
+        for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
+            if ticket.done():
+                continue
+            if isinstance(outcome, MofangError):
+                ticket.set_exception(outcome)
+            else:
+                ticket.set_result(outcome)
+        if self._queue.count:
+            self._schedule()
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """If the replica is to close and nothing is left, close the engine and tell those who wait for it."""
+        if self._idle is None or self._idle.done() or self._running is not None or self._queue.count:
+            return
+        self._deadlines.close()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._engine.close()
+        self._idle.set_result(None)
+
+
+def _result(batch: Batch, done: asyncio.Future[tuple[list[Outcome], float]]) -> tuple[list[Outcome], float]:
+    error = done.exception()
+    if error is None:
+        return done.result()
+    # Not an Exception (compute catches those): an engine that tried to end the process, say.
+    failures: list[Outcome] = [EngineFailed(f"the engine failed: {error!r}") for _ in batch.tickets]
+    return failures, time.monotonic() - batch.formed_at

@@ -1,0 +1,44 @@
+"""Placement ``thread``: the engine computes in the gateway's own process. Lowest latency, no isolation.
+
+For models whose owner trusts them; what a worker runs is opened by the same :func:`open_replica`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mofang.base.domain.deployment import ReplicaLimits, ReplicaSpec
+from mofang.base.engines.base import Engine, Options, warm_up
+from mofang.base.placement.replica import Replica
+
+Load = Callable[
+    [str, Path, Options], Engine
+]  # engine's name, artifact's folder, options: `engines.catalog.load_engine`
+
+
+def open_replica(
+    load: Load, engine: str, folder: Path, limits: ReplicaLimits, options: Options | None = None
+) -> Replica:
+    """Load and warm up; blocks. Raises EngineNotFound, EngineLoadFailed or WarmUpFailed."""
+    loaded = load(engine, folder, options or {})
+    try:
+        warm_up(loaded)
+    except BaseException:
+        loaded.close()
+        raise
+    return Replica(loaded, limits)
+
+
+class ThreadPlacement:
+    """Opens replicas in this process; ``options`` are each engine's, by its name."""
+
+    def __init__(self, load: Load, options: Mapping[str, Options] | None = None) -> None:
+        self._load = load
+        self._options = options or {}
+
+    async def open(self, spec: ReplicaSpec) -> Replica:
+        """See :meth:`Placement.open`. Loading happens in a thread, so that the gateway goes on answering."""
+        options = self._options.get(spec.engine)
+        return await asyncio.to_thread(open_replica, self._load, spec.engine, Path(spec.folder), spec.limits, options)
