@@ -5,6 +5,7 @@ Bodies are strict and refuse unknown fields. Every number is bounded by what a d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 MAX_NUMBER = 2**31 - 1  # revisions and versions
 MAX_AT = 253_402_300_800_000_000  # the year 10000, in microseconds
 MAX_WAIT_SECONDS = 30.0
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what no database takes as text
 
 
 class Body(BaseModel):
@@ -50,8 +52,8 @@ def _name(kind: str) -> AfterValidator:
 
 
 def _text(value: str) -> str:
-    if "\0" in value:
-        raise InvalidRequest("a text cannot hold the character U+0000")
+    if _UNSTORABLE.search(value):
+        raise InvalidRequest("a text cannot hold the character U+0000, nor half of a surrogate pair")
     return value
 
 

@@ -83,8 +83,8 @@ class Meter:
         else:
             scope = {"project": who.project}
         if project is not None:
-            of_another = scope.get("project", project) != project
-            if of_another or self._identity.get_project(project).tenant != scope.get("tenant", who.tenant):
+            found = self._identity.get_project(project)
+            if scope.get("project", project) != project or scope.get("tenant", found.tenant) != found.tenant:
                 raise ProjectNotFound(f"there is no project {project!r}")
             scope["project"] = project
         return scope | {name: value for name, value in others.items() if value is not None}

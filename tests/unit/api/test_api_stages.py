@@ -1,0 +1,264 @@
+"""Each stage through its routes, over real stores: what it does, what it records, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from mofang.base.domain.names import new_id, now_us
+from mofang.make.evaluate.report import ClassScores, Report, Scores
+from mofang.make.prepare.dataset import Dataset, Schema, Split
+from mofang.make.train.store import TrainingRun
+from platforms import House
+
+if TYPE_CHECKING:
+    from conftest import Ask
+
+BOOK = 'currency = "EUR"\n[[price]]\nmeter = "requests"\nper = 1000\namount = "0.50"\n'
+HOUR = 3_600_000_000
+
+
+def report(failures: tuple[str, ...] = ()) -> Report:
+    classes = (ClassScores("a", 1.0, 0.5, 0.66, 2), ClassScores("b", 0.66, 1.0, 0.8, 2))
+    scores = Scores(4, 0.75, 0.83, 0.75, 0.73, classes, ((1, 1), (0, 2)))
+    return Report(scores, 0.5, "accuracy >= 0.7", failures)
+
+
+def actions(admin: httpx.Client) -> list[tuple[str, str]]:
+    return [(record["action"], record["target"]) for record in admin.get("/audit").json()["items"]]
+
+
+def good(answer: httpx.Response, status: int = 200) -> Any:
+    assert answer.status_code == status, answer.text
+    return answer.json() if answer.content else None
+
+
+def code_of(answer: httpx.Response) -> str:
+    return str(answer.json()["code"])
+
+
+def test_tenants_projects_and_keys(house: House, admin: httpx.Client) -> None:
+    good(admin.post("/tenants", json={"name": "acme"}), 201)
+    good(admin.post("/projects", json={"name": "shop", "tenant": "acme"}), 201)
+    assert code_of(admin.post("/projects", json={"name": "shop"})) == "project.exists"
+    assert code_of(admin.post("/projects", json={"name": "x", "tenant": "nobody"})) == "tenant.not_found"
+    assert {"name": "shop", "tenant": "acme"}.items() <= good(admin.get("/projects"))["items"][-1].items()
+    key = good(admin.post("/keys", json={"project": "shop", "expires_in_seconds": 60}), 201)
+    assert key["role"] == "consumer"
+    assert 0 < key["expires_at"] - key["created_at"] <= 61_000_000
+    assert house.published == [1]
+    assert [one["id"] for one in good(admin.get("/keys?project=shop"))["items"]] == [key["id"]]
+    assert code_of(admin.get("/keys?project=nobody")) == "project.not_found"
+    assert code_of(admin.delete("/keys/nothing")) == "key.not_found"
+    good(admin.delete(f"/keys/{key['id']}"))
+    assert house.published == [1, 2]
+    assert actions(admin) == [
+        ("tenant.create", "acme"),
+        ("project.create", "shop"),
+        ("key.create", key["id"]),
+        ("key.revoke", key["id"]),
+    ]
+    assert good(admin.get("/audit/verify"))["records"] == 4
+
+
+def test_a_refused_change_leaves_no_audit_record(house: House, admin: httpx.Client) -> None:
+    assert admin.post("/projects", json={"name": "default"}).status_code == 409
+    assert admin.delete("/endpoints/nothing").status_code == 404
+    assert actions(admin) == []
+    assert house.published == []
+
+
+def test_datasets(house: House, admin: httpx.Client) -> None:
+    splits = {"train": Split(80, "a" * 64, "b" * 64), "test": Split(20, "c" * 64, "d" * 64)}
+    schema = Schema(4, "float32", ("a", "b"))
+    digest = "sha256:" + "e" * 64
+    house.platform.datasets.record(Dataset(digest, "toy", "csv:toy.csv", "classification", splits, schema, now_us()))
+    (found,) = good(admin.get("/datasets"))["items"]
+    assert found["splits"] == {"train": 80, "test": 20}
+    assert good(admin.get(f"/datasets/{digest}")) == found
+    assert code_of(admin.get("/datasets/sha256:0")) == "dataset.not_found"
+
+
+def test_a_recipe_is_checked_before_a_job_is_made(house: House, admin: httpx.Client) -> None:
+    wrong = admin.post("/runs", json={"recipe": "[prepre]\n", "filename": "mine.toml"})
+    assert code_of(wrong) == "recipe.invalid"
+    assert "mine.toml" in wrong.json()["detail"]
+    assert good(admin.get("/jobs"))["items"] == []
+
+
+def test_runs_come_in_pages_newest_first(house: House, admin: httpx.Client) -> None:
+    made = [new_id("run") for _ in range(3)]
+    for name in sorted(made):
+        house.platform.runs.save(TrainingRun(name, "job_1", "toy", "d", "text", "mlp", "running", now_us()))
+    first = good(admin.get("/runs?limit=2"))
+    assert [run["id"] for run in first["items"]] == sorted(made, reverse=True)[:2]
+    last = good(admin.get("/runs", params={"limit": 2, "after": first["next"]}))
+    assert [run["id"] for run in last["items"]] == sorted(made)[:1]
+    assert last["next"] is None
+    assert good(admin.get(f"/runs/{made[0]}"))["recipe"] == "text"
+    assert code_of(admin.get("/runs/run_0")) == "run.not_found"
+
+
+def test_evaluations(house: House, admin: httpx.Client) -> None:
+    version = house.version()
+    registered = house.platform.evaluations.record("digits", version.digest, "sha256:d", report())
+    refused = house.platform.evaluations.record("digits", "sha256:0", "sha256:d", report(("accuracy is 0.75",)))
+    found = good(admin.get(f"/evaluations/{registered.id}"))
+    assert (found["version"], found["passed"], found["metrics"]["accuracy"]) == ("digits@1", True, 0.75)
+    assert found["report"]["scores"]["confusion"] == [[1, 1], [0, 2]]
+    assert [one["id"] for one in good(admin.get("/evaluations?version=digits@1"))["items"]] == [registered.id]
+    assert [one["version"] for one in good(admin.get("/evaluations"))["items"]] == ["", "digits@1"]
+    picture = admin.get(f"/evaluations/{registered.id}/confusion.svg")
+    assert picture.headers["content-type"] == "image/svg+xml"
+    assert "default-src 'none'" in picture.headers["content-security-policy"]
+    assert "<svg" in picture.text
+    assert "digits" in admin.get(f"/evaluations/{registered.id}/card.md").text
+    assert code_of(admin.get(f"/evaluations/{refused.id}/card.md")) == "version.not_found"
+    assert code_of(admin.get("/evaluations?version=nothing@1")) == "model.not_found"
+    made = good(admin.post("/evaluations", json={"version": "digits", "gate": "accuracy >= 0.5"}), 202)
+    assert house.platform.jobs.get(made["job"]).spec == {
+        "version": "digits@1",
+        "dataset": "",
+        "gate": "accuracy >= 0.5",
+    }
+    assert code_of(admin.post("/evaluations", json={"version": "digits", "gate": "speed > 1"})) == "gate.invalid"
+
+
+def test_compression_starts_as_a_job(house: House, admin: httpx.Client) -> None:
+    house.version()
+    made = good(admin.post("/variants", json={"version": "digits", "max_drop": 0.01}), 202)
+    job = house.platform.jobs.get(made["job"])
+    assert (job.kind, job.spec) == ("compress", {"version": "digits@1", "max_drop": 0.01})
+    assert good(admin.get("/variants?version=digits@1"))["items"] == []
+    for wrong in (-1, 2, "0.1"):
+        assert code_of(admin.post("/variants", json={"version": "digits", "max_drop": wrong})) == "request.malformed"
+    assert actions(admin) == [("compression.start", "digits@1")]
+
+
+def test_models_versions_and_aliases(house: House, admin: httpx.Client) -> None:
+    house.version(content=b"one")
+    house.version(content=b"two")
+    house.version("other")
+    assert [model["name"] for model in good(admin.get("/models?limit=1"))["items"]] == ["digits"]
+    assert [model["name"] for model in good(admin.get("/models?after=digits"))["items"]] == ["other"]
+    promoted = good(admin.put("/models/digits/aliases/champion", json={"version": 1}))
+    assert promoted["aliases"] == ["champion"]
+    assert good(admin.get("/models/digits"))["aliases"] == {"champion": 1}
+    versions = good(admin.get("/models/digits/versions?limit=1"))
+    assert ([one["number"] for one in versions["items"]], versions["next"]) == ([2], 2)
+    for selector, number in (("champion", 1), ("2", 2), ("newest", 2)):
+        assert good(admin.get(f"/models/digits/versions/{selector}"))["number"] == number
+    assert code_of(admin.get("/models/digits/versions/3")) == "version.not_found"
+    assert code_of(admin.get("/models/nothing")) == "model.not_found"
+    assert code_of(admin.put("/models/digits/aliases/newest", json={"version": 1})) == "name.invalid"
+    assert code_of(admin.put("/models/digits/aliases/7", json={"version": 1})) == "name.invalid"
+    assert code_of(admin.put("/models/digits/aliases/best", json={"version": 9})) == "version.not_found"
+    assert actions(admin) == [("alias.set", "digits@champion")]
+
+
+def test_endpoints_roll_out_and_back(house: House, admin: httpx.Client) -> None:
+    house.version(content=b"one")
+    body = {"version": "digits@1", "placement": "thread", "replicas": 2}
+    rollout = good(admin.put("/endpoints/digits", json=body), 202)["rollout"]
+    assert good(admin.get(f"/rollouts/{rollout['id']}"))["state"] == "pending"
+    assert code_of(admin.put("/endpoints/digits", json=body)) == "rollout.busy"
+    found = good(admin.get("/endpoints/digits"))
+    assert (found["active"], found["revisions"][0]["replicas"]) == (None, 2)
+    assert found["replicas"] == [{"id": "digits/1/0", "state": "ready"}]
+    assert good(admin.get("/endpoints"))["items"][0]["rollout"]["id"] == rollout["id"]
+    assert code_of(admin.post("/endpoints/digits/rollback", json={"revision": 9})) == "revision.not_found"
+    assert code_of(admin.put("/endpoints/digits", json={"version": "nothing"})) == "model.not_found"
+    assert code_of(admin.put("/endpoints/digits", json={"version": "digits", "replicas": 0})) == "request.malformed"
+    assert admin.delete("/endpoints/digits").status_code in (204, 409)
+    assert actions(admin)[0] == ("endpoint.deploy", "digits")
+    assert good(admin.get("/audit"))["items"][0]["details"]["rollout"] == rollout["id"]
+    assert house.published
+
+
+def test_jobs(house: House, admin: httpx.Client) -> None:
+    jobs = house.platform.jobs
+    job = jobs.submit("train", {}, "key")
+    jobs.submit("push", {}, "key")
+    assert [one["kind"] for one in good(admin.get("/jobs?kind=train"))["items"]] == ["train"]
+    assert good(admin.post(f"/jobs/{job.id}/cancel"))["state"] == "cancelled"
+    assert code_of(admin.post(f"/jobs/{job.id}/cancel")) == "job.ended"
+    assert code_of(admin.get("/jobs/job_0?wait=30")) == "job.not_found"
+    assert good(admin.get(f"/jobs/{job.id}?wait=30"))["state"] == "cancelled"
+    assert good(admin.get(f"/jobs/{job.id}/events?wait=30"))["state"] == "cancelled"
+    assert actions(admin) == [("job.cancel", job.id)]
+
+
+def test_prices_and_invoices(house: House, admin: httpx.Client) -> None:
+    assert code_of(admin.get("/prices/current")) == "prices.not_found"
+    assert code_of(admin.post("/prices", json={"book": "currency = 1"})) == "prices.invalid"
+    book = good(admin.post("/prices", json={"book": BOOK, "effective_at": 0}), 201)
+    assert (book["version"], book["prices"][0]["amount_micros"]) == (1, 500_000)
+    assert good(admin.get("/prices/current")) == book == good(admin.get("/prices"))["items"][0]
+    house.usage("default", "default", 3)
+    start = now_us() // HOUR * HOUR
+    period = {"from": start, "to": start + HOUR}
+    invoice = good(admin.post("/invoices", json={"tenant": "default", **period}), 201)
+    assert (invoice["total_micros"], invoice["currency"], invoice["state"]) == (1500, "EUR", "draft")
+    assert good(admin.get(f"/invoices/{invoice['id']}")) == invoice
+    assert good(admin.get("/invoices?tenant=default"))["items"] == [invoice]
+    check = good(admin.get(f"/invoices/{invoice['id']}/verify"))
+    assert check["matches"]
+    assert check["sha256"] == check["recomputed_sha256"] == invoice["sha256"]
+    assert code_of(admin.post(f"/invoices/{invoice['id']}/issue")) == "period.invalid"
+    assert code_of(admin.post("/invoices", json={"tenant": "nobody", **period})) == "tenant.not_found"
+    assert code_of(admin.get("/invoices/inv_0")) == "invoice.not_found"
+    assert actions(admin) == [("prices.publish", "1"), ("invoice.create", invoice["id"])]
+
+
+def test_usage_is_seen_as_far_as_the_role_goes(house: House, ask: Ask, admin: httpx.Client) -> None:
+    identity = house.platform.identity
+    identity.create_tenant("acme")
+    identity.create_project("shop", "acme")
+    identity.create_project("lab", "acme")
+    for project, tenant, requests in (("default", "default", 1), ("shop", "acme", 2), ("lab", "acme", 4)):
+        house.usage(project, tenant, requests)
+
+    def requests_of(client: httpx.Client, query: str = "") -> int:
+        rows = good(client.get(f"/usage?by=project{query}"))["items"]
+        events = good(client.get("/usage/events" + query.replace("&", "?", 1)))["items"]
+        total = sum(row["quantities"]["requests"] for row in rows)
+        assert sum(event["quantity"] for event in events if event["meter"] == "requests") == total
+        return total
+
+    consumer, developer = ask(house.key("consumer", "shop")), ask(house.key("developer", "shop"))
+    assert [requests_of(client) for client in (consumer, developer, admin)] == [2, 6, 7]
+    assert requests_of(consumer, "&project=shop") == 2
+    assert requests_of(developer, "&project=lab") == 4
+    assert requests_of(admin, "&project=lab") == 4
+    for client, project in ((consumer, "lab"), (consumer, "default"), (developer, "default"), (admin, "nobody")):
+        for path in ("/usage", "/usage/events"):
+            answer = client.get(f"{path}?project={project}")
+            assert (answer.status_code, code_of(answer)) == (404, "project.not_found")
+    assert good(consumer.get("/usage/events?request_id=req_lab_1"))["items"] == []
+    rows = good(admin.get("/usage?by=endpoint,digest"))["items"]
+    assert rows == [
+        {"by": {"endpoint": "digits", "digest": "sha256:" + "a" * 64}, "quantities": {"requests": 7, "rows": 70}}
+    ]
+    assert good(admin.get("/usage?by="))["items"][0]["by"] == {}
+    page = good(admin.get("/usage/events?limit=3"))
+    assert len(page["items"]) == 3
+    rest = good(admin.get(f"/usage/events?after={page['next']}"))
+    assert len(rest["items"]) == 11
+    assert rest["next"] is None
+
+
+def test_status(house: House, admin: httpx.Client) -> None:
+    status = good(admin.get("/status"))
+    assert status["counts"]["projects"] == 2
+    assert status["processes"] == [{"name": "controller", "state": "running", "pid": 1, "restarts": 0, "started_at": 5}]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-better", "digits-weak"])
+def test_the_recipes_of_the_examples_are_taken(house: House, admin: httpx.Client, name: str) -> None:
+    path = Path(__file__).parents[3] / "examples" / f"{name}.toml"
+    made = good(admin.post("/runs", json={"recipe": path.read_text(), "filename": path.name}), 202)
+    job = house.platform.jobs.get(made["job"])
+    assert (job.kind, job.spec["filename"]) == ("train", path.name)
