@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Protocol
 
 from mofang.base.domain.deployment import ROLLOUT_ENDED, Revision, Rollout
@@ -71,14 +72,14 @@ async def _drain(rollout: Rollout, floor: Floor) -> None:
     await floor.publish()
     if rollout.from_revision and rollout.from_revision != rollout.to_revision:
         # A request that outlasts the time is cut by its own deadline; the switch itself has long happened.
-        try:
-            await asyncio.wait_for(floor.drained(f"{rollout.endpoint}/{rollout.from_revision}"), DRAIN_SECONDS)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await floor.drained(f"{rollout.endpoint}/{rollout.from_revision}")
 
 
 async def _within(seconds: float, step: Awaitable[None], complaint: str) -> None:
     try:
-        await asyncio.wait_for(step, seconds)
+        async with asyncio.timeout(seconds):
+            await step
     except TimeoutError:
         raise RolloutFailed(f"{complaint} ({seconds:.0f} s)") from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
@@ -16,7 +17,7 @@ from mofang.base.domain.names import now_us
 from mofang.base.identity.keys import authenticate
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.serve.lane import bearer
-from mofang.surface.api.access import Route, table
+from mofang.surface.api.access import needs
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform, Process
 from mofang.surface.server.floor import ShopFloor
@@ -61,7 +62,9 @@ def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Ca
         upload_limit_bytes=settings.upload_bytes,
     )
     app = create_app(platform)
-    app.include_router(table("operate", Route("GET", "/metrics", "operate", _metrics(floor, stores))))
+    page = APIRouter()
+    page.add_api_route("/metrics", _metrics(floor, stores), dependencies=[needs("operate")], include_in_schema=False)
+    app.router.routes.extend(page.routes)
     return app
 
 

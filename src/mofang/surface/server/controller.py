@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 from mofang.base.domain.errors import JournalDamaged, MofangError
@@ -61,10 +62,9 @@ class Controller:
             await self.floor.reconcile()
             await self._drive_rollouts()
             await self._jobs.step()
-            try:
-                await asyncio.wait_for(self._news.wait(), _STEP_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STEP_SECONDS):  # wait_for() of Python 3.11 can swallow a cancellation
+                    await self._news.wait()
 
     async def settle_for_ever(self) -> None:
         """Fold usage into the ledger, a few times a second."""
@@ -124,11 +124,13 @@ async def control(stop: asyncio.Event) -> None:
 
 
 def _prepare(stores: Stores, folders: DataDirectory) -> None:
-    """Bring the schema up to date and, on the first start, make the first key."""
+    """Bring the schema up to date, sweep up after a crash and, on the first start, make the first key."""
     stores.database.migrate()
-    key = stores.identity.bootstrap()
-    if key is not None:
-        folders.write_private(folders.admin_key, key + "\n")
+    stores.blobs.sweep()
+    with stores.database.write():  # if the key cannot be written down, the next start is a first start again
+        key = stores.identity.bootstrap()
+        if key is not None:
+            folders.write_private(folders.admin_key, key + "\n")
 
 
 async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -60,7 +61,8 @@ class Gateways:
         One that hangs must not hold up a revocation everywhere else; it answers nobody either.
         """
         try:
-            await asyncio.wait_for(self.wait(lambda word: word.report.number >= number), _APPLY_SECONDS)
+            async with asyncio.timeout(_APPLY_SECONDS):
+                await self.wait(lambda word: word.report.number >= number)
         except TimeoutError:
             log.warning("a gateway has not taken snapshot %d within %.0f s", number, _APPLY_SECONDS)
 
@@ -142,10 +144,9 @@ class ControllerLink:
             self._news.clear()
             writer.write(_frame(self._word()))
             await writer.drain()
-            try:
-                await asyncio.wait_for(self._news.wait(), _WORD_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WORD_SECONDS):
+                    await self._news.wait()
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:

@@ -98,7 +98,8 @@ class Supervisor:
         if child.process is not None and child.process.returncode is None:
             child.process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(child.process.wait(), grace_seconds)
+                async with asyncio.timeout(grace_seconds):
+                    await child.process.wait()
             except TimeoutError:
                 log.warning("%s outlasted its %.0f s and is killed", name, grace_seconds)
                 child.process.kill()
