@@ -30,7 +30,7 @@ POLL_SECONDS = 1.0
 WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Return when the switch is done.")
 TIMEOUT = click.option("--timeout", default="5min", show_default=True, metavar="SPAN", help="How long to wait.")
 PLACEMENT = click.option("--placement", type=click.Choice(["process", "thread"]), help="Where it computes.")
-REPLICAS = click.option("--replicas", type=click.IntRange(1, 256), help="How many compute side by side.")
+REPLICAS = click.option("--replicas", type=click.IntRange(1, 64), help="How many compute side by side.")
 
 
 @verb(

@@ -1,6 +1,6 @@
 """The command `mofang`: composes what the other modules declare, and turns every ending into an exit code.
 
-Called by the console script (pyproject). It imports no command: :class:`Contents` does,
+Called by the console script (pyproject) and by ``__main__``. It imports no command: :class:`Contents` does,
 when one is used, so that `mofang --help` and shell completion are instant.
 """
 

@@ -46,7 +46,7 @@ class Lines:
 
     def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
         """Print a line if it says something the last one did not."""
-        if (stage, note) != self._last:
+        if (stage, note) != self._last and (note or stage != self._last[0]):
             screen.say(f"  {stage:<10} {fraction * 100:3.0f} %  {note}".rstrip(), err=True)
             self._last = (stage, note)
 
@@ -92,7 +92,7 @@ def remaining(seconds: float, fraction: float) -> float:
 
 def speed(seconds: float, data: Mapping[str, Any]) -> str:
     """Say the rate of what ``data`` counts, if it counts something."""
-    unit = next((name for name in COUNTED if isinstance(data.get(name), int)), "")
+    unit = next((name for name in COUNTED if isinstance(data.get(name), (int, float))), "")
     if not unit or seconds < 0.05:
         return ""
     if unit == "bytes":
@@ -120,8 +120,11 @@ def follow_job(session: Session, job: str) -> Job:
         shown.show(event.stage, event.progress, event.message, event.data)
 
     watch, stop = f"`mofang jobs logs {job} --follow`", f"`mofang jobs cancel {job}` stops it"
-    with goes_on(f"job {job}", watch, stop), board(session) as shown:
-        return session.client.jobs.wait(job, on_event)
+    with goes_on(f"job {job}", watch, stop):
+        if not session.as_json:
+            screen.say(f"  job {job}: Ctrl-C leaves it going", err=True)
+        with board(session) as shown:
+            return session.client.jobs.wait(job, on_event)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import click
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import board, follow_job
-from mofang.surface.cli.session import Session
+from mofang.surface.cli.session import Session, plain
 from mofang.surface.cli.verbs import topic, verb
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ def show_model(session: Session, name: str) -> None:
     """Show a model: its versions' count, aliases, and the signature of the newest version."""
     model = session.client.register.get_model(name)
     newest = session.client.register.get_version(name)
-    from mofang.surface.cli.session import plain
 
     def draw() -> None:
         screen.heading(f"model {model.name}: {model.versions} version{'s' if model.versions != 1 else ''}")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mofang.base.domain.errors import MofangError, RunNotFound
+from mofang.base.domain.errors import RunNotFound
 from mofang.base.domain.names import now_us
 from mofang.surface.cli import chart, format, report, screen
 from mofang.surface.cli.progress import follow_job
-from mofang.surface.cli.session import Session
+from mofang.surface.cli.session import Session, plain
 from mofang.surface.cli.verbs import topic, verb
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mofang.surface.sdk.train import TrainingRun
 
 RUN_JSON = (
-    "id, job, recipe_name, recipe_digest, recipe_text, state, algorithm, dataset, curve (epoch, loss, accuracy, "
+    "id, job, recipe_name, recipe_digest, recipe, state, algorithm, dataset, curve (epoch, loss, accuracy, "
     "seconds), artifact, conversion (the parity proof), evaluation, version, seconds, code, error, created_at, ended_at"
 )
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -40,12 +40,7 @@ def train(session: Session, recipe: Path, detach: bool) -> None:
     if detach:
         session.answer({"job": job.id}, lambda: _detached(job))
         return
-    try:
-        ended = follow_job(session, job.id)
-    except MofangError as error:
-        if run := next((r for r in session.client.train.list_runs(limit=20) if r.job == job.id), None):
-            error.hint = error.hint.replace("show RUN", f"show {run.id}")
-        raise
+    ended = follow_job(session, job.id)
     result = {"job": job.id, **ended.result}
     session.answer(result, lambda: _draw_result(session, ended))
 
@@ -147,8 +142,6 @@ def _newest(session: Session) -> TrainingRun:
 
 
 def _as_json(run: TrainingRun, evaluation: Evaluation | None) -> dict[str, object]:
-    from mofang.surface.cli.session import plain
-
     return {**plain(run), "report": plain(evaluation)}
 
 
@@ -174,6 +167,6 @@ def _draw_story(run: TrainingRun, evaluation: Evaluation | None, with_recipe: bo
         screen.say("\n  on held-out data, through the engine that serves it")
         report.draw(evaluation)
     if with_recipe:
-        screen.say("\n" + run.recipe_text)
+        screen.say("\n" + run.recipe)
     if run.version:
         screen.then(f"mofang deploy {run.version}", f"mofang runs show {run.id} --confusion confusion.svg")

@@ -1,0 +1,199 @@
+"""From a version to an invoice, through the command line and the control API."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from terminal import Site, Terminal
+
+from mofang.base.domain.deployment import RolloutState
+from mofang.run.deploy.store import DeploymentStore
+
+PRICES = """
+currency = "EUR"
+[[price]]
+meter = "requests"
+per = 1000
+amount = "0.50"
+[[price]]
+meter = "rows"
+per = 3
+amount = "0.01"
+"""
+
+
+def move(site: Site, *states: RolloutState, reason: str = "") -> None:
+    """Drive the open rollout, as the controller would."""
+    store = DeploymentStore(site.house.database)
+    (rollout,) = store.desired().rollouts
+    for state in states:
+        store.move_rollout(rollout.id, state, reason)
+
+
+DONE: tuple[RolloutState, ...] = ("starting", "switching", "draining", "done")
+
+
+def test_deploy_switch_and_return(mofang: Terminal, site: Site) -> None:
+    site.house.version("reader", b"one")
+    site.house.version("reader", b"two")
+    started = mofang.good("deploy", "reader@1", "--no-wait")
+    assert started.out.startswith("reader is switching to reader@1 (pending)")
+    move(site, *DONE)
+    watched = mofang.good("rollout", "reader")
+    assert watched.out.startswith("reader answers with reader@1 after ")
+    assert "features: [n, 4] FP32" in watched.out
+    assert "next: mofang keys create --project P" in watched.out
+
+    rollout = mofang.good("rollout", "reader", "reader@2", "--no-wait", "--json").json
+    assert (rollout["from_revision"], rollout["to_revision"]) == (1, 2)
+    move(site, *DONE)
+    assert "reader@2" in mofang.good("endpoints").out
+    shown = mofang.good("endpoints", "show", "reader").out
+    assert shown.startswith("endpoint reader answers with reader@2")
+    assert "/v2/models/reader/infer" in shown
+
+    back = mofang.good("rollback", "reader", "--no-wait", "--json").json
+    assert back["is_rollback"] is True
+    move(site, *DONE)
+    assert mofang.good("endpoints", "list", "--json").json["items"][0]["active"]["version"] == 1
+    assert mofang.good("endpoints", "delete", "reader").out == "reader is no endpoint any more; its versions stay\n"
+    assert mofang("endpoints", "show", "reader").code == 5
+
+
+def test_deploy_waits_and_tells_the_steps(mofang: Terminal, site: Site) -> None:
+    site.house.version("waited", b"w")
+    store = DeploymentStore(site.house.database)
+
+    def drive() -> None:
+        while not store.desired().rollouts:
+            pass
+        move(site, *DONE)
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    ran = mofang.good("deploy", "waited", "--wait")
+    thread.join(10)
+    assert ran.out.startswith("waited answers with waited@1 after ")
+    assert "100 %  done" in ran.err
+
+
+def test_a_version_that_is_refused_leaves_the_old_one(mofang: Terminal, site: Site) -> None:
+    site.house.version("refused", b"r")
+    mofang.good("deploy", "refused", "--no-wait")
+    move(site, "starting", "failed", reason="warm-up gave NaN")
+    ran = mofang("rollout", "refused")
+    assert ran.code == 6
+    assert ran.err.splitlines()[-2:] == [
+        "error[rollout.failed]: warm-up gave NaN",
+        "hint: the old version serves on; `mofang endpoints show refused` tells the rest",
+    ]
+
+
+def test_deploying_what_is_not_there(mofang: Terminal) -> None:
+    assert mofang("deploy", "nothing").code == 5
+    assert mofang("deploy", "No Such Name").code == 2
+    assert "error[endpoint.not_found]" in mofang("rollout", "nothing", "nothing@1").err
+
+
+def test_keys_are_shown_once(mofang: Terminal) -> None:
+    mofang.good("tenants", "create", "acme")
+    assert mofang.good("projects", "create", "shop", "--tenant", "acme").out.startswith(
+        "project shop; tenant acme pays"
+    )
+    made = mofang.good("keys", "create", "--project", "shop", "--expires", "90d", "--json").json
+    assert made["key"].startswith("mf_")
+    assert made["expires_at"] > made["created_at"]
+    screen = mofang.good("keys", "create", "--project", "shop", "--name", "till").out
+    assert "it is shown this once" in screen
+    listed = mofang.good("keys", "list", "--project", "shop").out
+    assert made["key"] not in listed
+    assert "in 89 d" in listed
+    assert mofang.good("keys", "revoke", made["id"]).out == f"key {made['id']} of project shop is revoked everywhere\n"
+    assert "revoked" in mofang.good("keys", "--project", "shop").out
+    assert "acme" in mofang.good("tenants").out
+    assert "shop" in mofang.good("projects", "list", "--json").out
+
+
+def test_identity_errors(mofang: Terminal) -> None:
+    assert "error[project.not_found]" in mofang("keys", "create", "--project", "nobody").err
+    assert mofang("keys", "revoke", "nothing").code == 5
+    assert mofang("projects", "create", "default").code == 6
+    assert mofang("keys", "create", "--project", "default", "--expires", "soon").code == 2
+
+
+def test_usage_is_summed_and_listed(mofang: Terminal, site: Site) -> None:
+    site.house.platform.identity.create_project("counted")
+    site.house.usage("counted", "default", requests=3)
+    ran = mofang.good("usage", "--by", "endpoint,digest", "--project", "counted")
+    row = ran.out.splitlines()[2].split()
+    assert row == ["digits", "a" * 12, "3", "30"]
+    assert mofang.good("usage", "--from", "1h", "--json", "--project", "counted").json["items"][0]["quantities"] == {
+        "requests": 3,
+        "rows": 30,
+    }
+    lines = mofang.good("usage", "events", "--format", "jsonl", "--project", "counted").out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert len(events) == 6
+    assert {event["request_id"] for event in events} == {f"req_counted_{n}" for n in range(3)}
+    table = csv.DictReader(io.StringIO(mofang.good("usage", "events", "--format", "csv", "--project", "counted").out))
+    assert [int(row["quantity"]) for row in table] == [event["quantity"] for event in events]
+    assert "req_counted_0" in mofang.good("usage", "events", "--project", "counted", "--limit", "2").out
+    assert mofang.good("usage", "--project", "counted", "--from", "2020-01-01", "--to", "2020-01-02").out.splitlines()[
+        1
+    ] == ("nothing was used yet; `mofang predict ENDPOINT` is counted")
+    assert mofang("usage", "--by", "colour").code == 2
+
+
+def test_prices_and_invoices_to_the_micro_unit(mofang: Terminal, site: Site, tmp_path: Path) -> None:
+    assert mofang("prices").code == 5
+    assert "no price book yet" in mofang.good("prices", "list").out
+    (tmp_path / "prices.toml").write_text(PRICES)
+    published = mofang.good("prices", "set", str(tmp_path / "prices.toml")).out
+    assert published.startswith("price book 1, published")
+    assert "0.50 EUR" in published
+    assert "0.01 EUR" in mofang.good("prices").out
+
+    mofang.good("tenants", "create", "payer")
+    mofang.good("projects", "create", "paid", "--tenant", "payer")
+    site.house.usage("paid", "payer", requests=2)
+    drawn = mofang.good("invoice", "create", "--tenant", "payer")
+    # 2 requests at 0.50 a thousand, 20 rows at 0.01 for three: 0.001 + 0.066667
+    assert "payer owes 0.067667 EUR" in drawn.out
+    assert "0.001000 EUR" in drawn.out
+    assert "0.066667 EUR" in drawn.out
+    made = mofang.good("invoice", "list", "--tenant", "payer", "--json").json["items"][0]
+    assert made["total_micros"] == 67_667
+    assert "the same to the byte" in mofang.good("invoice", "verify", made["id"]).out
+    assert mofang.good("invoice", "show", made["id"]).out == drawn.out
+    assert mofang("invoice", "issue", made["id"]).code == 2
+    assert mofang("invoice", "show", "inv_none").code == 5
+
+
+def test_a_wrong_price_book_names_the_line(mofang: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES.replace("meter", "metre", 1))
+    ran = mofang("prices", "set", str(tmp_path / "prices.toml"))
+    assert ran.code == 2
+    assert "error[prices.invalid]: line 4: unknown key 'metre'" in ran.err
+
+
+def test_audit_and_status(mofang: Terminal) -> None:
+    mofang.good("projects", "create", "audited")
+    records = mofang.good("audit", "list", "--json").json["items"]
+    assert records[-1]["target"] == "audited"
+    assert "none of them touched" in mofang.good("audit", "verify").out
+    assert mofang.good("audit", "--after", str(records[-1]["seq"])).out == "no records after that one\n"
+    status = mofang.good("status").out
+    assert status.startswith("Mofang 0.1.0 at http://127.0.0.1:")
+    assert "controller" in status
+
+
+@pytest.mark.parametrize("topic", ["models", "runs", "jobs", "endpoints", "datasets", "invoice"])
+def test_an_empty_list_says_what_fills_it(mofang: Terminal, topic: str) -> None:
+    ran = mofang.good(topic, "list")
+    assert ran.out.strip()
+    assert mofang.good(topic, "list", "--json").json.keys() == {"items"}
