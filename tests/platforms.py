@@ -42,6 +42,7 @@ class House:
 
     database: Database
     platform: Platform
+    deployments: DeploymentStore
     admin_key: str
     published: list[int] = field(default_factory=list)
 
@@ -88,7 +89,7 @@ def open_house(folder: Path, upload_limit_bytes: int = 1 << 24) -> Iterator[Hous
     key = platform.identity.bootstrap()
     assert key is not None
     try:
-        yield House(database, platform, key, published)
+        yield House(database, platform, DeploymentStore(database), key, published)
     finally:
         database.close()
 
@@ -132,9 +133,13 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve ``app`` on a free port of this machine; yield its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+def serving(app: FastAPI, path: Path | None = None) -> Iterator[str]:
+    """Serve ``app`` on a Unix socket, or else on a free port of this machine; yield its URL."""
+    uds = None if path is None else str(path)
+    config = uvicorn.Config(
+        app, port=0, uds=uds, log_level="error", lifespan="off", proxy_headers=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
     started = threading.Event()
 
     class Telling(type(server)):  # type: ignore[misc]
@@ -147,8 +152,8 @@ def serving(app: FastAPI) -> Iterator[str]:
     thread.start()
     assert started.wait(10), "the server did not start"
     try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        address = server.servers[0].sockets[0].getsockname()
+        yield f"http://127.0.0.1:{address[1]}" if path is None else f"unix://{path}"
     finally:
         server.should_exit = True
         thread.join(10)

@@ -15,7 +15,7 @@ from mofang.base.domain.names import VersionRef
 from mofang.make.register.store import Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import Body, EndpointName, Id, Limit, Number, Page, Reference, Wait
+from mofang.surface.api.fields import AfterName, Body, EndpointName, Id, Limit, Number, Page, Reference, Wait, page
 from mofang.surface.api.platform import Deployments
 from mofang.surface.api.watching import watch
 
@@ -74,9 +74,10 @@ class Deploy:
         self._replicas = replicas
         self._changes = changes
 
-    def list_endpoints(self, limit: Limit = 1000) -> Page[EndpointSummary]:
+    def list_endpoints(self, after: AfterName = "", limit: Limit = 100) -> Page[EndpointSummary]:
         """List endpoints by name."""
-        return Page(items=[self._summary(endpoint) for endpoint in self._deployments.list_endpoints()[:limit]])
+        found = [endpoint for endpoint in self._deployments.list_endpoints() if endpoint.name > after][: limit + 1]
+        return page([self._summary(endpoint) for endpoint in found], limit, lambda one: one.endpoint.name)
 
     def get_endpoint(self, name: EndpointName) -> EndpointDetail:
         """Return an endpoint with its revisions, rollouts and replicas."""

@@ -81,6 +81,7 @@ Id = Annotated[str, Path(pattern=_ID)]
 """An id or digest in a path."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="items at most")]
 AfterId = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.:-]{0,100}$", description="cursor: `next` of the page before")]
+AfterName = Annotated[Text, Query(max_length=63, description="cursor: `next` of the page before")]
 AfterNumber = Annotated[int, Query(ge=0, le=2**53, description="cursor: `next` of the page before")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for news")]
 

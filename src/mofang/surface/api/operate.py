@@ -37,8 +37,8 @@ class Operate:
             counts={
                 "endpoints": len(endpoints),
                 "projects": len(self._platform.identity.list_projects()),
-                "jobs running": len(jobs.list(state="running", limit=1000)),
-                "jobs queued": len(jobs.list(state="queued", limit=1000)),
+                "jobs_running": len(jobs.list(state="running", limit=1000)),
+                "jobs_queued": len(jobs.list(state="queued", limit=1000)),
             },
             processes=list(self._platform.processes()),
         )

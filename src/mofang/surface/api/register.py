@@ -14,12 +14,23 @@ from mofang.base.jobs.store import JobStore
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import MAX_NUMBER, Body, Limit, ModelName, Number, Page, Submitted, Text, Word, page
+from mofang.surface.api.fields import (
+    MAX_NUMBER,
+    AfterName,
+    Body,
+    Limit,
+    ModelName,
+    Number,
+    Page,
+    Submitted,
+    Text,
+    Word,
+    page,
+)
 
 NEWEST = "newest"
 """In a path, the selector of a model's newest version; no alias may have this name."""
 
-AfterName = Annotated[Text, Query(max_length=63, description="cursor: `next` of the page before")]
 BeforeNumber = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="cursor: `next` of the page before")]
 
 

@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 T = TypeVar("T")
-STEP_SECONDS = 0.1
+FIRST_STEP_SECONDS = 0.05
+LAST_STEP_SECONDS = 0.4  # steps grow up to this, so that many who wait long cost little
 
 
 async def watch(request: Request, read: Callable[[], T], has_news: Callable[[T], bool], wait_seconds: float) -> T:
@@ -20,9 +21,11 @@ async def watch(request: Request, read: Callable[[], T], has_news: Callable[[T],
     Stops early when the client has gone. ``read`` runs in a thread; between two reads nothing is held.
     """
     deadline = time.monotonic() + wait_seconds
+    step = FIRST_STEP_SECONDS
     while True:
         found = await run_in_threadpool(read)
         left = deadline - time.monotonic()
         if left <= 0 or has_news(found) or await request.is_disconnected():
             return found
-        await asyncio.sleep(min(STEP_SECONDS, left))
+        await asyncio.sleep(min(step, left))
+        step = min(step * 1.5, LAST_STEP_SECONDS)

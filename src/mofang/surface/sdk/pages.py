@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from mofang.surface.sdk.transport import Transport
 
 T = TypeVar("T")
-PAGE = 200  # items asked for at a time
+PAGE = 1000  # items asked for at a time, at most: what the server allows
 
 
 @dataclass(frozen=True, slots=True)
