@@ -34,7 +34,7 @@ class Server:
         began = time.monotonic()
         folders = DataDirectory(self.data)
         folders.running.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "mofang.surface.cli.main", "up", "--data", str(self.data)]
+        command = [str(Path(sys.executable).with_name("mofang")), "up", "--data", str(self.data)]
         command += ["--http", self._http, "--grpc", self._grpc, *self._arguments]
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(

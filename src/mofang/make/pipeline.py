@@ -32,6 +32,7 @@ from mofang.base.domain.work import Progress
 from mofang.make.compress.compare import Contestant, compare, refusal
 from mofang.make.compress.store import Variant
 from mofang.make.convert.parity import prove
+from mofang.make.convert.rows import settled
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.prepare.dataset import Dataset, load_split
@@ -182,9 +183,11 @@ def _look_into(engine_name: str, folder: Path, tools: Workshop) -> tuple[Signatu
         from mofang.make.convert.onnx import inspect
 
         inspection = inspect(folder)
-        return inspection.signature, inspection.labels
+        signature, labels = inspection.signature, inspection.labels
+        with tools.engine(engine_name, folder) as engine:
+            return settled(signature, engine), labels
     with tools.engine(engine_name, folder) as engine:
-        return engine.signature, ()
+        return settled(engine.signature, engine), ()
 
 
 def _with_model_file(entries: Sequence[FileEntry]) -> list[FileEntry]:

@@ -22,6 +22,7 @@ class ReplicaLimits:
     max_wait_us: int = 0  # extra time to wait for a fuller batch; 0: only what is already there
     max_queue: int = 2048  # calls
     max_queue_bytes: int = 256 << 20
+    join: bool = True  # whether calls may share a batch at all
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,11 +70,12 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    independent_rows: bool = True  # joining requests along the first axis changes no answer
 
     @property
     def batchable(self) -> bool:
         """Whether requests can be joined along the first axis: it is open in every input and output."""
-        return all(spec.shape and spec.shape[0] < 0 for spec in (*self.inputs, *self.outputs))
+        return self.independent_rows and all(spec.shape and spec.shape[0] < 0 for spec in (*self.inputs, *self.outputs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

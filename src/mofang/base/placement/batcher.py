@@ -40,8 +40,8 @@ class Shapes:
     ``joinable`` turns false for good when a model turns out not to answer row by row, whatever its signature says.
     """
 
-    def __init__(self, signature: Signature) -> None:
-        self.joinable = signature.batchable
+    def __init__(self, signature: Signature, *, join: bool = True) -> None:
+        self.joinable = join and signature.batchable
         self._ragged = tuple(spec.name for spec in signature.inputs if any(size < 0 for size in spec.shape[1:]))
 
     def key(self, call: Call) -> object:

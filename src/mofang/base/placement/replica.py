@@ -37,7 +37,7 @@ class Replica:
         self._engine = engine
         self._limits = limits
         self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes, weights)
-        self._shapes = Shapes(engine.signature)
+        self._shapes = Shapes(engine.signature, join=limits.join)
         self._pace = Pace()
         self._deadlines = Deadlines(self._waiting)
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it

@@ -5,6 +5,8 @@ Called by the control API. Each change only writes the desired state; the contro
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mofang.base.domain.deployment import (
     Endpoint,
     PlacementName,
@@ -52,7 +54,7 @@ class Deployments:
                 signature=version.artifact.signature,
                 placement=placement,
                 replicas=replicas,
-                limits=limits or ReplicaLimits(),
+                limits=replace(limits or ReplicaLimits(), join=version.artifact.signature.independent_rows),
                 labels=version.artifact.labels,
             )
         )
