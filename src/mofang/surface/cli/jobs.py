@@ -26,7 +26,9 @@ jobs = topic("jobs", "Long work in the server: training, pushing, evaluating, co
 
 @jobs.verb("list", example="mofang jobs list --state running", json=f"{{items}}, each: {JOB_JSON}.")
 @click.option("--kind", metavar="KIND", help="Only train, push, evaluate or compress.")
-@click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
+@click.option(
+    "--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]), help="Only these."
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.pass_obj
 def list_jobs(session: Session, kind: str | None, state: Any, limit: int) -> None:
