@@ -55,9 +55,9 @@ def unfinished(house: House) -> list[Path]:
     return [path for path in house.platform.uploads.rglob("*") if path.is_file()]
 
 
-def test_an_upload_is_stored_under_its_digest(house: House, admin: httpx.Client) -> None:
+def test_an_upload_is_stored_under_its_digest(house: House, remote: httpx.Client) -> None:
     for content in (b"", b"x", bytes(range(256)) * 20_000):
-        answer = admin.post("/uploads", content=content)
+        answer = remote.post("/uploads", content=content)
         assert answer.status_code == 201
         digest = hashlib.sha256(content).hexdigest()
         assert answer.json() == {"sha256": digest, "size_bytes": len(content)}
@@ -65,8 +65,8 @@ def test_an_upload_is_stored_under_its_digest(house: House, admin: httpx.Client)
     assert unfinished(house) == []
 
 
-def test_a_streamed_upload_needs_no_length(house: House, admin: httpx.Client) -> None:
-    answer = admin.post("/uploads", content=iter([b"a" * 100_000] * 30))
+def test_a_streamed_upload_needs_no_length(house: House, remote: httpx.Client) -> None:
+    answer = remote.post("/uploads", content=iter([b"a" * 100_000] * 30))
     assert answer.json()["size_bytes"] == 3_000_000
 
 
@@ -120,7 +120,7 @@ def test_a_long_poll_ends_when_the_client_leaves(house: House, path: str) -> Non
     assert time.monotonic() - begun < 5
 
 
-def test_a_long_poll_answers_as_soon_as_there_is_news(house: House, admin: httpx.Client) -> None:
+def test_a_long_poll_answers_as_soon_as_there_is_news(house: House, remote: httpx.Client) -> None:
     jobs = house.platform.jobs
     job = jobs.submit("train", {}, "key")
     lease = jobs.claim(job.id, "worker", 60)
@@ -130,18 +130,18 @@ def test_a_long_poll_answers_as_soon_as_there_is_news(house: House, admin: httpx
     telling = threading.Timer(0.3, lambda: jobs.report(lease, "train", 0.5, "epoch 1", {"loss": 0.1}))
     telling.start()
     begun = time.monotonic()
-    news = admin.get(f"/jobs/{job.id}/events?after={after}&wait=20").json()
+    news = remote.get(f"/jobs/{job.id}/events?after={after}&wait=20").json()
     assert 0.2 < time.monotonic() - begun < 10
     assert (news["items"][0]["message"], news["state"]) == ("epoch 1", "running")
     begun = time.monotonic()
-    assert admin.get(f"/jobs/{job.id}?wait=0.3").json()["state"] == "running"
+    assert remote.get(f"/jobs/{job.id}?wait=0.3").json()["state"] == "running"
     assert time.monotonic() - begun >= 0.3
     telling.join()
 
 
-def test_many_long_polls_leave_room_for_others(house: House, admin: httpx.Client) -> None:
+def test_many_long_polls_leave_room_for_others(house: House, remote: httpx.Client) -> None:
     job = house.platform.jobs.submit("train", {}, "key")
-    base, headers = str(admin.base_url), dict(admin.headers)
+    base, headers = str(remote.base_url), dict(remote.headers)
 
     async def poll_and_ask() -> tuple[float, list[str]]:
         limits = httpx.Limits(max_connections=200)

@@ -7,7 +7,7 @@ import pytest
 
 from mofang import Client
 from mofang.surface.api.app import create_app
-from platforms import House, open_house, serving
+from platforms import Direct, House, open_house
 
 
 @pytest.fixture
@@ -18,5 +18,5 @@ def home(tmp_path: Path) -> Iterator[House]:
 
 @pytest.fixture
 def client(home: House) -> Iterator[Client]:
-    with serving(create_app(home.platform)) as url, Client(url, home.admin_key) as client:
+    with Client("http://mofang", home.admin_key, transport=Direct(create_app(home.platform))) as client:
         yield client

@@ -45,7 +45,12 @@ def claim(home: House, job: str) -> Lease:
     return lease
 
 
-def test_projects_and_keys(home: House, client: Client) -> None:
+def test_projects_and_keys(home: House) -> None:
+    with serving(create_app(home.platform)) as url, Client(url, home.admin_key) as client:
+        make_and_revoke(client)
+
+
+def make_and_revoke(client: Client) -> None:
     project = client.identity.create_project("shop")
     assert project in client.identity.list_projects()
     assert [tenant.name for tenant in client.identity.list_tenants()] == ["default"]

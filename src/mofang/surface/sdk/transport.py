@@ -37,11 +37,13 @@ class Transport:
         self.key = key
         self.timeout_seconds = timeout_seconds
         base, uds = ("http://mofang", url.removeprefix("unix://")) if url.startswith("unix://") else (url, None)
+        limits, is_safe = httpx.Limits(max_keepalive_connections=16), base.startswith("https:")
         self._client = httpx.Client(
             base_url=base,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=timeout_seconds,
-            transport=http or httpx.HTTPTransport(uds=uds, limits=httpx.Limits(max_keepalive_connections=16)),
+            # Without TLS there is nothing to verify, and loading the certificates takes longer than a request.
+            transport=http or httpx.HTTPTransport(uds=uds, limits=limits, verify=is_safe),
         )
 
     def close(self) -> None:
