@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import uvloop
+
 from mofang.base.domain.errors import RouteNotFound
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead
 from mofang.surface.server.exchange import Limits, Streamed, Whole
@@ -164,4 +166,5 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         async with asyncio.timeout(20):
             await test()
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that gateways use
+        runner.run(bounded())

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from typing import cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it if there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
         self._transport = transport
         self._writer = Writer(transport, self._house)
         peer = transport.get_extra_info("peername")
@@ -107,18 +108,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Note that the peer sends no more: it may still read, if it waits for an answer."""
         self._ended_at = self._house.loop.time()
-        if self._closed_at is not None or not self._queue:
-            return False
-        if self._receiving is not None:
-            self._receiving.keep_alive = False
-            if self._receiving is self._queue[0]:
-                return False
-            self._queue.remove(self._receiving)
-            self._receiving = None
-        self._queue[-1].keep_alive = False
-        self._builder = None
-        self._deaf = True
-        return True
+        self._deaf, self._builder = True, None
+        unfinished, self._receiving = self._receiving, None
+        if self._closed_at is None and self._queue and unfinished is not self._queue[0]:
+            if unfinished is not None:
+                self._queue.remove(unfinished)
+            self._queue[-1].keep_alive = False
+            return True
+        self._closed_at = self._ended_at
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what was running for a peer that is gone."""

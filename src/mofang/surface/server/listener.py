@@ -90,8 +90,8 @@ class HttpServer:
 
     def _sweep(self) -> None:
         house = self._house
+        self._timer = house.loop.call_later(house.limits.sweep_seconds, self._sweep)
         now = house.loop.time()
         house.date = f"date: {formatdate(usegmt=True)}\r\n"
         for connection in list(house.connections):
             connection.check(now)
-        self._timer = house.loop.call_later(house.limits.sweep_seconds, self._sweep)
