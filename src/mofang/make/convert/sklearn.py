@@ -30,6 +30,7 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.preprocessing import StandardScaler
 
     signature = _signature(pipeline)
@@ -41,6 +42,8 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         model = convert_sklearn(pipeline, name="mofang", initial_types=inputs, options=options)
     except (MissingConverter, MissingShapeCalculator, NameError, RuntimeError, NotImplementedError) as error:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
+    if isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
+        _vote_for_both_classes(model.graph)
     _sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -82,6 +85,38 @@ def _signature(pipeline: Any) -> Signature:
             TensorSpec("probabilities", "FP32", (-1, len(classes))),
         ),
     )
+
+
+def _vote_for_both_classes(graph: Any) -> None:
+    """Let a forest of two classes count the votes for each, and take the first class with the most.
+
+    skl2onnx keeps the votes for the second class alone. Their sum is compared with one half, and rounding lifts it over
+    that where the trees are split evenly: such rows got the second class, and get the first from scikit-learn.
+    """
+    from skl2onnx.proto import onnx_proto
+
+    forest = next(node for node in graph.node if node.op_type == "TreeEnsembleClassifier")
+    votes = {each.name: each for each in forest.attribute if each.name.startswith("class")}
+    if len(set(votes["class_ids"].ints)) != 1:
+        return
+    weights, count = votes["class_weights"].floats, len(votes["class_ids"].ints)
+    each_tree = np.float32(1 / len(set(votes["class_treeids"].ints)))
+    weights.extend([float(each_tree - np.float32(weight)) for weight in weights])
+    votes["class_ids"].ints[:] = [1] * count + [0] * count
+    for name in ("class_treeids", "class_nodeids"):
+        votes[name].ints.extend(list(votes[name].ints))
+    label, forest.output[0] = forest.output[0], "label_by_half"
+    most = graph.node.add(name="most_votes", op_type="ArgMax", input=[forest.output[1]], output=["winner"])
+    for name, value in (("axis", 1), ("keepdims", 0)):
+        most.attribute.add(name=name, i=value, type=onnx_proto.AttributeProto.INT)
+    classes = graph.initializer.add(name="classes", dims=[2])
+    if "classlabels_strings" in votes:
+        classes.data_type = onnx_proto.TensorProto.STRING
+        classes.string_data.extend(votes["classlabels_strings"].strings)
+    else:
+        classes.data_type = onnx_proto.TensorProto.INT64
+        classes.int64_data.extend(votes["classlabels_int64s"].ints)
+    graph.node.add(name="winning_class", op_type="Gather", input=["classes", "winner"], output=[label])
 
 
 def _sort_opsets(model: Any) -> None:

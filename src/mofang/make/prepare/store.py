@@ -60,4 +60,4 @@ class DatasetStore:
 
 
 def _dataset(row: Row[tuple[object, ...]]) -> Dataset:
-    return msgspec.convert(dict(row._mapping), Dataset)
+    return msgspec.convert(row, Dataset, from_attributes=True)

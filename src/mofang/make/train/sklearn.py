@@ -43,10 +43,18 @@ def train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> 
     The same arguments make the same model. Raises InvalidDataset if the rows cannot be trained on, TrainingFailed if
     the loss runs away.
     """
-    from sklearn.pipeline import Pipeline
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if len(np.unique(classes)) < 2:
         raise InvalidDataset("training needs rows of two classes or more")
+    # The number of threads changes the order of sums, and with it the model: one thread makes the same everywhere.
+    with threadpool_limits(1, user_api="blas"):
+        return _train(spec, features, classes, progress)
+
+
+def _train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> TrainedModel:
+    from sklearn.pipeline import Pipeline
+
     started = time.perf_counter()
     validation = draw(classes, spec.validation_fraction, spec.seed)
     preprocessing = Pipeline(_preprocessing(spec))

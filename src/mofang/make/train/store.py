@@ -101,4 +101,4 @@ class RunStore:
 
 
 def _run(row: Row[tuple[object, ...]]) -> TrainingRun:
-    return msgspec.convert(dict(row._mapping), TrainingRun)
+    return msgspec.convert(row, TrainingRun, from_attributes=True)

@@ -1,0 +1,86 @@
+"""CSV files: what is read, what is dropped, and which line is to blame."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mofang.base.domain.errors import InvalidDataset
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.make.prepare.csv import read
+from mofang.make.prepare.dataset import Dataset, load_split
+
+Prepared = Callable[..., Dataset]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "flowers.csv"
+
+
+def test_rows_labels_and_counts(path: Path, prepared: Prepared, blobs: DiskBlobs) -> None:
+    rows = [f'{index}.5,"{kind}",{index * 2}' for index in range(20) for kind in ("rose, red", "tulip")]
+    rows += ["NA,tulip,1", "1,tulip,", "1e39,tulip,1", "-inf,tulip,2", "1,,2", "", "3,daisy,4"]
+    path.write_text("\ufeffwidth,kind,height\r\n" + "\r\n".join(rows) + "\r\n", "utf-8")
+    dataset = prepared(f"csv:{path}", target="kind", test_fraction=0.25)
+    assert (dataset.name, dataset.schema.labels, dataset.schema.names) == (
+        "flowers", ("rose, red", "tulip"), ("width", "height"),
+    )  # fmt: skip
+    assert dict(dataset.removed) == {"no class": 1, "missing or infinite values": 4, "only row of its class": 1}
+    features, classes = load_split(blobs, dataset, "test")
+    assert np.bincount(classes).tolist() == [5, 5]
+    assert (features[:, 1] == (features[:, 0] - 0.5) * 2).all()
+
+
+def test_integer_classes_keep_their_order(path: Path, prepared: Prepared) -> None:
+    path.write_text("x,y\n" + "1,10\n2,9\n-3,-1\n" * 4)
+    assert prepared(f"csv:{path}").schema.labels == ("-1", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,x\n2,y,z\n", "line 3: 3 fields, but the header has 2"),
+        ('a,"b\nc",d\n1,2,x\nzero,2,x\n', "line 4: column 'a' must be a number, got 'zero'"),
+        ("a,b\n1_000,x\n", "line 2: column 'a' must be a number, got '1_000'"),
+        ('a,b\n1,"x\n', "line 2: unexpected end of data"),
+        ('a,b\n1,"x"y\n', "line 2: ',' expected after '\"'"),
+        ("1,2\n3,4\n", "line 1: the first line must be a header, but holds numbers alone"),
+        ("a,a\n1,2\n", "line 1: column 2 of the header has the name 'a' again"),
+        ("a,,b\n1,2,3\n", "line 1: column 2 of the header has no name"),
+        ("", "line 1: the header must name at least two columns"),
+        ("a,b\n" + "1" * 200_000 + ",x\n", "line 2: field larger than field limit"),
+    ],
+)
+def test_errors_name_the_line(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(InvalidDataset) as caught:
+        read(str(path), "")
+    assert message in caught.value.message
+
+
+def test_an_unknown_target_is_told_with_the_columns(path: Path) -> None:
+    path.write_text("width,kind\n1,a\n")
+    with pytest.raises(InvalidDataset, match="there is no column 'sort'; columns are 'width', 'kind'"):
+        read(str(path), "sort")
+
+
+def test_other_encodings_are_refused(path: Path) -> None:
+    path.write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(InvalidDataset, match="not UTF-8"):
+        read(str(path), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,x\n2,x\n", "1 classes with two usable rows"),
+        ("a,b\n1,x\n2,y\n", "0 classes with two usable rows"),
+        ("a,price\n" + "".join(f"1,{n}.99\n" for n in range(2000)), "2000 different classes"),
+    ],
+)
+def test_tables_that_cannot_be_learnt_are_refused(path: Path, prepared: Prepared, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(InvalidDataset, match=message):
+        prepared(f"csv:{path}")
