@@ -6,7 +6,7 @@ compression call engines; ``catalog.py`` finds them by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -50,40 +50,40 @@ def warm_up(engine: Engine, example: Mapping[str, Array] | None = None) -> None:
     ``example`` is a checked input; without one, ones of the smallest shape are used: every open dimension is 1, or the
     smallest of a few larger sizes that the model computes.
     """
-    _check(engine, _first_sane(engine) if example is None else example)
+    inputs, outputs = _first_answer(engine) if example is None else (example, _infer(engine, example))
+    _check_finite(outputs)
+    if engine.signature.batchable:
+        two_rows = {name: np.concatenate([array[:1], array[:1]]) for name, array in inputs.items()}
+        _check_finite(_infer(engine, two_rows))
 
 
-def _first_sane(engine: Engine) -> Mapping[str, Array]:
-    """Return the smallest made-up input that the engine computes; the first failure tells why, if there is none."""
+def _first_answer(engine: Engine) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """Return the smallest made-up input that the engine computes, and its answer."""
     signature = engine.signature
     is_open = any(size < 0 for spec in signature.inputs for size in _inner(spec, signature))
-    failure: Exception | None = None
+    failure: WarmUpFailed | None = None
     for size in _OPEN_SIZES if is_open else _OPEN_SIZES[:1]:
         inputs = {spec.name: _ones(spec, signature, size) for spec in signature.inputs}
         try:
-            engine.infer(inputs)
-        except Exception as error:
-            failure = failure or error
-        else:
-            return inputs
-    raise WarmUpFailed(f"the model loads but does not compute ones: {failure}") from failure
+            return inputs, _infer(engine, inputs)
+        except WarmUpFailed as error:
+            failure = failure or error  # the first, with the smallest shape, tells most
+    assert failure is not None
+    raise failure
 
 
-def _check(engine: Engine, inputs: Mapping[str, Array]) -> None:
-    for rows, batch in _batches(engine.signature, inputs):
-        try:
-            outputs = engine.infer(batch)
-        except Exception as error:
-            raise WarmUpFailed(f"the model loads but does not compute a batch of {rows}: {error}") from error
-        for name, array in outputs.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise WarmUpFailed(f"output {name!r} is not finite in the warm-up answer")
+def _infer(engine: Engine, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    try:
+        return engine.infer(inputs)
+    except Exception as error:
+        shapes = ", ".join(f"{name}: {list(array.shape)}" for name, array in inputs.items())
+        raise WarmUpFailed(f"the model loads but does not compute {shapes}: {error}") from error
 
 
-def _batches(signature: Signature, inputs: Mapping[str, Array]) -> Iterator[tuple[int, Mapping[str, Array]]]:
-    yield 1, inputs
-    if signature.batchable:
-        yield 2, {name: np.concatenate([array[:1], array[:1]]) for name, array in inputs.items()}
+def _check_finite(outputs: Mapping[str, Array]) -> None:
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise WarmUpFailed(f"output {name!r} is not finite in the warm-up answer")
 
 
 def _inner(spec: TensorSpec, signature: Signature) -> tuple[int, ...]:

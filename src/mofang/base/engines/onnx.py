@@ -32,10 +32,9 @@ class OnnxEngine:
         path = folder / "model.onnx"
         if not path.is_file():
             raise EngineLoadFailed(f"there is no 'model.onnx' in {str(folder)!r}")
+        settings = _session_options(options)
         try:
-            self._session = ort.InferenceSession(
-                str(path), _session_options(options), providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise EngineLoadFailed(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
         self.signature = Signature(

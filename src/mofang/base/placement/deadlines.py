@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from mofang.base.domain.errors import DeadlineExceeded
 from mofang.base.placement.ticket import Ticket
 
-_SLACK_SECONDS = 0.002  # one pass ends all calls that are due within this time
+_TICK_SECONDS = 0.001  # passes are at least so far apart; a call ends up to so late, but never early
 
 
 class Deadlines:
@@ -32,7 +32,7 @@ class Deadlines:
             self._earliest = deadline
             if self._timer is not None:
                 self._timer.cancel()
-            delay = max(0.0, deadline - time.monotonic())
+            delay = max(_TICK_SECONDS, deadline - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._pass)
 
     def close(self) -> None:
@@ -43,13 +43,13 @@ class Deadlines:
 
     def _pass(self) -> None:
         self._timer = None
-        due = time.monotonic() + _SLACK_SECONDS
+        now = time.monotonic()
         alive = [ticket for ticket in self._waiting() if not ticket.done()]
-        late = [ticket for ticket in alive if ticket.call.deadline <= due]
+        late = [ticket for ticket in alive if ticket.call.deadline <= now]
         for ticket in late:
             ticket.set_exception(expired())
         self._earliest = math.inf
-        earliest = min((ticket.call.deadline for ticket in alive if ticket.call.deadline > due), default=math.inf)
+        earliest = min((ticket.call.deadline for ticket in alive if ticket.call.deadline > now), default=math.inf)
         if earliest < math.inf:
             self.watch(earliest)
         if late and self._ended is not None:

@@ -24,12 +24,13 @@ _PRUNE_ABOVE = 1024  # tenants remembered before those without debt are forgotte
 class _Line:
     """The waiting calls of one tenant."""
 
-    __slots__ = ("active", "count", "levels", "order", "rows", "size_bytes", "time", "weight")
+    __slots__ = ("active", "arrival", "count", "levels", "order", "rows", "size_bytes", "time", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.time = 0.0  # virtual
         self.active = False  # whether it stands in the heap
+        self.arrival = 0  # among lines of the same time the one that came first goes first
         self.levels: dict[int, deque[Ticket]] = {}
         self.order: list[int] = []  # priorities that occur, highest first
         self.count = 0
@@ -111,11 +112,11 @@ class FairQueue:
 
     def pop(self) -> Ticket:
         """Remove the call that :meth:`peek` showed and charge its tenant for it."""
-        _, arrival, line = self._heap[0]
+        line = self._heap[0][2]
         self._time = line.time
         ticket = self._take(line)
         line.time += ticket.call.rows / line.weight
-        heapq.heapreplace(self._heap, (line.time, arrival, line))
+        heapq.heapreplace(self._heap, (line.time, line.arrival, line))
         return ticket
 
     def drop(self) -> Ticket:
@@ -166,9 +167,11 @@ class FairQueue:
         self.size_bytes += ticket.size_bytes
         if not line.active:
             line.active = True
-            line.time = max(line.time, self._time)
-            self._arrivals += 1
-            heapq.heappush(self._heap, (line.time, self._arrivals, line))
+            if not in_front:  # what is restored never left
+                line.time = max(line.time, self._time)
+                self._arrivals += 1
+                line.arrival = self._arrivals
+            heapq.heappush(self._heap, (line.time, line.arrival, line))
 
     def _take(self, line: _Line, *, newest: bool = False) -> Ticket:
         ticket = line.take(newest=newest)

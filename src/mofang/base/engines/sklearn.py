@@ -1,0 +1,88 @@
+"""Computes scikit-learn estimators natively, for those that ONNX cannot express. Loaded through the catalog.
+
+The artifact is ``model.skops`` and ``signature.json``. A skops file names the types it is made of; only those of
+scikit-learn's own estimators and of the plain data inside them are constructed, whatever the file asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from skops import io as skops_io
+
+from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, InvalidSettings
+from mofang.base.domain.tensors import NUMPY, Array, Signature
+from mofang.base.engines.base import Options
+
+# What fitted estimators hold that skops does not trust by itself. Named one by one: a prefix such as "numpy." would
+# admit functions that run whatever they are given. A forged tree can still read beyond its arrays: hence workers.
+_TRUSTED = frozenset(
+    {
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+_OUTPUTS: Mapping[str, str] = {"label": "predict", "probabilities": "predict_proba"}
+
+
+class SklearnEngine:
+    """``folder/model.skops``: one input, outputs ``label`` and ``probabilities`` (or one of them). No options."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        """Load the estimator. Raises EngineLoadFailed."""
+        if options:
+            raise InvalidSettings(f"engine 'sklearn' has no option {min(options)!r}", hint="it knows none")
+        self.signature = _read_signature(folder / "signature.json")
+        self._estimator = _read_estimator(folder / "model.skops")
+        for spec in self.signature.outputs:
+            if spec.name not in _OUTPUTS or not hasattr(self._estimator, _OUTPUTS[spec.name]):
+                raise EngineLoadFailed(f"a {type(self._estimator).__name__} has no output {spec.name!r}")
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs. Raises EngineFailed."""
+        (features,) = inputs.values()
+        outputs: dict[str, Array] = {}
+        for spec in self.signature.outputs:
+            try:
+                found = np.asarray(getattr(self._estimator, _OUTPUTS[spec.name])(features))
+            except Exception as error:  # estimators raise whatever numpy or they like
+                raise EngineFailed(f"the estimator cannot compute the input: {error}") from error
+            if spec.datatype == "BYTES":
+                texts = [str(each).encode() for each in found.flat]
+                outputs[spec.name] = np.array(texts, dtype=np.object_).reshape(found.shape)
+            else:
+                outputs[spec.name] = found.astype(NUMPY[spec.datatype], copy=False)
+        return outputs
+
+    def close(self) -> None:
+        """Let go of the estimator."""
+        del self._estimator
+
+
+def _read_signature(path: Path) -> Signature:
+    try:
+        signature = msgspec.json.decode(path.read_bytes(), type=Signature)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EngineLoadFailed(f"'signature.json' cannot be read: {error}") from error
+    if len(signature.inputs) != 1:
+        raise EngineLoadFailed(f"an estimator takes one input, 'signature.json' names {len(signature.inputs)}")
+    return signature
+
+
+def _read_estimator(path: Path) -> Any:
+    try:
+        untrusted = skops_io.get_untrusted_types(file=path)
+        strange = sorted(set(untrusted) - _TRUSTED)
+        if not strange:
+            return skops_io.load(path, trusted=untrusted)
+    except Exception as error:  # a damaged archive raises anything
+        raise EngineLoadFailed(f"'model.skops' cannot be read: {error}") from error
+    raise EngineLoadFailed(
+        f"'model.skops' holds {strange[0]!r}, which is not loaded", hint="convert the model to ONNX instead"
+    )

@@ -1,0 +1,220 @@
+"""Batches, admission and inline computing of a replica, with engines made for each question."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+import uvloop
+
+from mofang.base.domain.deployment import ReplicaLimits
+from mofang.base.domain.errors import EngineFailed, Overloaded, TensorData
+from mofang.base.domain.inference import Call
+from mofang.base.domain.tensors import Array, Signature, TensorSpec
+from mofang.base.placement.pace import Pace
+from mofang.base.placement.replica import Replica
+
+Function = Callable[[Array], Array]
+
+
+class FunctionEngine:
+    """Computes ``y = function(x)`` and remembers the shapes of ``x`` and the threads it ran in."""
+
+    def __init__(self, shape: tuple[int, ...], function: Function, output: tuple[int, ...] | None = None) -> None:
+        self.signature = Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", output or shape),))
+        self._function = function
+        self.shapes: list[tuple[int, ...]] = []
+        self.threads: list[int] = []
+        self.is_closed = False
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.shapes.append(inputs["x"].shape)
+        self.threads.append(threading.get_ident())
+        return {"y": self._function(inputs["x"])}
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def call(x: Array, *, tenant: str = "t", seconds: float = 30.0) -> Call:
+    return Call("r", tenant, {"x": x}, max(1, len(x)), time.monotonic() + seconds)
+
+
+def run(main) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def rows(count: int, *inner: int) -> Array:
+    return np.arange(count * int(np.prod(inner)), dtype=np.float32).reshape(count, *inner)
+
+
+def test_one_turn_is_one_batch_up_to_the_limit() -> None:
+    engine = FunctionEngine((-1, 2), lambda x: x + 1)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=8))
+        futures = [replica.submit(call(rows(3, 2))) for _ in range(4)]
+        futures.append(replica.submit(call(rows(20, 2))))  # more than a batch: alone
+        for future in futures[:4]:
+            assert np.array_equal((await future).outputs["y"], rows(3, 2) + 1)
+        assert len((await futures[4]).outputs["y"]) == 20
+        await replica.close()
+
+    run(main())
+    assert [shape[0] for shape in engine.shapes] == [6, 6, 20]
+    assert engine.is_closed
+
+
+def test_only_equal_shapes_are_joined_and_none_is_passed_over_for_ever() -> None:
+    engine = FunctionEngine((-1, -1), lambda x: x * 2)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        calls = [call(rows(1, length)) for length in (3, 5, 3, 7, 5, 3)]
+        answers = await asyncio.gather(*map(replica.submit, calls))
+        for each, answer in zip(calls, answers, strict=True):
+            assert np.array_equal(answer.outputs["y"], 2 * each.inputs["x"])
+        await replica.close()
+
+    run(main())
+    assert engine.shapes == [(3, 3), (2, 5), (1, 7)]
+
+
+def test_a_model_of_fixed_shape_computes_one_by_one() -> None:
+    engine = FunctionEngine((2, 2), lambda x: x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        await asyncio.gather(*(replica.submit(call(rows(2, 2))) for _ in range(3)))
+        await replica.close()
+
+    run(main())
+    assert engine.shapes == [(2, 2)] * 3
+
+
+def test_a_model_that_does_not_answer_by_row_is_joined_once_and_never_again() -> None:
+    engine = FunctionEngine((-1, 2), lambda x: x.max(axis=0, keepdims=True), output=(-1, 2))
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        for _ in range(2):
+            answers = await asyncio.gather(*(replica.submit(call(rows(2, 2) + n)) for n in range(3)))
+            assert [answer.outputs["y"][0, 0] for answer in answers] == [2, 3, 4]
+        await replica.close()
+
+    run(main())
+    assert engine.shapes == [(6, 2)] + [(2, 2)] * 6
+
+
+def test_failures_stay_with_their_call_and_keep_their_kind() -> None:
+    def function(x: Array) -> Array:
+        if (x == 100).any():
+            raise TensorData("a hundred is no value")
+        if (x == 200).any():
+            raise RuntimeError("two hundred neither")
+        return x
+
+    async def main() -> None:
+        replica = Replica(FunctionEngine((-1, 1), function), ReplicaLimits())
+        values = (1, 100, 2, 200, 3)
+        futures = [replica.submit(call(np.full((1, 1), value, np.float32))) for value in values]
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes[1::2]] == [TensorData, EngineFailed]
+        assert [outcome.outputs["y"][0, 0] for outcome in outcomes[::2]] == [1, 2, 3]
+        await replica.close()
+
+    run(main())
+
+
+def test_an_engine_that_tries_to_end_the_process_fails_its_batch_only() -> None:
+    def function(x: Array) -> Array:
+        if x[0, 0] < 0:
+            raise SystemExit(3)
+        return x
+
+    async def main() -> None:
+        replica = Replica(FunctionEngine((-1, 1), function), ReplicaLimits())
+        with pytest.raises(EngineFailed):
+            await replica.submit(call(np.full((1, 1), -1, np.float32)))
+        await replica.submit(call(rows(1, 1)))
+        await replica.close()
+
+    run(main())
+
+
+def test_a_quick_engine_runs_in_the_loop_and_a_slow_one_in_one_thread() -> None:
+    quick = FunctionEngine((-1, 1), lambda x: x)
+    slow = FunctionEngine((-1, 1), lambda x: time.sleep(0.002) or x)
+
+    async def main() -> None:
+        for engine in (quick, slow):
+            replica = Replica(engine, ReplicaLimits())
+            for _ in range(20):
+                await replica.submit(call(rows(1, 1)))
+            await replica.close()
+
+    run(main())
+    here = threading.get_ident()
+    assert quick.threads[-1] == here
+    assert here not in slow.threads
+    assert len(set(slow.threads)) == 1
+
+
+def test_a_call_that_would_be_late_is_refused_but_never_by_an_idle_replica() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: time.sleep(0.05) or x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=1))
+        await replica.submit(call(rows(1, 1)))
+        idle = replica.submit(call(rows(1, 1), seconds=0.04))  # an idle replica tries, and measures anew
+        queued = [replica.submit(call(rows(1, 1))) for _ in range(30)]
+        with pytest.raises(Overloaded) as refusal:
+            replica.submit(call(rows(1, 1), seconds=1.0))
+        assert refusal.value.retry_after_seconds == 2  # 31 times 0.05 s
+        quiet = replica.submit(call(rows(1, 1), tenant="quiet", seconds=1.0))  # its fair turn comes soon
+        await quiet
+        assert sum(future.done() for future in queued) < 5
+        await asyncio.gather(idle, *queued, return_exceptions=True)
+        await replica.close()
+
+    run(main())
+
+
+def test_a_crowded_replica_waits_a_little_for_fuller_batches() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: x)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        replica = Replica(engine, ReplicaLimits(max_wait_us=20_000, max_batch_rows=4))
+        await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(2)))  # crowded from now on
+        first = replica.submit(call(rows(1, 1)))
+        second = loop.create_future()
+        loop.call_later(0.002, lambda: second.set_result(replica.submit(call(rows(1, 1)))))
+        assert (await first).batch_rows == 2
+        await (await second)
+        full = [replica.submit(call(rows(1, 1))) for _ in range(4)]
+        started = time.monotonic()
+        assert (await full[0]).batch_rows == 4
+        assert time.monotonic() - started < 0.015  # a full batch does not wait
+        await replica.close()
+
+    run(main())
+
+
+def test_pace_tells_what_it_measured() -> None:
+    pace = Pace()
+    assert pace.expect(1) == 0.0
+    pace.observe(1, 0.010)
+    assert pace.expect(1) == 0.010
+    assert pace.expect(8) == pytest.approx(0.080)  # never seen: as much a row as the nearest smaller
+    pace.observe(8, 0.012)
+    assert pace.expect(8) == pytest.approx(0.012)
+    assert pace.expect(32) == pytest.approx(0.048)
+    for _ in range(50):
+        pace.observe(1, 0.020)
+    assert pace.expect(1) == pytest.approx(0.020, rel=0.01)
