@@ -90,7 +90,7 @@ def _draw(job: Job) -> None:
             ("took", _took(job, now)),
             ("attempt", job.attempt if job.attempt > 1 else ""),
             *((name, value) for name, value in job.result.items() if isinstance(value, (str, int, bool))),
-            ("error", job.error and f"[{job.error.get('code')}] {job.error.get('message')}"),
+            ("error", f"[{job.error['code']}] {job.error['message']}" if job.error else ""),
             ("hint", job.error.get("hint")),
         ]
     )

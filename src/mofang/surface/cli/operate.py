@@ -103,7 +103,7 @@ def status(session: Session) -> None:
         screen.fields(
             [
                 ("started", f"{format.moment(found.started_at)} ({format.ago(found.started_at, now)})"),
-                *((name, format.count(number)) for name, number in found.counts.items()),
+                *((name.replace("_", " "), format.count(number)) for name, number in found.counts.items()),
                 ("grpc", session.connection.grpc),
                 ("data", session.data_folder if session.connection.grpc else ""),
             ]

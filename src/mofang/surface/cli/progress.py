@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mofang.surface.cli import format, screen
@@ -67,37 +68,51 @@ class Bars:
             TextColumn("[dim]{task.fields[note]}[/dim]"),
         )
         self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
-        self._tasks: dict[str, tuple[TaskID, float]] = {}
+        self._stages: dict[str, tuple[TaskID, Pace]] = {}
 
     def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
         """Move the stage's bar; a stage that follows another completes the other's."""
         now = time.monotonic()
-        if stage not in self._tasks:
-            for task, _ in self._tasks.values():
-                self.progress.update(task, completed=1.0)
+        if stage not in self._stages:
+            for earlier, _ in self._stages.values():
+                self.progress.update(earlier, completed=1.0)
             task = self.progress.add_task(stage, total=1.0, rate="", left="", note="")
-            self._tasks[stage] = (task, now)
-        task, started = self._tasks[stage]
-        seconds = now - started
-        left = "" if fraction >= 1 else f"{format.duration(remaining(seconds, fraction))} left" if fraction else ""
-        shown = left or format.duration(seconds) if fraction else ""
-        rate = speed(seconds, data or {})
-        self.progress.update(task, completed=fraction, rate=rate, left=shown, note=note.replace("[", r"\["))
+            self._stages[stage] = (task, Pace(now, fraction, counted(data)[0]))
+        task, pace = self._stages[stage]
+        left, rate = pace.left(now, fraction), pace.rate(now, data)
+        self.progress.update(task, completed=fraction, rate=rate, left=left, note=note.replace("[", r"\["))
 
 
-def remaining(seconds: float, fraction: float) -> float:
-    """Return the time left if the rest goes as fast as the ``fraction`` that took ``seconds``."""
-    return seconds * (1 - fraction) / fraction
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Where a stage was when it was first heard of; what came since gives its speed."""
+
+    at: float  # seconds on any clock
+    fraction: float
+    count: float
+
+    def left(self, now: float, fraction: float) -> str:
+        """Say how much longer it takes, or how long it took."""
+        seconds, done = now - self.at, fraction - self.fraction
+        if fraction >= 1:
+            return format.duration(seconds) if done > 0 else ""
+        return f"{format.duration(seconds * (1 - fraction) / done)} left" if done > 0 else ""
+
+    def rate(self, now: float, data: Mapping[str, Any] | None) -> str:
+        """Say the rate of what ``data`` counts, if it counts something."""
+        seconds, (count, unit) = now - self.at, counted(data)
+        if not unit or count <= self.count or seconds <= 0:
+            return ""
+        per_second = (count - self.count) / seconds
+        return f"{format.size(int(per_second))}/s" if unit == "bytes" else format.rate(per_second, unit)
 
 
-def speed(seconds: float, data: Mapping[str, Any]) -> str:
-    """Say the rate of what ``data`` counts, if it counts something."""
-    unit = next((name for name in COUNTED if isinstance(data.get(name), (int, float))), "")
-    if not unit or seconds < 0.05:
-        return ""
-    if unit == "bytes":
-        return f"{format.size(int(data[unit] / seconds))}/s"
-    return format.rate(data[unit] / seconds, unit if unit.endswith("s") else unit + "s")
+def counted(data: Mapping[str, Any] | None) -> tuple[float, str]:
+    """Return what an event counts, and the unit in the plural; 0 and "" if it counts nothing."""
+    for name in COUNTED:
+        if data and isinstance(data.get(name), (int, float)):
+            return data[name], name if name.endswith("s") else f"{name}s"
+    return 0, ""
 
 
 @contextmanager

@@ -55,29 +55,28 @@ def _draw_result(session: Session, job: Job) -> None:
     name = f"{job.result['model']}@{job.result['version']}"
     made = f"registered {name}" if job.result.get("created", True) else f"the same model as {name}: nothing new"
     screen.heading(f"{made} after {format.duration((job.ended_at - job.started_at) / 1e6)}")
-    _draw_run(run)
-    if run.evaluation:
-        evaluation = session.client.evaluate.get_evaluation(run.evaluation)
-        passed = "passed" if evaluation.passed else "failed"
-        accuracy = evaluation.metrics.get("accuracy", 0.0)
-        screen.fields([("gate", f"{passed}: {evaluation.gate or 'none set'} (accuracy {accuracy:.4f})")])
+    screen.fields([*_about(run), ("gate", _gate(session, run))])
     screen.then(f"mofang runs show {run.id}", f"mofang deploy {name}", f"mofang promote {name} champion")
 
 
-def _draw_run(run: TrainingRun) -> None:
+def _gate(session: Session, run: TrainingRun) -> str:
+    evaluation = session.client.evaluate.get_evaluation(run.evaluation)
+    word = screen.state("passed" if evaluation.passed else "failed")
+    return f"{word}: {evaluation.gate or 'none set'} (accuracy {evaluation.metrics.get('accuracy', 0.0):.4f})"
+
+
+def _about(run: TrainingRun) -> list[tuple[str, object]]:
     epochs = f", {len(run.curve)} epochs" if run.curve else ""
     losses = [point["loss"] for point in run.curve if "loss" in point]
-    screen.fields(
-        [
-            ("run", run.id),
-            ("algorithm", run.algorithm),
-            ("data set", format.short_digest(run.dataset)),
-            ("training", f"{format.duration(run.seconds)}{epochs}" if run.seconds else ""),
-            ("loss", f"{chart.sparkline(losses)} {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""),
-            ("parity", _parity(run)),
-            ("digest", run.artifact),
-        ]
-    )
+    return [
+        ("run", run.id),
+        ("algorithm", run.algorithm),
+        ("data set", format.short_digest(run.dataset)),
+        ("training", f"{format.duration(run.seconds)}{epochs}" if run.seconds else ""),
+        ("loss", f"{chart.sparkline(losses)} {losses[0]:.3f} to {losses[-1]:.3f}" if len(losses) > 1 else ""),
+        ("parity", _parity(run)),
+        ("digest", run.artifact),
+    ]
 
 
 def _parity(run: TrainingRun) -> str:
@@ -148,13 +147,13 @@ def _as_json(run: TrainingRun, evaluation: Evaluation | None) -> dict[str, objec
 def _draw_story(run: TrainingRun, evaluation: Evaluation | None, with_recipe: bool) -> None:
     made = f", made {run.version}" if run.version else ""
     screen.heading(f"run of recipe {run.recipe_name}: {run.state}{made}")
-    _draw_run(run)
     screen.fields(
         [
+            *_about(run),
             ("recipe", format.short_digest(run.recipe_digest)),
             ("code", run.code),
             ("started", format.moment(run.created_at)),
-            ("error", run.error and f"[{run.error.get('code')}] {run.error.get('message')}"),
+            ("error", f"[{run.error['code']}] {run.error['message']}" if run.error else ""),
         ]
     )
     for name in ("loss", "accuracy"):
