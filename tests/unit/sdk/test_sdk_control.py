@@ -23,6 +23,7 @@ from mofang.base.domain.errors import (
     ModelNotFound,
     PriceBookNotFound,
     ProjectExists,
+    RequestTooLarge,
     RolloutFailed,
     RolloutInProgress,
     UnknownKey,
@@ -33,7 +34,7 @@ from mofang.base.jobs.store import Lease
 from mofang.surface.api.app import create_app
 from mofang.surface.sdk.identity import ApiKey, NewApiKey
 from mofang.surface.sdk.pages import PAGE
-from platforms import House, serving
+from platforms import House, open_house, serving
 
 BOOK = 'currency = "EUR"\n[[price]]\nmeter = "requests"\nper = 1000\namount = "0.50"\n'
 HOUR = 3_600_000_000
@@ -95,6 +96,18 @@ def test_pushing_files(home: House, client: Client, tmp_path: Path) -> None:
     assert [entry["path"] for entry in single.spec["files"]] == ["model.onnx"]
     with pytest.raises(InvalidModel, match="is no file"):
         client.register.push("digits", tmp_path / "nothing")
+
+
+def test_a_file_over_the_limit_is_refused_as_such(tmp_path: Path) -> None:
+    big = tmp_path / "big.onnx"
+    big.write_bytes(b"x" * (8 << 20))
+    with (
+        open_house(tmp_path, upload_limit_bytes=1000) as home,
+        serving(create_app(home.platform)) as url,
+        Client(url, home.admin_key) as client,
+        pytest.raises(RequestTooLarge, match="over 1000 bytes"),
+    ):
+        client.register.push("digits", big)
 
 
 def test_models_and_versions(home: House, client: Client) -> None:

@@ -72,6 +72,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     with Client() as client:
         assert (client.url, client.grpc) == ("http://127.0.0.1:8080", "127.0.0.1:8081")
+    with Client("http://[::1]:80") as client:
+        assert client.grpc == "[::1]:8081"
     monkeypatch.setenv("MOFANG_URL", "https://models.example:9000/")
     monkeypatch.setenv("MOFANG_API_KEY", "from the environment")
     seen: list[str] = []

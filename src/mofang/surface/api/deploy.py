@@ -13,10 +13,10 @@ from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, PlacementName
 from mofang.base.domain.errors import EndpointNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.make.register.store import Registry
+from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import AfterName, Body, EndpointName, Id, Limit, Number, Page, Reference, Wait, page
-from mofang.surface.api.platform import Deployments
 from mofang.surface.api.watching import watch
 
 

@@ -9,12 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mofang.base.audit.store import AuditStore
 from mofang.base.domain.access import Principal
-from mofang.base.domain.deployment import Endpoint, PlacementName, ReplicaLimits, Revision, Rollout
-from mofang.base.domain.registry import ModelVersion
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import Blobs
@@ -23,6 +21,7 @@ from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
+from mofang.run.deploy.deployments import Deployments
 from mofang.sell.bill.store import BillStore
 from mofang.sell.meter.store import UsageStore
 
@@ -36,41 +35,6 @@ class Process:
     pid: int
     restarts: int
     started_at: int
-
-
-class Deployments(Protocol):
-    """What people ask of deployment; ``mofang.run.deploy`` has the real one."""
-
-    def deploy(
-        self,
-        endpoint: str,
-        version: ModelVersion,
-        placement: PlacementName = "process",
-        replicas: int = 1,
-        limits: ReplicaLimits | None = None,
-    ) -> Rollout:
-        """Ask that ``endpoint`` answer with ``version``."""
-
-    def roll_back(self, endpoint: str, revision: int | None = None) -> Rollout:
-        """Ask for an earlier revision."""
-
-    def delete(self, endpoint: str) -> Endpoint:
-        """Take an endpoint out of service."""
-
-    def list_endpoints(self) -> list[Endpoint]:
-        """Return the endpoints by name."""
-
-    def get_endpoint(self, name: str) -> Endpoint:
-        """Return an endpoint; raise EndpointNotFound."""
-
-    def revisions(self, endpoint: str) -> list[Revision]:
-        """Return the revisions of an endpoint, newest first."""
-
-    def rollouts(self, endpoint: str) -> list[Rollout]:
-        """Return the rollouts of an endpoint, newest first."""
-
-    def get_rollout(self, rollout_id: str) -> Rollout:
-        """Return a rollout; raise RolloutNotFound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from mofang.surface.sdk.train import Train
 from mofang.surface.sdk.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_GRPC_PORT = 8081
 
 
 class Client:
@@ -48,7 +49,9 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = (url or os.environ.get("MOFANG_URL") or DEFAULT_URL).rstrip("/")
-        self.grpc = grpc or os.environ.get("MOFANG_GRPC") or f"{httpx.URL(self.url).host or '127.0.0.1'}:8081"
+        host = httpx.URL(self.url).host or "127.0.0.1"
+        default = f"[{host}]:{DEFAULT_GRPC_PORT}" if ":" in host else f"{host}:{DEFAULT_GRPC_PORT}"
+        self.grpc = grpc or os.environ.get("MOFANG_GRPC") or default
         key = key or os.environ.get("MOFANG_API_KEY", "")
         self._wire = wire = Transport(self.url, key, timeout_seconds=timeout_seconds, http=transport)
         self.jobs = Jobs(wire)
