@@ -11,6 +11,9 @@ from mofang.base.domain.errors import ReplicaUnavailable
 from mofang.base.placement.frames import Buffer, Frame, FrameError, FrameReader, Hello
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, write
 
+_FIRST_DELAY_SECONDS = 0.01  # between attempts to connect; doubles each time
+_MAX_DELAY_SECONDS = 0.5
+
 
 class Listener(Protocol):
     """Who is told what comes over a connection."""
@@ -81,6 +84,31 @@ async def connect(listener: Listener, socket_path: str | Path) -> Connection:
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_unix_connection(lambda: Connection(listener), str(socket_path))
     return connection
+
+
+async def stay_connected(listener: Listener, socket_path: str | Path, ended: asyncio.Event) -> None:
+    """Connect, and again whenever the connection has ended, until cancelled.
+
+    ``listener`` sets ``ended`` when it is told that its connection is lost; it is set too while there is none.
+    """
+    delay = _FIRST_DELAY_SECONDS
+    while True:
+        ended.clear()
+        try:
+            connection = await connect(listener, socket_path)
+        except OSError:
+            ended.set()
+            delay = min(2 * delay, _MAX_DELAY_SECONDS)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+        else:
+            delay = _FIRST_DELAY_SECONDS
+            try:
+                await ended.wait()
+            finally:
+                connection.abort()
+        await asyncio.sleep(delay)
 
 
 async def probe(socket_path: str | Path, timeout: float) -> Hello:

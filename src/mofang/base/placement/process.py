@@ -23,7 +23,7 @@ from mofang.base.domain.errors import (
     RequestTooLarge,
 )
 from mofang.base.domain.inference import Answer, Call
-from mofang.base.placement.connection import Connection, connect, probe
+from mofang.base.placement.connection import Connection, probe, stay_connected
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.frames import (
     Buffer,
@@ -42,8 +42,6 @@ from mofang.base.placement.waiting import WaitingRoom
 __all__ = ["ProcessPlacement", "ProcessReplica", "probe"]
 
 _MAX_WAITING = 1024  # calls that wait for a worker to come back
-_FIRST_DELAY_SECONDS = 0.01  # between attempts to connect; doubles each time
-_MAX_DELAY_SECONDS = 0.5
 
 
 class ProcessPlacement:
@@ -100,9 +98,9 @@ class ProcessReplica:
         self._broken = ""  # why calls are refused at once: the worker failed, or stays away
         self._opened: asyncio.Future[None] = loop.create_future()
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
-        self._ended = asyncio.Event()  # the connection has
+        self._ended = asyncio.Event()  # set while there is no connection
         self._begin_outage()
-        self._connecting = loop.create_task(self._keep_connected(), name=f"connect {spec.id}")
+        self._connecting = loop.create_task(stay_connected(self, spec.socket, self._ended), name=f"connect {spec.id}")
 
     @property
     def load(self) -> int:
@@ -134,11 +132,9 @@ class ProcessReplica:
             self._idle = asyncio.get_running_loop().create_future()
             self._settle()
         await asyncio.shield(self._idle)
-        is_connected = self._connection is not None
         self._connecting.cancel()
         await asyncio.wait([self._connecting])
-        if is_connected:
-            await self._ended.wait()
+        await self._ended.wait()
 
     # --- calls on their way out ---------------------------------------------------------------------------------------
 
@@ -264,22 +260,6 @@ class ProcessReplica:
             self._give_up(f"the replica {self._spec.id!r} cannot be loaded: {error}", error)
 
     # --- staying connected --------------------------------------------------------------------------------------------
-
-    async def _keep_connected(self) -> None:
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            self._ended.clear()
-            try:
-                connection = await connect(self, self._spec.socket)
-            except OSError:
-                delay = min(2 * delay, _MAX_DELAY_SECONDS)
-            else:
-                delay = _FIRST_DELAY_SECONDS
-                try:
-                    await self._ended.wait()
-                finally:
-                    connection.abort()
-            await asyncio.sleep(delay)
 
     def _begin_outage(self) -> None:
         if self._outage is None and not self._closed():
