@@ -67,13 +67,16 @@ def _decode(endpoint: str, response: Any, metadata: Mapping[str, str]) -> Predic
 
 
 def _translate(error: Any, endpoint: str, address: str) -> MofangError:
-    """Rebuild the error the trailing metadata names; else tell what the status says."""
+    """Rebuild the error the trailing metadata names by its code; else tell what the status says.
+
+    Metadata holds ASCII only, so the words are in the details: ``error[code]: message`` and a line with the hint.
+    """
     metadata = _texts(error.trailing_metadata())
-    if "mofang-code" in metadata:
+    if code := metadata.get("mofang-code"):
         retry = metadata.get("retry-after", "")
         seconds = int(retry) if retry.isdecimal() else None
-        hint = metadata.get("mofang-hint")
-        return rebuild(metadata["mofang-code"], error.details(), hint, retry_after_seconds=seconds)
+        message, _, hint = error.details().removeprefix(f"error[{code}]: ").partition("\nhint: ")
+        return rebuild(code, message, hint, retry_after_seconds=seconds)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"{endpoint!r} at {address} did not answer in time")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
