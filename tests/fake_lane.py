@@ -9,7 +9,7 @@ import numpy as np
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
-from mofang.base.domain.errors import EndpointNotFound, Overloaded, TensorName, Unauthenticated, UnknownKey
+from mofang.base.domain.errors import Draining, EndpointNotFound, Overloaded, TensorName, Unauthenticated, UnknownKey
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Signature, TensorSpec, check_inputs
 
@@ -24,7 +24,8 @@ class FakeLane:
     def __init__(self) -> None:
         self.ready = True
         self.asked: list[tuple[InferRequest, str, float, int]] = []
-        self.cancelled = 0
+        self.begun = asyncio.Event()  # `slow` is being answered
+        self.dropped = asyncio.Event()  # ... and was cancelled
         self.models: dict[str, tuple[Signature, Callable[[Mapping[str, Array]], dict[str, Array]]]] = {
             "echo": (ANY, dict),
             "digits": (DIGITS, lambda inputs: {"y": inputs["x"][:, :2] * np.float32(2)}),
@@ -58,6 +59,8 @@ class FakeLane:
     async def infer(
         self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
     ) -> InferResponse:
+        if not self.ready:
+            raise Draining("shutting down")
         self.asked.append((request, request_id, deadline, input_bytes))
         revision = self.route(request.endpoint, request.version).revision
         if revision.signature is not ANY:
@@ -71,11 +74,11 @@ class FakeLane:
         return InferResponse(request_id, request.endpoint, 3, 7, "sha256:abc", wanted, request.client_id)
 
     async def _forever(self) -> None:
+        self.begun.set()
         try:
             await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+        finally:
+            self.dropped.set()
 
     def _refuse(self, _: Mapping[str, Array]) -> dict[str, Array]:
         raise Overloaded("the queue is full", retry_after_seconds=2)

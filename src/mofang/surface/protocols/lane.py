@@ -10,7 +10,12 @@ from typing import Protocol
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
+from mofang.base.domain.errors import InvalidRequest
 from mofang.base.domain.inference import InferRequest, InferResponse
+from mofang.base.domain.names import check_name
+
+DEFAULT_TIMEOUT_SECONDS = 30.0  # for callers who name no deadline
+MAX_TIMEOUT_SECONDS = 3600.0
 
 
 class Lane(Protocol):
@@ -36,3 +41,10 @@ class Lane(Protocol):
         self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
     ) -> InferResponse:
         """Answer ``request`` by ``deadline`` (``time.monotonic()``); cancelling the call drops it."""
+
+
+def check_target(endpoint: str, version: str) -> None:
+    """Raise InvalidName or InvalidRequest unless these can be the name of an endpoint and a version ("": any)."""
+    check_name("endpoint", endpoint)
+    if version and not (version.isascii() and version.isdecimal() and len(version) <= 18):
+        raise InvalidRequest(f"{version[:40]!r} is no version; versions are numbers")

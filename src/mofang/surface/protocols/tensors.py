@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
 import numpy as np
 
-from mofang.base.domain.errors import TensorData, TensorDatatype, TensorShape
+from mofang.base.domain.errors import InvalidRequest, TensorData, TensorDatatype, TensorShape
 from mofang.base.domain.tensors import DATATYPES, NUMPY, Array, Datatype, datatype_of
 
 MAX_DIMENSION = 2**31 - 1  # what clients in other languages hold in an int
 MAX_RANK = 32
+_UNSUPPORTED = {
+    "shared_memory_region": "shared memory is not served; send the data in the request",
+    "sequence_id": "sequences with a state are not served; send requests that stand alone",
+    "classification": "the classification extension is not served; ask for the scores and sort them",
+}
 _LENGTH = struct.Struct("<I")
 _WIRE = {name: dtype.newbyteorder("<") for name, dtype in NUMPY.items()}
 
@@ -32,6 +37,13 @@ def check_datatype(name: str, datatype: str) -> Datatype:
     raise TensorDatatype(
         f"input {name!r}: {datatype[:40]!r} is no datatype", hint=f"{hint}known are {', '.join(DATATYPES)}"
     )
+
+
+def check_supported(parameters: Iterable[str]) -> None:
+    """Raise InvalidRequest for a parameter that would change the meaning of the answer, and is not served."""
+    for name in parameters:
+        if name in _UNSUPPORTED:
+            raise InvalidRequest(f"parameter {name!r}: {_UNSUPPORTED[name]}")
 
 
 def element_count(name: str, shape: Sequence[int]) -> int:

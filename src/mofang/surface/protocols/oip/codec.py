@@ -24,6 +24,7 @@ from mofang.surface.protocols.tensors import (
     bytes_array,
     check_count,
     check_datatype,
+    check_supported,
     decode_raw,
     element_count,
     encode_raw,
@@ -33,11 +34,6 @@ from mofang.surface.protocols.tensors import (
 JSON_LENGTH = "inference-header-content-length"
 _SEND_BINARY = "send this tensor as binary data, or over gRPC"
 _ASK_BINARY = "ask for it as binary data (`binary_data`), or over gRPC"
-_UNSUPPORTED = {
-    "shared_memory_region": "shared memory is not served; send the data in the request",
-    "sequence_id": "sequences with a state are not served; send requests that stand alone",
-    "classification": "the classification extension is not served; ask for the scores and sort them",
-}
 
 Parameters = dict[str, bool | int | float | str]
 
@@ -202,7 +198,7 @@ def _binary_size(tensor: _InputTensor, size: bool | int | float | str, left: int
 
 
 def _decode_binary(tensor: _InputTensor, data: memoryview) -> Array:
-    _check_supported(tensor.parameters)
+    check_supported(tensor.parameters)
     return decode_raw(tensor.name, check_datatype(tensor.name, tensor.datatype), tensor.shape, data)
 
 
@@ -211,7 +207,7 @@ def _decode_json(tensor: _InputTensor) -> Array:
     datatype = check_datatype(name, tensor.datatype)
     count = element_count(name, shape)
     if tensor.parameters:
-        _check_supported(tensor.parameters)
+        check_supported(tensor.parameters)
     if tensor.data is msgspec.UNSET:
         raise TensorData(f"input {name!r} has no data", hint="give `data`, or `binary_data_size` and the bytes")
     if datatype == "FP16":
@@ -254,20 +250,14 @@ def _values_decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]
     return msgspec.json.Decoder(nested)
 
 
-def _check_supported(parameters: Parameters) -> None:
-    for name in parameters:
-        if name in _UNSUPPORTED:
-            raise InvalidRequest(f"parameter {name!r}: {_UNSUPPORTED[name]}")
-
-
 def _wants(parsed: _InferBody) -> Wants:
     otherwise = _flag(parsed.parameters, "binary_data_output")
     if parsed.parameters:
-        _check_supported(parsed.parameters)
+        check_supported(parsed.parameters)
     binary: dict[str, bool] = {}
     for output in parsed.outputs:
         if output.parameters:
-            _check_supported(output.parameters)
+            check_supported(output.parameters)
             if "binary_data" in output.parameters:
                 binary[output.name] = _flag(output.parameters, "binary_data")
     return Wants(binary, otherwise)

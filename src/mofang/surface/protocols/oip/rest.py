@@ -26,15 +26,13 @@ from mofang.base.domain.errors import (
     ReplicaUnavailable,
     RouteNotFound,
 )
-from mofang.base.domain.names import check_name
 from mofang.base.domain.tensors import TensorSpec
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
-from mofang.surface.protocols.lane import Lane
+from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane, check_target
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
-DEFAULT_TIMEOUT_SECONDS = 30.0
-MAX_TIMEOUT_MS = 3_600_000
+_MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 _log = logging.getLogger(__name__)
 
 Answer = Callable[[HttpRequest, str], Awaitable[HttpResponse]]
@@ -91,7 +89,7 @@ class OipRest:
     async def _infer(self, request: HttpRequest, name: str, version: str, request_id: str) -> HttpResponse:
         principal = self._lane.authenticate(request.headers.get("authorization"))
         _check_method(request, "POST")
-        _check_model(name, version)
+        check_target(name, version)
         deadline = _deadline(request)
         asked, wants = parse_infer(name, version, request.headers, request.body)
         answer = await self._lane.infer(
@@ -111,7 +109,7 @@ class OipRest:
 
     def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
         _check_method(request, "GET")
-        _check_model(name, version)
+        check_target(name, version)
         if not self._lane.is_ready(name, version):
             route = self._lane.route(name, version)
             raise ReplicaUnavailable(f"endpoint {name!r} is not ready{_because(route)}")
@@ -120,7 +118,7 @@ class OipRest:
     def _model(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
         self._lane.authenticate(request.headers.get("authorization"))
         _check_method(request, "GET")
-        _check_model(name, version)
+        check_target(name, version)
         revision = self._lane.route(name, version).revision
         return _json(
             {
@@ -175,18 +173,12 @@ def _check_method(request: HttpRequest, method: str) -> None:
         raise MethodNotAllowed(f"{request.path} takes {method}, not {request.method}")
 
 
-def _check_model(name: str, version: str) -> None:
-    check_name("endpoint", name)
-    if version and not (version.isascii() and version.isdecimal() and len(version) <= 18):
-        raise InvalidRequest(f"{version[:40]!r} is no version; versions are numbers")
-
-
 def _deadline(request: HttpRequest) -> float:
     text = request.headers.get("x-request-timeout-ms")
     if text is None:
         return time.monotonic() + DEFAULT_TIMEOUT_SECONDS
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= MAX_TIMEOUT_MS):
-        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {MAX_TIMEOUT_MS}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= _MAX_TIMEOUT_MS):
+        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {_MAX_TIMEOUT_MS}")
     return time.monotonic() + int(text) / 1000
 
 

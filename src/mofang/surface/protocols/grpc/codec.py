@@ -1,0 +1,94 @@
+"""Infer requests and answers of the Open Inference Protocol over gRPC, between messages and domain.
+
+Tensors come in ``raw_input_contents`` (all of them, in the order of the inputs) or each in the ``contents`` field of
+its datatype; an answer goes back the way the request came. ``server`` calls this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName
+from mofang.base.domain.inference import InferRequest, InferResponse
+from mofang.base.domain.tensors import Array, datatype_of
+from mofang.surface.protocols.grpc import inference_pb2 as pb
+from mofang.surface.protocols.tensors import (
+    bytes_array,
+    check_count,
+    check_datatype,
+    check_supported,
+    decode_raw,
+    element_count,
+    encode_raw,
+    number_array,
+)
+
+_FIELD: Mapping[str, str] = {  # FP16 has none
+    "BOOL": "bool_contents",
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+
+
+def parse_infer(message: Any) -> InferRequest:
+    """Return what a ModelInferRequest asks. Raises Invalid errors that name the input."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise InvalidRequest(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
+    check_supported(message.parameters)
+    inputs: dict[str, Array] = {}
+    for index, tensor in enumerate(message.inputs):
+        if tensor.name in inputs:
+            raise TensorName(f"input {tensor.name!r} is given twice")
+        check_supported(tensor.parameters)
+        inputs[tensor.name] = _decode_raw(tensor, raw[index]) if raw else _decode_contents(tensor)
+    outputs = tuple(output.name for output in message.outputs)
+    if len(set(outputs)) != len(outputs):
+        raise TensorName("an output is asked for twice")
+    for output in message.outputs:
+        check_supported(output.parameters)
+    return InferRequest(message.model_name, inputs, outputs, message.model_version, message.id)
+
+
+def render_infer(response: InferResponse, *, raw: bool) -> Any:
+    """Return the ModelInferResponse; ``raw`` if the request came so. FP16 goes raw always, and takes the rest along."""
+    message = pb.ModelInferResponse(
+        model_name=response.endpoint, model_version=str(response.version), id=response.client_id
+    )
+    raw = raw or any(datatype_of(array) == "FP16" for array in response.outputs.values())
+    for name, array in response.outputs.items():
+        datatype = datatype_of(array)
+        tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
+            message.raw_output_contents.append(encode_raw(array))
+            continue
+        values = array.ravel().tolist()
+        if datatype == "BYTES":
+            values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
+        getattr(tensor.contents, _FIELD[datatype]).extend(values)
+    return message
+
+
+def _decode_raw(tensor: Any, data: bytes) -> Array:
+    if tensor.HasField("contents"):
+        raise TensorData(f"input {tensor.name!r} has both contents and raw contents", hint="send one of them")
+    return decode_raw(tensor.name, check_datatype(tensor.name, tensor.datatype), tuple(tensor.shape), data)
+
+
+def _decode_contents(tensor: Any) -> Array:
+    name, shape = tensor.name, tuple(tensor.shape)
+    datatype = check_datatype(name, tensor.datatype)
+    count = element_count(name, shape)
+    if datatype == "FP16":
+        raise TensorData(f"input {name!r}: FP16 has no contents field", hint="send it in raw_input_contents")
+    field = _FIELD[datatype]
+    for found, _ in tensor.contents.ListFields():
+        if found.name != field:
+            raise TensorData(f"input {name!r} of {datatype} has its data in {found.name}", hint=f"use {field}")
+    values = getattr(tensor.contents, field)
+    check_count(name, len(values), count, shape)
+    if datatype == "BYTES":
+        return bytes_array(list(values), shape)
+    return number_array(name, datatype, values, shape)
