@@ -33,7 +33,7 @@ ROW = np.ones((1, 4), np.float32)
 @contextmanager
 def connected(lane: FakeLane, key: str = "good") -> Iterator[Client]:
     with start_blocking_portal() as portal:
-        start = partial(serve, lane, "127.0.0.1:0", draining=lambda: False, reuse_port=False)
+        start = partial(serve, lane, "127.0.0.1:0", reuse_port=False)
         server = portal.call(start)
         try:
             with Client("http://127.0.0.1:1", key, grpc=f"127.0.0.1:{server.port}") as client:
