@@ -64,7 +64,7 @@ def _draw_book(book: PriceBook, word: str) -> None:
     screen.heading(f"price book {book.version}, {word}, from {format.moment(book.effective_at)}")
     amounts = format.amounts([price.amount_micros for price in book.prices])
     rows = [
-        (f"  {p.endpoint}", p.meter, f"{amount} {book.currency}", f"for {format.count(p.per)}")
+        (f"  {p.endpoint}", p.meter, f"{amount} {book.currency}", f"for {say(p.meter, p.per)}")
         for p, amount in zip(book.prices, amounts, strict=True)
     ]
     screen.table(("  endpoint", "meter", ">price", ">units"), rows)
@@ -152,7 +152,7 @@ def _draw_invoice(found: Invoice) -> None:
     units = format.amounts([line.unit_micros for line in found.lines])
     rows = [
         (f"  {n.endpoint}", n.version, format.short_digest(n.digest), n.meter, say(n.meter, n.quantity), unit,
-         f"for {format.count(n.per)}", f"{amount} {found.currency}")
+         f"for {say(n.meter, n.per)}", f"{amount} {found.currency}")
         for n, unit, amount in zip(found.lines, units, amounts, strict=False)
     ]  # fmt: skip
     total = ("  total", "", "", "", "", "", "", f"{amounts[-1]} {found.currency}")
