@@ -13,12 +13,12 @@ import numpy as np
 
 from mofang import Client
 from mofang.base.domain.errors import MofangError
-from servers import Server
+from servers import Server, wait_until
 
 
 @dataclass
 class Load:
-    """``clients`` threads asking ``endpoint`` with rows of ``x``, half over REST and half over gRPC; a context manager."""
+    """``clients`` threads asking ``endpoint`` with rows of ``x``, half over REST, half over gRPC, while entered."""
 
     server: Server
     endpoint: str
@@ -42,6 +42,11 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(30)
+
+    def wait_for_more(self, count: int) -> None:
+        """Return when ``count`` more answers have come."""
+        goal = sum(self.answers.values()) + count
+        wait_until(lambda: sum(self.answers.values()) >= goal, 30, f"{count} more answers")
 
     def _ask(self, index: int) -> None:
         protocol: Literal["rest", "grpc"] = "grpc" if index % 2 else "rest"

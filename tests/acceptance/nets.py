@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from graphs import model, save, value
 from onnx import TensorProto, helper, numpy_helper
+
+from graphs import model, save, value
 
 
 def scaled(folder: Path, factor: float) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from loads import Load
 from nets import poisoned, scaled
-from servers import Server, wait_until
 
 from mofang.base.domain.errors import JobFailed, MofangError, RolloutFailed
+from servers import Server
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def blob_of(server: Server, reference: str) -> Path:
 def test_a_version_whose_warm_up_is_not_finite_is_refused(serving: Server, placement: str, tmp_path: Path) -> None:
     reference = serving.push("scale", poisoned(tmp_path))
     with Load(serving, "scale", clients=4) as load:
-        wait_until(lambda: load.answers[1] > 20, 20)
+        load.wait_for_more(20)
         with pytest.raises(RolloutFailed, match="not finite"):
             serving.client.deploy.roll_out("scale", reference, placement=placement)  # type: ignore[arg-type]
     assert load.failures == []
@@ -44,7 +44,7 @@ def test_a_version_whose_stored_bytes_were_changed_is_refused(serving: Server, t
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with Load(serving, "scale", clients=4) as load:
-        wait_until(lambda: load.answers[1] > 20, 20)
+        load.wait_for_more(20)
         with pytest.raises(RolloutFailed, match="bytes"):
             serving.client.deploy.roll_out("scale", reference)
     assert load.failures == []

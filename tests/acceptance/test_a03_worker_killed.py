@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from loads import Load
 from nets import scaled, slow
-from servers import Server, wait_until
 
 from mofang import Client
 from mofang.base.domain.errors import MofangError, ReplicaLost, ReplicaUnavailable
+from servers import Server, wait_until
 
 ROW = np.ones((1, 4), np.float32)
 
@@ -23,7 +23,7 @@ def test_only_what_was_in_flight_fails_and_a_replacement_comes(server: Server, t
     server.serve("scale", scaled(tmp_path, 1))
     worker = server.process("replica/scale/").pid
     with Load(server, "scale", clients=6) as load:
-        wait_until(lambda: load.answers[1] > 50, 20)
+        load.wait_for_more(50)
         killed = time.monotonic()
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: any(sent > killed + 0.05 for sent, _, _ in load.log), 10)
@@ -47,7 +47,10 @@ def test_a_request_in_the_worker_when_it_dies_gets_a_typed_answer_at_once(server
         with Client(server.url, server.key, grpc=server.grpc) as client:
             try:
                 client.serve.predict(
-                    "slow", {"x": ROW, "steps": np.array([2_000_000])}, protocol=protocol, timeout_seconds=60  # type: ignore[arg-type]
+                    "slow",
+                    {"x": ROW, "steps": np.array([2_000_000])},
+                    protocol=protocol,
+                    timeout_seconds=60,  # type: ignore[arg-type]
                 )
             except MofangError as error:
                 failures.append(error)

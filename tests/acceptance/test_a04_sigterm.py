@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 from nets import slow
-from servers import Server, wait_until
 
 from mofang import Client
 from mofang.surface.sdk.prediction import Prediction
+from servers import Server, wait_until
 
 STEPS = np.array([60_000])  # some seconds
 

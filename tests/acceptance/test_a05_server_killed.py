@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from loads import Load
 from nets import scaled
+
+from mofang import Client
+from mofang.base.domain.errors import MofangError
 from servers import Server, wait_until
 
 ROW = np.ones((1, 4), np.float32)
@@ -27,7 +30,7 @@ def test_a_server_killed_under_load_comes_back_as_it_was(start_server: Callable[
     server.serve("near", scaled(tmp_path / "three", 1), placement="thread")
     server.client.register.promote("scale", 2)
     with Load(server, "scale", clients=6) as load:
-        wait_until(lambda: load.answers[2] > 100, 20)
+        load.wait_for_more(100)
         before = acknowledged(server)
         server.kill()
     answered = sum(load.answers.values())
@@ -46,7 +49,7 @@ def test_a_killed_controller_does_not_stop_inference(start_server: Callable[...,
     server.serve("scale", scaled(tmp_path, 1))
     controller = server.process("controller").pid
     with Load(server, "scale", clients=4) as load:
-        wait_until(lambda: load.answers[1] > 20, 20)
+        load.wait_for_more(20)
         os.kill(controller, signal.SIGKILL)
         wait_until(lambda: server.client.operate.is_ready() and _has_new_controller(server, controller), 20)
         more = sum(load.answers.values()) + 20
@@ -60,12 +63,12 @@ def test_a_killed_gateway_is_replaced_on_the_same_port(start_server: Callable[..
     server = start_server()
     server.serve("scale", scaled(tmp_path, 1))
     os.kill(server.process("gateway-0").pid, signal.SIGKILL)
-    assert server.client.serve.predict("scale", {"x": ROW}).version == 1
+    with Client(server.url, server.key) as newcomer:  # her connection waits in the listening socket's backlog
+        wait_until(newcomer.operate.is_ready, 10)
+        assert newcomer.serve.predict("scale", {"x": ROW}).version == 1
 
 
 def _has_new_controller(server: Server, old: int) -> bool:
-    from mofang.base.domain.errors import MofangError
-
     try:
         return server.process("controller").pid not in (0, old)
     except MofangError:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import MINILM_INT8, fetch
-from servers import Server
 
+from models import MINILM_INT8, fetch
 from mofang.base.domain.errors import TensorDatatype, TensorName, TensorShape
 from mofang.base.engines.catalog import load_engine
+from servers import Server
 
 
 def tokens(rows: int, length: int) -> dict[str, np.ndarray]:

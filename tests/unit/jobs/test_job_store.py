@@ -154,3 +154,19 @@ def test_jobs_are_listed_newest_first(jobs: JobStore) -> None:
 def test_a_job_that_is_not_there(jobs: JobStore, ask: str) -> None:
     with pytest.raises(JobNotFound, match="'job_none'"):
         getattr(jobs, ask)("job_none")
+
+
+def test_a_job_whose_worker_is_known_to_be_dead_is_taken_back_at_once(jobs: JobStore) -> None:
+    job = jobs.submit("train", {}, "key")
+    lease = jobs.claim(job.id, "pid 1", 60.0)
+    assert lease is not None
+    taken = jobs.abandon(job.id)
+    assert taken is not None
+    assert (taken.state, taken.attempt) == ("queued", 1)
+    with pytest.raises(LeaseLost):
+        jobs.succeed(lease, {})
+    again = jobs.claim(job.id, "pid 2", 60.0)
+    assert again is not None
+    assert again.job.attempt == 2
+    jobs.succeed(again, {})
+    assert jobs.abandon(job.id) is None

@@ -22,6 +22,7 @@ from mofang.base.engines.base import Options
 # admit functions that run whatever they are given. A forged tree can still read beyond its arrays: hence workers.
 _TRUSTED = frozenset(
     {
+        "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",

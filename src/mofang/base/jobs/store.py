@@ -180,6 +180,12 @@ class JobStore:
         with self._database.write() as connection:
             return [_take_back(connection, _get(connection, job_id)) for job_id in connection.scalars(query).all()]
 
+    def abandon(self, job_id: str) -> Job | None:
+        """Take back a job whose worker is known to be dead, without waiting for its lease; None if it has ended."""
+        with self._database.write() as connection:
+            job = _get(connection, job_id)
+            return _take_back(connection, job) if job.state == "running" else None
+
     def list(self, kind: str | None = None, state: JobState | None = None, limit: int = 100) -> Sequence[Job]:
         """Return the newest jobs first, of one ``kind`` or in one ``state`` if given."""
         query = select(*_JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from mofang.base.domain.names import now_us
+from mofang.base.domain.work import Job
 from mofang.base.jobs.store import JobStore
+from mofang.make.train.store import RunStore
 from mofang.surface.server.processes import Processes
 from mofang.surface.server.restarts import ProcessSpec
 
@@ -18,22 +21,36 @@ log = logging.getLogger(__name__)
 class JobLoop:
     """The controller calls :meth:`step` after every change and now and then."""
 
-    def __init__(self, store: JobStore, processes: Processes, slots: int) -> None:
+    def __init__(self, store: JobStore, runs: RunStore, processes: Processes, slots: int) -> None:
         self._store = store
+        self._runs = runs
         self._processes = processes
         self._slots = slots
 
     async def step(self) -> None:
-        """Forget jobs that ended, requeue those whose worker died, start what is queued."""
-        for job in await asyncio.to_thread(self._store.expire, now_us()):
-            log.warning("the worker of job %s is gone; the job is now %s", job.id, job.state)
+        """Put back the jobs whose worker died, start what is queued."""
         jobs = {name: state for name, state in self._processes.states.items() if name.startswith(_JOB)}
         for name, state in jobs.items():
             if state.status == "exited":
+                await asyncio.to_thread(self._abandon, name.removeprefix(_JOB))
                 self._processes.stop(name, _GRACE_SECONDS)
-        free = self._slots - sum(state.status != "exited" for state in jobs.values())
-        if free <= 0:
-            return
-        for job in await asyncio.to_thread(self._store.queued, free):
-            argv = ("-m", "mofang.surface.server.jobworker", job.id)
-            self._processes.start(ProcessSpec(name=f"{_JOB}{job.id}", argv=argv, keep=False))
+        for job in await asyncio.to_thread(self._store.expire, now_us()):
+            await asyncio.to_thread(self._take_back, job)
+        free = self._slots - len(jobs)  # one that exited counts until the supervisor has forgotten its name
+        if free > 0:
+            for job in await asyncio.to_thread(self._store.queued, free):
+                argv = ("-m", "mofang.surface.server.jobworker", job.id)
+                self._processes.start(ProcessSpec(name=f"{_JOB}{job.id}", argv=argv, keep=False))
+
+    def _abandon(self, job_id: str) -> None:
+        """Put back a job whose process has ended, unless it has done its work."""
+        job = self._store.abandon(job_id)
+        if job is not None:
+            self._take_back(job)
+
+    def _take_back(self, job: Job) -> None:
+        """Note a job whose worker is gone; close the run of one that nobody will take up again."""
+        log.warning("the worker of job %s is gone; the job is now %s", job.id, job.state)
+        run = self._runs.find_by_job(job.id) if job.state == "failed" else None
+        if run is not None:
+            self._runs.save(replace(run, state="failed", ended_at=job.ended_at, error=job.error))
