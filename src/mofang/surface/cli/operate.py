@@ -39,7 +39,10 @@ def up(session: Session, http: str | None, grpc: str | None, gateways: int | Non
     def on_ready(ready: Ready) -> None:
         session.answer(ready, lambda: _ready(session, ready, detach))
 
-    click.get_current_context().exit(start(settings, detach=detach, on_ready=on_ready))
+    code = start(settings, detach=detach, on_ready=on_ready)
+    if not detach and not session.as_json:
+        screen.heading(f"\nMofang has stopped; its data stays in {settings.data}")
+    click.get_current_context().exit(code)
 
 
 def _ready(session: Session, ready: Ready, detach: bool) -> None:
