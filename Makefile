@@ -18,7 +18,8 @@ demo: setup  ## Watch a model go from data to a metered, keyed, reversible API (
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
 test: setup  ## Run the tests (under 5 minutes)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance tests/architecture
+	$(BIN)/python -m pytest -q tests/acceptance
 
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres

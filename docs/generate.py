@@ -31,9 +31,9 @@ from mofang.surface.api.platform import Platform
 from mofang.surface.cli.contents import CONTENTS
 from mofang.surface.cli.main import exit_codes, root
 from mofang.surface.cli.verbs import Topic, Verb, shared_options
-from mofang.surface.protocols.status import status_of
 from mofang.surface.server import controlapp, telemetry
 from mofang.surface.server.settings import Settings
+from mofang.surface.wire.status import status_of
 
 REFERENCE = Path(__file__).parent / "reference"
 BEGIN, END = "<!-- generated -->", "<!-- end of generated -->"

@@ -2,7 +2,7 @@
 
 Two things differ from what protoc writes by itself. The messages live in a descriptor pool of their own, since
 tritonclient and kserve register the same names in the default pool and a process may have both. And the module is
-ours to import: ``mofang.surface.protocols.grpc.inference_pb2``.
+ours to import: ``mofang.surface.wire.inference_pb2``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent / "src/mofang/surface/protocols/grpc/inference_pb2.py"
+TARGET = HERE.parent / "src/mofang/surface/wire/inference_pb2.py"
 MODULE = '''\
 # Written by proto/generate.py from proto/inference.proto. Do not edit.
 """The messages of the Open Inference Protocol over gRPC, in a descriptor pool of their own."""

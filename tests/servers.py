@@ -27,11 +27,13 @@ class Server:
         self._environ = environ or {}
         self._http = self._grpc = "127.0.0.1:0"
         self._process: subprocess.Popen[bytes] | None = None
+        self.client = Client()
         self.start()
 
     def start(self) -> float:
         """Start, or start again on the same ports; return the seconds until it was ready."""
         began = time.monotonic()
+        self.close()
         folders = DataDirectory(self.data)
         folders.running.unlink(missing_ok=True)
         command = [str(Path(sys.executable).with_name("mofang")), "up", "--data", str(self.data)]

@@ -45,7 +45,7 @@ def test_usage_of_the_load_is_complete_and_tied_to_digests(two_versions: Server)
     digests = {v.number: v.digest for v in two_versions.client.register.list_versions("scale")}
     with Load(two_versions, "scale", clients=4) as load:
         load.wait_for_more(100)
-    events = [event for event in two_versions.client.meter.list_events() if event.meter == "requests"]
+    events = [event for event in two_versions.client.meter.events() if event.meter == "requests"]
     billed: dict[str, int] = {}
     for event in events:
         billed[event.digest] = billed.get(event.digest, 0) + event.quantity

@@ -38,7 +38,7 @@ def test_a_server_killed_under_load_comes_back_as_it_was(start_server: Callable[
     assert acknowledged(server) | {"keys": 0} == before | {"keys": 0}
     assert server.client.serve.predict("scale", {"x": ROW}).version == 2
     assert server.client.serve.predict("near", {"x": ROW}, protocol="grpc").version == 1
-    requests = [event for event in server.client.meter.list_events(endpoint="scale") if event.meter == "requests"]
+    requests = [event for event in server.client.meter.events(endpoint="scale") if event.meter == "requests"]
     in_flight = 6
     assert answered + 1 <= len(requests) <= answered + 1 + in_flight
     assert server.client.audit.verify().records > 0

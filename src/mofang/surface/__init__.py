@@ -1,1 +1,1 @@
-"""What the outside touches: the Python client, protocols, control API, console, server and command."""
+"""What the outside touches: the Python client, protocols, control API, server and command."""

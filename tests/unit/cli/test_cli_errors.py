@@ -17,7 +17,7 @@ from terminal import Site, Terminal
 from mofang.base.domain.errors import KINDS, MofangError, TensorShape, catalog
 from mofang.surface.cli import failures
 from mofang.surface.cli.main import run
-from mofang.surface.protocols.status import sentence, status_of
+from mofang.surface.wire.status import sentence, status_of
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -11,7 +11,7 @@ import pytest
 from mofang.surface.cli.contents import entries
 from mofang.surface.cli.main import exit_codes, root
 from mofang.surface.cli.verbs import Topic, Verb
-from mofang.surface.protocols.status import TABLE
+from mofang.surface.wire.status import TABLE
 
 ISSUED = {
     "up", "down", "status", "doctor", "train", "runs", "push", "evaluate", "models", "versions", "promote", "deploy",

@@ -18,8 +18,8 @@ from tritonclient.utils import InferenceServerException
 from fake_lane import KEY, FakeLane
 from mofang import __version__
 from mofang.base.domain.errors import PortInUse
-from mofang.surface.protocols.grpc import inference_pb2 as pb
 from mofang.surface.protocols.grpc.server import serve
+from mofang.surface.wire import inference_pb2 as pb
 
 AUTH = {"authorization": KEY}
 DIGITS = pb.ModelInferRequest(

@@ -18,8 +18,8 @@ from tritonclient.grpc import InferInput, service_pb2
 from mofang.base.domain import errors
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import NUMPY, Array
-from mofang.surface.protocols.grpc import inference_pb2 as pb
 from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
+from mofang.surface.wire import inference_pb2 as pb
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 
@@ -58,9 +58,9 @@ def test_the_package_and_the_calls_are_the_protocols() -> None:
     assert calls.items() <= theirs.items()
 
 
-@pytest.mark.parametrize("first", ["mofang.surface.protocols.grpc.inference_pb2", "tritonclient.grpc"])
+@pytest.mark.parametrize("first", ["mofang.surface.wire.inference_pb2", "tritonclient.grpc"])
 def test_both_can_be_imported_in_one_process(first: str) -> None:
-    code = f"import {first}, tritonclient.grpc, mofang.surface.protocols.grpc.inference_pb2"
+    code = f"import {first}, tritonclient.grpc, mofang.surface.wire.inference_pb2"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -8,10 +8,10 @@ import time
 from urllib.parse import quote
 
 import pytest
-from fake_lane import KEY, FakeLane
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_lane import KEY, FakeLane
 from mofang import __version__
 from mofang.surface.protocols.http import HttpRequest, HttpResponse
 from mofang.surface.protocols.oip.rest import OipRest

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mofang.base.domain import errors
-from mofang.surface.protocols.status import TABLE, headers_of, problem, sentence, status_of
+from mofang.surface.wire.status import TABLE, headers_of, problem, sentence, status_of
 
 
 @pytest.mark.parametrize("kind", errors.KINDS)

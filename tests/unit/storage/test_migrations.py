@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import inspect
 
 from mofang.base.storage.database import Database
-from mofang.base.storage.migrations.revise import all_tables, differences
+from mofang.base.storage.revise import all_tables, differences
 
 
 def test_the_revisions_lead_to_the_tables_of_all_stores(empty_database: Database) -> None:

@@ -16,7 +16,7 @@
     └── Internal           our own fault
 
 An error names what was wrong and carries a hint that says what to do. It never knows an HTTP status, a gRPC code or an
-exit code: ``mofang.surface.protocols.status`` renders the *kind* (the direct child of :class:`MofangError`) for each.
+exit code: ``mofang.surface.wire.status`` renders the *kind* (the direct child of :class:`MofangError`) for each.
 """
 
 from __future__ import annotations

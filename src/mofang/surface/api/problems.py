@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mofang.base.domain.errors import InvalidRequest, MethodNotAllowed, MofangError, RouteNotFound
-from mofang.surface.protocols.status import headers_of, problem
+from mofang.surface.wire.status import headers_of, problem
 
 MEDIA_TYPE = "application/problem+json"
 

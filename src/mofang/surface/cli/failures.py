@@ -15,7 +15,7 @@ import click
 
 from mofang.base.domain.errors import MofangError
 from mofang.surface.cli import screen
-from mofang.surface.protocols.status import status_of
+from mofang.surface.wire.status import status_of
 
 USAGE = 2
 INTERRUPTED = 130  # what shells report for SIGINT

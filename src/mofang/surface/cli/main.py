@@ -16,7 +16,7 @@ from mofang import __version__
 from mofang.surface.cli import failures
 from mofang.surface.cli.session import Session
 from mofang.surface.cli.verbs import Contents, shared_options
-from mofang.surface.protocols.status import TABLE
+from mofang.surface.wire.status import TABLE
 
 HELP = """Any trained model becomes a metered, keyed, reversible API.
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 import msgspec
 
 from mofang.base.domain.errors import MofangError
-from mofang.surface.protocols.status import headers_of, status_of
+from mofang.surface.wire.status import headers_of, status_of
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
 """Hands what is not inference on to the controller: one HTTP exchange becomes one over its Unix socket.
 
-The gateway routes ``/api`` and ``/console`` here. Bodies are streamed both ways, so that uploads of gigabytes pass
+The gateway routes ``/api`` and ``/metrics`` here. Bodies are streamed both ways, so that uploads of gigabytes pass
 through without being held, and a slow reader slows the sender. When the controller does not answer, inference goes
 on; only what is asked here is refused.
 """
@@ -16,7 +16,7 @@ import msgspec
 
 from mofang.base.domain.errors import MofangError, ServerNotRunning
 from mofang.surface.protocols.http import HttpResponse, HttpStream, RequestHead
-from mofang.surface.protocols.status import headers_of, problem, status_of
+from mofang.surface.wire.status import headers_of, problem, status_of
 
 # Fields that concern one connection only (RFC 9110, 7.6.1), and those we set ourselves.
 _HOP_BY_HOP = frozenset(

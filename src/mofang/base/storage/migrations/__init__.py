@@ -1,7 +1,7 @@
 """How the tables change from release to release: Alembic revisions in the package, run by the program itself.
 
 ``Database.migrate`` calls :func:`upgrade`. Runtime code must not import the stores from here; only the
-maintainers' command ``python -m mofang.base.storage.migrations`` does, to write the next revision.
+maintainers' command ``python -m mofang.base.storage.revise`` does, to write the next revision.
 """
 
 from __future__ import annotations

@@ -12,17 +12,9 @@ from typing import Any
 from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, datatype_of
-from mofang.surface.protocols.grpc import inference_pb2 as pb
-from mofang.surface.protocols.tensors import (
-    bytes_array,
-    check_count,
-    check_datatype,
-    check_supported,
-    decode_raw,
-    element_count,
-    encode_raw,
-    number_array,
-)
+from mofang.surface.protocols.tensors import check_datatype, check_supported, number_array
+from mofang.surface.wire import inference_pb2 as pb
+from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
 _FIELD: Mapping[str, str] = {  # FP16 has none
     "BOOL": "bool_contents",

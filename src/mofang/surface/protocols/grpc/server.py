@@ -27,10 +27,10 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import TensorSpec
-from mofang.surface.protocols.grpc import inference_pb2 as pb
 from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane, check_target
-from mofang.surface.protocols.status import headers_of, sentence, status_of
+from mofang.surface.wire import inference_pb2 as pb
+from mofang.surface.wire.status import headers_of, sentence, status_of
 
 SERVICE = "inference.GRPCInferenceService"
 _EXTENSIONS = ("model_repository",)

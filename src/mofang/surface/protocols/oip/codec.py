@@ -20,16 +20,8 @@ import msgspec
 from mofang.base.domain.errors import InvalidRequest, OutputNotJson, TensorData, TensorName, TensorShape
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Datatype, datatype_of
-from mofang.surface.protocols.tensors import (
-    bytes_array,
-    check_count,
-    check_datatype,
-    check_supported,
-    decode_raw,
-    element_count,
-    encode_raw,
-    number_array,
-)
+from mofang.surface.protocols.tensors import check_datatype, check_supported, number_array
+from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
 JSON_LENGTH = "inference-header-content-length"
 _SEND_BINARY = "send this tensor as binary data, or over gRPC"

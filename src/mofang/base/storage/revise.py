@@ -1,11 +1,12 @@
 """For maintainers: write the revision that leads from the revisions there are to the tables the stores declare.
 
-Here alone the stores of later wings are imported, by name, so that all of their tables are known at once. The running
-program never imports this module.
+``python -m mofang.base.storage.revise MESSAGE``. Here alone the stores of later wings are imported, by name, so that
+all of their tables are known at once. The running program never imports this module.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pkgutil
 import tempfile
@@ -17,16 +18,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
-import mofang
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.migrations import config
 
-VERSIONS = Path(__file__).parent / "versions"
+_PACKAGE = Path(__file__).parents[2]
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 def all_tables() -> MetaData:
     """Import every ``store`` module of the package and return what they declared."""
-    for module in pkgutil.walk_packages(mofang.__path__, "mofang."):
+    for module in pkgutil.walk_packages([str(_PACKAGE)], "mofang."):
         if module.name.endswith(".store"):
             importlib.import_module(module.name)
     return metadata
@@ -74,3 +75,12 @@ def _write(connection: Connection, message: str) -> Path:
     assert script is not None
     assert not isinstance(script, list)
     return Path(script.path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the next revision of the database's schema.")
+    parser.add_argument("message", help='what changes, e.g. "Add budgets"')
+    parser.add_argument("--from-scratch", action="store_true", help="replace all revisions by one")
+    arguments = parser.parse_args()
+    path = write_revision(arguments.message, from_scratch=arguments.from_scratch)
+    print(path or "nothing to write: the revisions lead to the tables of the stores")
