@@ -12,6 +12,7 @@ from mofang.surface.server.processes import Processes
 from mofang.surface.server.restarts import ProcessSpec
 from mofang.surface.server.supervisor import Supervisor
 
+WRITES_PID = 'import os, signal, sys; open(sys.argv[1], "w").write(str(os.getpid())); signal.pause()'
 SLEEPER = ("-c", "import signal; signal.pause()")
 STUBBORN = """
 import signal, sys
@@ -23,7 +24,8 @@ signal.pause()
 
 @asynccontextmanager
 async def supervised(folder: Path) -> AsyncIterator[tuple[Supervisor, Processes, asyncio.Event]]:
-    supervisor, news = Supervisor(folder), asyncio.Event()
+    (folder / "logs").mkdir()
+    supervisor, news = Supervisor(folder / "logs"), asyncio.Event()
     await supervisor.listen(folder / "s.sock")
     processes = await Processes.connect(folder / "s.sock", news.set)
     try:
@@ -114,6 +116,30 @@ def test_the_python_of_the_parent_is_the_python_of_the_children(tmp_path: Path) 
     async def scenario(supervisor: Supervisor, processes: Processes, news: asyncio.Event) -> None:
         processes.start(ProcessSpec("who", ("-c", "import sys; print(sys.executable)"), keep=False))
         await until(news, lambda: "who" in processes.states and processes.states["who"].status == "exited")
-        assert (tmp_path / "who.log").read_text().strip() == sys.executable
+        assert (tmp_path / "logs" / "who.log").read_text().strip() == sys.executable
+
+    run(tmp_path, scenario)
+
+
+def test_a_process_stopped_while_it_starts_is_not_lost(tmp_path: Path) -> None:
+    async def scenario(supervisor: Supervisor, processes: Processes, news: asyncio.Event) -> None:
+        for attempt in range(10):
+            pid_file = tmp_path / f"pid{attempt}"
+            supervisor.start(ProcessSpec("worker", ("-c", WRITES_PID, str(pid_file))))
+            await asyncio.sleep(0)
+            await supervisor.stop("worker", 5.0)
+            assert supervisor.state("worker") is None
+            assert not pid_file.exists() or not Path(f"/proc/{pid_file.read_text()}").exists()
+
+    run(tmp_path, scenario)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    async def scenario(supervisor: Supervisor, processes: Processes, news: asyncio.Event) -> None:
+        tmp_path.joinpath("logs").rmdir()  # no log, no process
+        processes.start(ProcessSpec("worker", SLEEPER))
+        await until(news, lambda: "worker" in processes.states and processes.states["worker"].exits > 0)
+        tmp_path.joinpath("logs").mkdir()
+        await until(news, lambda: processes.states["worker"].pid > 0)
 
     run(tmp_path, scenario)

@@ -74,8 +74,9 @@ class Fleet:
 
     @property
     def settled(self) -> bool:
-        """Whether a Snapshot has come and each of its replicas is open, or known not to be able to open."""
-        return self.snapshot.number > 0 and not self._opening
+        """Whether a Snapshot has come and each of its replicas is open, or has failed to open: one bad model among
+        many must not keep the others from being served."""
+        return self.snapshot.number > 0 and self._opening.keys() <= self._failed.keys()
 
     def routes(self, endpoint: str) -> EndpointRoutes:
         """Return the routes of ``endpoint``, or raise EndpointNotFound."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ class _Child:
     exit_code: int = 0
     started_at: int = 0
     stopping: bool = False
+    spawning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def state(self) -> ProcessState:
         alive = self.process is not None and self.process.returncode is None
@@ -94,7 +96,8 @@ class Supervisor:
             return
         child.stopping = True
         self._tell()
-        keeper = child.keeper
+        async with child.spawning:  # one that is just being started must not be lost sight of
+            keeper = child.keeper
         if child.process is not None and child.process.returncode is None:
             child.process.send_signal(signal.SIGTERM)
             try:
@@ -134,14 +137,14 @@ class Supervisor:
     async def _keep(self, child: _Child) -> None:
         """Run a child; run it again, with growing pauses, until it is stopped or was to run once."""
         while not child.stopping:
-            with open(_log_file(self._logs, child.spec.name), "ab") as output:
-                child.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *child.spec.argv, stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output, stderr=output, pass_fds=child.pass_fds,
-                )  # fmt: skip
-            child.started_at = now_us()
-            self._tell()
-            child.exit_code = await child.process.wait()
+            try:
+                process = await self._spawn(child)
+            except OSError as error:  # no memory, no descriptors, a full disk: it may pass
+                log.error("%s cannot be started: %s", child.spec.name, error)
+                child.exit_code = os.EX_OSERR
+            else:
+                self._tell()
+                child.exit_code = await process.wait()
             if child.stopping or not child.spec.keep:
                 return
             now = time.monotonic()
@@ -149,6 +152,16 @@ class Supervisor:
             log.warning("%s ended with %s", child.spec.name, describe_exit(child.exit_code))
             self._tell()
             await asyncio.sleep(delay(child.exits, now))
+
+    async def _spawn(self, child: _Child) -> asyncio.subprocess.Process:
+        async with child.spawning:
+            with open(_log_file(self._logs, child.spec.name), "ab") as output:
+                child.process = await asyncio.create_subprocess_exec(
+                    sys.executable, *child.spec.argv, stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output, stderr=output, pass_fds=child.pass_fds,
+                )  # fmt: skip
+            child.started_at = now_us()
+            return child.process
 
     async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
