@@ -3,8 +3,9 @@ from __future__ import annotations
 import contextvars
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -277,10 +278,16 @@ database.close()
 """
 
 
-def test_a_read_only_directory_is_told(run_child: Callable[..., list[str]], tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    data = tmp_path / "data"
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user may enter: pytest closes the parents of its own ones, again at every start."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_read_only_directory_is_told(run_child: Callable[..., list[str]], public_folder: Path) -> None:
+    data = public_folder / "data"
     data.mkdir()
     open_database(data).close()
     lines = run_child(_READ_ONLY, data)
