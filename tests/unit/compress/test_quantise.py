@@ -60,6 +60,34 @@ def test_int8_is_smaller_and_measured_against_its_parent(tmp_path: Path) -> None
     assert [path.name for path in target.iterdir()] == ["model.onnx"]
 
 
+def test_a_product_after_an_operator_of_another_set_is_quantised(tmp_path: Path) -> None:
+    imputer = helper.make_node(
+        "Imputer",
+        ["features"],
+        ["filled"],
+        domain="ai.onnx.ml",
+        imputed_value_floats=[0.0] * 8,
+        replaced_value_float=-1.0,
+    )
+    nodes = [imputer, helper.make_node("MatMul", ["filled", "weights"], ["scores"])]
+    weights = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    model = graphs.model(
+        nodes,
+        [graphs.value("features", ("n", 8))],
+        [graphs.value("scores", ("n", 4))],
+        [numpy_helper.from_array(weights, "weights")],
+        domains=["ai.onnx.ml"],
+    )
+    source = graphs.save(model, tmp_path / "source")
+    (tmp_path / "target").mkdir()
+    quantise(source, tmp_path / "target")
+    engine = load_engine("onnx", tmp_path / "target")
+    rows = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float32)
+    found = engine.infer({"features": rows})["scores"]
+    engine.close()
+    np.testing.assert_allclose(found, rows @ weights, atol=0.2)
+
+
 @pytest.mark.parametrize("dims", [("n", 2), (3, 2)])
 def test_a_graph_without_products_has_nothing_to_quantise(tmp_path: Path, dims: tuple[int | str, int]) -> None:
     source = graphs.save(graphs.one_node("Relu", dims=dims), tmp_path)
