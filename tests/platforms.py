@@ -108,6 +108,7 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
         published.append(len(published) + 1)
 
     return Platform(
+        sources=(Path("/usr/share/datasets"),),
         identity=identity,
         audit=AuditStore(database),
         jobs=JobStore(database),

@@ -263,3 +263,17 @@ def test_the_recipes_of_the_examples_are_taken(house: House, admin: httpx.Client
         made = good(admin.post("/runs", json={"recipe": path.read_text("utf-8"), "filename": path.name}), 202)
         job = house.platform.jobs.get(made["job"])
         assert (job.kind, job.spec["filename"]) == ("train", path.name)
+
+
+def test_a_developer_may_not_have_any_file_of_the_server_read(house: House, ask: Ask, admin: httpx.Client) -> None:
+    recipe = 'name = "x"\n[prepare]\nsource = {source}\ntarget = "y"\n[train]\nalgorithm = "decision_tree"\n'
+    developer = ask(house.key("developer"))
+
+    def start(client: httpx.Client, source: str) -> httpx.Response:
+        return client.post("/runs", json={"recipe": recipe.format(source=source)})
+
+    outside = ('"csv:/etc/passwd"', '["sklearn:digits", "npz:/root/secret.npz"]', '"csv:/usr/share/datasets/../x.csv"')
+    for source in outside:
+        assert code_of(start(developer, source)) == "dataset.forbidden"
+    good(start(developer, '"csv:/usr/share/datasets/some.csv"'), 202)
+    good(start(admin, '"csv:/srv/any.csv"'), 202)

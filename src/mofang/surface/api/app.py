@@ -49,7 +49,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
     changes = Changes(p.transaction, p.audit, p.publish)
     return [
         prepare.router(p.datasets),
-        train.router(p.runs, p.jobs, changes),
+        train.router(p.runs, p.jobs, changes, p.sources),
         evaluate.router(p.evaluations, p.registry, p.jobs, changes),
         compress.router(p.variants, p.registry, p.jobs, changes),
         uploads.router(p.blobs, p.uploads, p.upload_limit_bytes),

@@ -68,4 +68,5 @@ class Platform:
     version: str
     started_at: int  # microseconds since the epoch
     upload_limit_bytes: int = 8 << 30
+    sources: tuple[Path, ...] = ()  # folders whose files recipes of developers may read
     body_limit_bytes: int = 4 << 20  # of everything that is not an upload

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from fastapi import APIRouter
 from pydantic import Field
 
+from mofang.base.domain.errors import SourceForbidden
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.recipe.parse import parse_recipe
@@ -12,6 +16,8 @@ from mofang.make.train.store import RunStore, TrainingRun
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import AfterId, Body, Id, Limit, Page, Submitted, Text, page
+
+_BUILT_IN = ("sklearn",)  # sources that are no files
 
 
 class RecipeBody(Body):
@@ -24,7 +30,8 @@ class RecipeBody(Body):
 class Train:
     """The routes of `train`."""
 
-    def __init__(self, runs: RunStore, jobs: JobStore, changes: Changes) -> None:
+    def __init__(self, runs: RunStore, jobs: JobStore, changes: Changes, folders: Sequence[Path]) -> None:
+        self._folders = [folder.resolve() for folder in folders]
         self._runs = runs
         self._jobs = jobs
         self._changes = changes
@@ -32,6 +39,8 @@ class Train:
     def start_run(self, body: RecipeBody, who: Caller) -> Submitted:
         """Check a recipe as a whole, and start it as a job."""
         recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
+        if not who.may("operate"):
+            self._check_sources(recipe.prepare.sources)
         with self._changes.record(who, "run.start", recipe.name) as entry:
             job = self._jobs.submit("train", body.model_dump(), who.key_id)
             entry.details["job"] = job.id
@@ -45,10 +54,18 @@ class Train:
         """Return a run by its id."""
         return self._runs.get(run)
 
+    def _check_sources(self, sources: Sequence[str]) -> None:
+        """Raise SourceForbidden for a file outside of the folders that anybody's recipe may read."""
+        for source in sources:
+            kind, _, place = source.partition(":")
+            path = Path(place).resolve()
+            if kind not in _BUILT_IN and not any(path.is_relative_to(folder) for folder in self._folders):
+                raise SourceForbidden(f"a key of this role may not read {source!r}")
 
-def router(runs: RunStore, jobs: JobStore, changes: Changes) -> APIRouter:
-    """Make the router of `train`."""
-    api = Train(runs, jobs, changes)
+
+def router(runs: RunStore, jobs: JobStore, changes: Changes, folders: Sequence[Path]) -> APIRouter:
+    """Make the router of `train`; ``folders`` hold the files that recipes of everybody may read."""
+    api = Train(runs, jobs, changes, folders)
     return table(
         "train",
         Route("POST", "/runs", "make", api.start_run, 202),
