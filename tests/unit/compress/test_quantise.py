@@ -69,7 +69,11 @@ def test_a_product_after_an_operator_of_another_set_is_quantised(tmp_path: Path)
         imputed_value_floats=[0.0] * 8,
         replaced_value_float=-1.0,
     )
-    nodes = [imputer, helper.make_node("MatMul", ["filled", "weights"], ["scores"])]
+    nodes = [
+        imputer,
+        helper.make_node("MatMul", ["filled", "weights"], ["products"]),
+        helper.make_node("Neg", ["products"], ["scores"]),
+    ]
     weights = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
     model = graphs.model(
         nodes,
@@ -85,7 +89,7 @@ def test_a_product_after_an_operator_of_another_set_is_quantised(tmp_path: Path)
     rows = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float32)
     found = engine.infer({"features": rows})["scores"]
     engine.close()
-    np.testing.assert_allclose(found, rows @ weights, atol=0.2)
+    np.testing.assert_allclose(found, -rows @ weights, atol=0.2)
 
 
 @pytest.mark.parametrize("dims", [("n", 2), (3, 2)])

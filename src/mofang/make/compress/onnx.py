@@ -32,8 +32,8 @@ def quantise(source: Path, target: Path) -> None:
             op_types_to_quantize=_QUANTISED,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Types are inferred for the core operators only. What follows another (an imputer, say) has none: it is that
-            # of the weights it is multiplied with.
+            # Types are inferred for the core operators only: what comes after another (an imputer, say) has none. It is
+            # that of the weights.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
     except (ValueError, RuntimeError, TypeError) as error:
