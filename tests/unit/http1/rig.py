@@ -41,7 +41,7 @@ class SmallApp:
                 return Whole(self.wait)
             case "/stream-echo" | "/count" | "/held":
                 return Streamed(self.stream)
-            case "/pieces" | "/endless" | "/breaks" | "/sized" | "/short":
+            case "/gated-pieces" | "/pieces" | "/endless" | "/breaks" | "/sized" | "/short":
                 return Streamed(self.pieces)
         raise RouteNotFound(f"no {head.path}")
 
@@ -94,6 +94,8 @@ class SmallApp:
         try:
             for piece in (b"one", b"", b"two", b"six"):
                 yield piece
+                if path == "/gated-pieces":
+                    await self.gate.wait()
             while path == "/endless":
                 self.streamed += 1 << 16
                 yield b"x" * (1 << 16)

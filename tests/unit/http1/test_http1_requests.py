@@ -152,6 +152,21 @@ def test_half_closed_peers_get_their_answer() -> None:
     run(test)
 
 
+def test_a_peer_that_half_closes_while_it_is_answered_is_let_go_afterwards() -> None:
+    async def test() -> None:
+        async with running() as (app, server, port), connected(port) as (reader, writer):
+            writer.write(request("/gated-pieces", close=False))
+            assert b"one" in await reader.readuntil(b"one")
+            writer.write_eof()
+            for _ in range(20):
+                await asyncio.sleep(0)  # the end arrives while the answer is being sent
+            app.gate.set()
+            assert b"six" in await reader.read()
+            assert server.connections == 0
+
+    run(test)
+
+
 def test_what_runs_for_a_peer_that_is_gone_is_cancelled() -> None:
     async def test() -> None:
         async with running() as (app, server, port):

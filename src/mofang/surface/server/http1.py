@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
         """Close after an answer, or go on with the next request."""
         self._task = None
         self._queue.popleft()
-        if not keep:
+        if not keep or (self._ended_at is not None and not self._queue):  # it may have ended while we answered
             self._close(linger=not exchange.complete)
             return
         if self._queue:
