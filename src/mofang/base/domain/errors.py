@@ -252,6 +252,27 @@ class TenantExists(Conflict):
     code = "tenant.exists"
 
 
+class RateLimited(Exhausted):
+    """A key, its project or its tenant has asked as much as it may in a minute."""
+
+    code = "limit.rate"
+    hint = "wait as long as Retry-After says; `mofang limits show` shows the limits to an admin, who can raise them"
+
+
+class ConcurrencyLimited(Exhausted):
+    """A key, its project or its tenant has as many requests under way as it may."""
+
+    code = "limit.concurrency"
+    hint = "wait for an answer before the next request; `mofang limits show` shows the limits to an admin"
+
+
+class PayloadLimited(TooLarge):
+    """One request is larger than its key, project or tenant may ever send."""
+
+    code = "limit.payload"
+    hint = "split the request; `mofang limits show` shows the limits to an admin"
+
+
 # --- making -------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +292,13 @@ class DatasetNotFound(NotFound):
     """No dataset has that digest."""
 
     code = "dataset.not_found"
+
+
+class SourceForbidden(Forbidden):
+    """The key may not have this file of the server read as data."""
+
+    code = "dataset.forbidden"
+    hint = "the owner can allow its folder with MOFANG_SOURCES, or start the recipe with an admin key"
 
 
 class InvalidDataset(Invalid):

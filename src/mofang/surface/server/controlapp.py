@@ -60,6 +60,7 @@ def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Ca
         version=mofang.__version__,
         started_at=now_us(),
         upload_limit_bytes=settings.upload_bytes,
+        sources=tuple(Path(folder) for folder in settings.sources.split(":") if folder),
     )
     app = create_app(platform)
     page = APIRouter()

@@ -39,6 +39,8 @@ class Settings:
     """Largest inference body, in bytes."""
     upload_bytes: int = 8 << 30
     """Largest upload (one file of a model), in bytes."""
+    sources: str = "/usr/share/datasets"
+    """Folders, separated by colons, whose files recipes of developers may read as data; those of admins may read any."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
