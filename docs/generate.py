@@ -181,7 +181,7 @@ def _command(name: str) -> click.Command:
 
 def routes() -> list[Any]:
     """Return the routes of the control API; routers only keep what they are handed, so nothing real is needed."""
-    platform = Platform(**{spec.name: cast(Any, None) for spec in fields(Platform)} | {"version": "0"})
+    platform = Platform(**{spec.name: cast(Any, None) for spec in fields(Platform)} | {"version": "0", "sources": ()})
     return [route for route in create_app(platform).routes if hasattr(route, "dependant")]
 
 

@@ -61,7 +61,7 @@ def test_refusals_are_the_errors_of_the_server() -> None:
     with connected(FakeLane()) as client:
         with pytest.raises(TensorShape, match=r"^input 'x'") as shape:
             client.serve.predict("digits", {"x": ROW[:, :3]}, protocol="grpc")
-        assert shape.value.hint == "`mofang endpoints show NAME` prints the signature"
+        assert shape.value.hint == "`GET /v2/models/ENDPOINT` tells the signature"
         with pytest.raises(EndpointNotFound):
             client.serve.predict("nothing", {"x": ROW}, protocol="grpc")
         with pytest.raises(Overloaded) as busy:

@@ -128,5 +128,5 @@ def _wrong_shape(spec: TensorSpec, shape: tuple[int, ...], where: str) -> Tensor
     wanted = ", ".join("n" if d < 0 else str(d) for d in spec.shape)
     return TensorShape(
         f"input {spec.name!r} of {where} takes [{wanted}] {spec.datatype}, got {list(shape)}",
-        hint="`mofang endpoints show NAME` prints the signature",
+        hint="`GET /v2/models/ENDPOINT` tells the signature",
     )

@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Connection, Engine, Integer, MetaData, create_engine, event, make_url
+from sqlalchemy import URL, BigInteger, Connection, Engine, Integer, MetaData, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mofang.base.domain.errors import StorageUnavailable
+from mofang.base.domain.errors import InvalidSettings, StorageUnavailable
 from mofang.base.storage.faults import is_busy, translate
 from mofang.base.storage.migrations import upgrade
 from mofang.base.storage.turns import Turns
@@ -67,8 +68,11 @@ class Database:
     """
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        """Take ``sqlite:////absolute/mofang.db`` or ``postgresql+psycopg://...``; nothing is opened yet."""
-        self.url = make_url(url)
+        """Take ``sqlite:////absolute/mofang.db`` or ``postgresql+psycopg://...``; nothing is opened yet.
+
+        Raises InvalidSettings for what is no such URL.
+        """
+        self.url = _read_url(url)
         self._is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_seconds = busy_seconds
         self._engine = (_sqlite_engine if self._is_sqlite else _postgres_engine)(url, busy_seconds)
@@ -143,6 +147,19 @@ class Database:
             if fault is None:
                 raise
             raise fault from error
+
+
+def _read_url(text: str) -> URL:
+    hint = "write sqlite:////PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise InvalidSettings("the database's URL cannot be read", hint=hint) from None  # it may hold a password
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InvalidSettings(f"{url.drivername!r} is no kind of database that can be used", hint=hint)
+    if url.drivername != "sqlite" and find_spec("psycopg") is None:
+        raise InvalidSettings("the driver of PostgreSQL is not installed", hint="pip install 'mofang[postgres]'")
+    return url
 
 
 def _sqlite_engine(url: str, busy_seconds: float) -> Engine:

@@ -139,9 +139,20 @@ def verify(session: Session, id: str) -> None:
     if not session.as_json:
         screen.fields([("as stored", found.sha256), ("recomputed", found.recomputed_sha256)])
     if not found.matches:
-        raise Conflict(
-            f"invoice {id} is not what its usage and prices make", hint="`mofang audit verify` finds the change"
+        raise _mismatch(session.client.bill.get_invoice(id))
+
+
+def _mismatch(invoice: Invoice) -> Conflict:
+    """Tell a draft that usage has overtaken from an invoice that someone changed."""
+    if invoice.state == "draft" and invoice.end > now_us():
+        return Conflict(
+            f"draft {invoice.id} is out of date: its period ends {format.moment(invoice.end)}, and usage came since",
+            hint=f"make it again: `mofang invoice create --tenant {invoice.tenant}`",
         )
+    return Conflict(
+        f"invoice {invoice.id} is not what its usage and prices make",
+        hint="`mofang audit verify` tells whether a record was changed; `mofang prices list` shows later books",
+    )
 
 
 def _draw_invoice(found: Invoice) -> None:

@@ -50,7 +50,7 @@ def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; what goes wrong is printed, never raised."""
     session = Session()
     try:
-        code = root().main([*args], prog_name="mofang", standalone_mode=False, obj=session)
+        code = root().main([*args] or ["--help"], prog_name="mofang", standalone_mode=False, obj=session)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:  # `mofang ... | head`: the reader has seen enough

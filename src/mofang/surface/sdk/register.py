@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mofang.base.domain.errors import DigestMismatch, InvalidModel
+from mofang.base.domain.names import check_name
 from mofang.base.domain.registry import FileEntry, ModelVersion
 from mofang.base.domain.work import Job
 from mofang.surface.sdk.jobs import Jobs, Submitted
@@ -59,6 +60,7 @@ class Register:
         ONNX file becomes ``model.onnx``. The job's result is
         ``{"model", "version", "digest", "created", "signature"}``.
         """
+        check_name("model", name)  # before gigabytes travel
         named = _name_files(files, engine)
         total, sent = sum(path.stat().st_size for path in named.values()), 0
         entries = []

@@ -28,6 +28,7 @@ from mofang.surface.server.settings import Settings, split_address
 from mofang.surface.server.supervisor import Supervisor
 
 _READY_SECONDS = 60.0
+_START_ATTEMPTS = 3
 _POLL_SECONDS = 0.05
 _BACKLOG = 4096
 
@@ -129,6 +130,7 @@ class _Tree:
             while not stop.is_set():
                 if (refusal := read_refusal(self._refusal)) is not None:
                     raise refusal
+                self._check_alive()
                 with suppress(httpx.TransportError):
                     if (await client.get("/v2/health/ready")).status_code == 200:
                         return
@@ -137,6 +139,14 @@ class _Tree:
                         f"the server was not ready within {_READY_SECONDS:.0f} s", hint=f"see {self._folders.logs}"
                     )
                 await asyncio.sleep(_POLL_SECONDS)
+
+    def _check_alive(self) -> None:
+        """Give up on a part that dies again and again, with the last it said, instead of waiting for it."""
+        for state in self._supervisor.states():
+            if state.exits >= _START_ATTEMPTS:
+                log = self._folders.logs / f"{state.name}.log"
+                last = log.read_text(errors="replace").strip().rpartition("\n")[2][:300]
+                raise ServerFailed(f"{state.name} does not start: {last}", hint=f"see {log}")
 
     def _tell(
         self, url: str, grpc_address: str, started: float, had_key: bool, on_ready: Callable[[Ready], None]

@@ -40,7 +40,7 @@ class Settings:
     upload_bytes: int = 8 << 30
     """Largest upload (one file of a model), in bytes."""
     sources: str = "/usr/share/datasets"
-    """Folders, separated by colons, whose files recipes of developers may read as data; those of admins may read any."""
+    """Folders, separated by colons, whose files recipes of developers may read as data; admins' may read any."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -65,6 +65,11 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidSettings(f"{name} is {low} to {high}, not {value}")
+
+    @property
+    def engine_options(self) -> dict[str, dict[str, int | str]]:
+        """What engines are told when they load, by engine; one that is not here is told nothing."""
+        return {"onnx": {"threads": self.engine_threads}}
 
     @property
     def database_url(self) -> str:

@@ -20,7 +20,7 @@ from mofang.surface.server.settings import Settings
 def main() -> int:
     """Serve one replica until told to stop; what is queued is answered first."""
     spec = msgspec.json.decode(sys.argv[1], type=ReplicaSpec)
-    options = {"threads": Settings.load().engine_threads}
+    options = Settings.load().engine_options.get(spec.engine, {})
 
     def load() -> Replica:
         return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options)
