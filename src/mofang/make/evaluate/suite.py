@@ -62,7 +62,8 @@ def predict(engine: Engine, features: Array, labels: tuple[str, ...], progress: 
         seconds += time.perf_counter() - begun
         answers.append(answer if output.name == LABEL else answer.argmax(axis=1))
         if start % BATCH_ROWS == 0:
-            progress.report("evaluate", min(1.0, (start + BATCH_ROWS) / len(prepared)))
+            done = min(start + BATCH_ROWS, len(prepared))
+            progress.report("evaluate", done / len(prepared), f"{done:,} of {len(prepared):,} rows")
     return Predictions(_indices(np.concatenate(answers), labels), seconds)
 
 

@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Count = Annotated[int, Meta(ge=1, le=100_000)]
+Epochs = Annotated[int, Meta(ge=1, le=100_000, description="passes over the training rows")]
+Rate = Annotated[float, Meta(gt=0, le=10, description="size of a step along the gradient")]
+Depth = Annotated[int, Meta(ge=1, le=64, description="questions from the root to a leaf, at most")]
+Leaf = Annotated[int, Meta(ge=1, le=1_000_000, description="rows a leaf has, at least")]
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1, description="the same seed makes the same model, byte for byte")]
 Share = Annotated[float, Meta(ge=0.01, le=0.9)]
 Decay = Annotated[float, Meta(ge=0, le=10, description="strength of the L2 penalty")]
@@ -53,18 +56,18 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logistic_regression"):
     """A linear model, trained by stochastic gradient descent on the log loss."""
 
-    epochs: Count = 10
-    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.001
+    epochs: Epochs = 10
+    learning_rate: Rate = 0.001
     alpha: Decay = 0.0001
 
 
 class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp"):
     """A multi-layer perceptron, trained by Adam on the log loss."""
 
-    epochs: Count = 10
-    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.001
+    epochs: Epochs = 10
+    learning_rate: Rate = 0.001
     alpha: Decay = 0.0001
-    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 200
+    batch_size: Annotated[int, Meta(ge=1, le=65_536, description="rows of one step")] = 200
     hidden: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=8_192)], ...],
         Meta(min_length=1, max_length=16, description="units of each hidden layer"),
@@ -74,16 +77,16 @@ class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp
 class DecisionTree(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="decision_tree"):
     """One tree."""
 
-    max_depth: Annotated[int, Meta(ge=1, le=64)] = 8
-    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    max_depth: Depth = 8
+    min_samples_leaf: Leaf = 1
 
 
 class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="random_forest"):
     """Many trees, each on a sample of the rows."""
 
-    trees: Annotated[int, Meta(ge=1, le=5_000)] = 100
-    max_depth: Annotated[int, Meta(ge=1, le=64)] = 16
-    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    trees: Annotated[int, Meta(ge=1, le=5_000, description="trees that vote")] = 100
+    max_depth: Depth = 16
+    min_samples_leaf: Leaf = 1
 
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
@@ -94,7 +97,9 @@ ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
 class Convert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[convert]: the artifact to make, and how close its answers must be to the source's."""
 
-    format: Literal["onnx", "skops"] = "onnx"
+    format: Annotated[
+        Literal["onnx", "skops"], Meta(description="onnx: portable and fast; skops: served by scikit-learn itself")
+    ] = "onnx"
     tolerance: Annotated[float, Meta(gt=0, le=0.1, description="largest difference of a probability")] = 1e-4
 
 
