@@ -64,6 +64,23 @@ def test_tenants_projects_and_keys(house: House, admin: httpx.Client) -> None:
     assert good(admin.get("/audit/verify"))["records"] == 4
 
 
+def test_limits_are_set_as_a_whole_published_and_on_record(house: House, admin: httpx.Client) -> None:
+    bounds = {"requests_per_minute": 600, "rows_per_minute": None, "concurrency": 8, "payload_bytes": None}
+    published = len(house.published)
+    set_to = good(admin.put("/limits/project/default", json={"requests_per_minute": 600, "concurrency": 8}))
+    assert set_to == {"scope": "project", "name": "default", **bounds}
+    assert good(admin.get("/limits"))["items"] == [set_to]
+    assert len(house.published) == published + 1
+    record = good(admin.get("/audit"))["items"][-1]
+    assert (record["action"], record["target"], record["details"]) == ("limits.set", "project/default", bounds)
+    assert code_of(admin.put("/limits/project/nobody", json={})) == "project.not_found"
+    assert code_of(admin.put("/limits/planet/earth", json={})) == "request.malformed"
+    for wrong in (0, -1, 2.5, True, "600", 10**13):
+        assert code_of(admin.put("/limits/project/default", json={"concurrency": wrong})) == "request.malformed"
+    good(admin.put("/limits/project/default", json={}))
+    assert good(admin.get("/limits"))["items"] == []
+
+
 def test_a_refused_change_leaves_no_audit_record(house: House, admin: httpx.Client) -> None:
     assert admin.post("/projects", json={"name": "default"}).status_code == 409
     assert admin.delete("/endpoints/nothing").status_code == 404

@@ -119,6 +119,21 @@ def test_keys_are_shown_once(mofang: Terminal) -> None:
     assert "shop" in mofang.good("projects", "list", "--json").out
 
 
+def test_limits_are_set_and_shown(mofang: Terminal) -> None:
+    assert mofang.good("limits").out.startswith("nothing is limited; `mofang limits set")
+    made = mofang.good(
+        "limits", "set", "--tenant", "default", "--requests-per-minute", "6000", "--payload-bytes", "1500"
+    )
+    assert made.out.startswith("tenant default is held to these limits")
+    shown = mofang.good("limits", "show").out.splitlines()
+    assert shown[-1].split() == ["tenant", "default", "6,000", "-", "-", "1.5", "kB"]
+    assert mofang.good("limits", "--json").json["items"][0]["concurrency"] is None
+    assert "name one of --project" in mofang("limits", "set", "--concurrency", "1").err
+    assert "name one of --project" in mofang("limits", "set", "--project", "a", "--tenant", "b").err
+    mofang.good("limits", "set", "--tenant", "default")
+    assert mofang.good("limits", "--json").json["items"] == []
+
+
 def test_identity_errors(mofang: Terminal) -> None:
     assert "error[project.not_found]" in mofang("keys", "create", "--project", "nobody").err
     assert mofang("keys", "revoke", "nothing").code == 5

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mofang.base.domain.access import AccessLimits, LimitScope
 from mofang.base.domain.errors import (
     InvalidName,
     InvalidRequest,
@@ -117,3 +118,23 @@ def test_no_secret_reaches_the_disk(identity: IdentityStore, tmp_path: Path) -> 
     _, text = identity.create_key("default")
     secret = parse_key(text)[1].encode()
     assert all(secret not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_limits_replace_those_before_and_can_be_taken_back(identity: IdentityStore) -> None:
+    key, _ = identity.create_key("default")
+    first = identity.set_limits(AccessLimits("project", "default", requests_per_minute=600, concurrency=8))
+    second = identity.set_limits(AccessLimits("key", key.id, payload_bytes=1000))
+    assert identity.list_limits() == [second, first]
+    changed = identity.set_limits(AccessLimits("project", "default", rows_per_minute=10))
+    assert identity.list_limits() == [second, changed]
+    identity.set_limits(AccessLimits("project", "default"))
+    assert identity.list_limits() == [second]
+
+
+@pytest.mark.parametrize(
+    ("scope", "error"), [("key", KeyNotFound), ("project", ProjectNotFound), ("tenant", TenantNotFound)]
+)
+def test_only_what_exists_can_be_limited(identity: IdentityStore, scope: LimitScope, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        identity.set_limits(AccessLimits(scope, "nobody", concurrency=1))
+    assert identity.list_limits() == []

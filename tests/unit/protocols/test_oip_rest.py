@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fake_lane import KEY, FakeLane
 from mofang import __version__
+from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse
 from mofang.surface.protocols.oip.rest import OipRest
 
@@ -160,3 +161,18 @@ def test_no_path_gets_through(segment: str, escape: bool) -> None:
     for path in (f"/v2/models/{name}", f"/v2/models/digits/versions/{name}", f"/v2/{name}/../../etc"):
         response = send(path)
         assert response.status in (400, 404) or segment in FakeLane().models
+
+
+def test_answers_and_refusals_say_where_the_caller_stands() -> None:
+    rest = OipRest(FakeLane(), lambda who: Standing(600, 599, 100_000_000) if who.key_id == "k" else None)
+    for endpoint, status in (("digits", 200), ("busy", 429)):
+        body = json.dumps(DIGITS).encode()
+        request = HttpRequest("POST", f"/v2/models/{endpoint}/infer", "", {"authorization": KEY}, body)
+        response = asyncio.run(rest.respond(request, "req_1"))
+        assert response.status == status
+        assert [pair for pair in response.headers if pair[0].startswith("x-ratelimit")] == [
+            ("x-ratelimit-limit-requests", "600"),
+            ("x-ratelimit-remaining-requests", "599"),
+            ("x-ratelimit-reset-requests", "0.100s"),
+        ]
+    assert "x-ratelimit-limit-requests" not in dict(send("/v2/models/digits/infer", DIGITS).headers)

@@ -60,6 +60,9 @@ def make_and_revoke(client: Client) -> None:
     made = client.identity.create_key("shop", role="developer", name="ci", expires_in_seconds=60)
     assert isinstance(made, NewApiKey)
     assert made.key not in repr(made)
+    limits = client.identity.set_limits("key", made.id, requests_per_minute=60)
+    assert client.identity.list_limits() == [limits]
+    assert (limits.name, limits.requests_per_minute, limits.concurrency) == (made.id, 60, None)
     (listed,) = client.identity.list_keys("shop")
     assert isinstance(listed, ApiKey)
     assert (listed.id, listed.role, listed.name, listed.revoked_at) == (made.id, "developer", "ci", None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["admin", "developer", "consumer"]
+LimitScope = Literal["key", "project", "tenant"]
 Permission = Literal["infer", "read", "make", "deploy", "usage", "sell", "identity", "audit", "operate"]
 
 PERMISSIONS: dict[str, frozenset[str]] = {
@@ -40,3 +41,15 @@ class KeyEntry:
     project: str
     role: Role
     expires_at: int | None = None  # microseconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLimits:
+    """How much a key, all keys of a project, or all projects of a tenant may ask. None: as much as they like."""
+
+    scope: LimitScope
+    name: str  # of the project or tenant; the id of the key
+    requests_per_minute: int | None = None
+    rows_per_minute: int | None = None
+    concurrency: int | None = None  # requests being answered at the same time
+    payload_bytes: int | None = None  # of one request's body

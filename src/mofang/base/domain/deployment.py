@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mofang.base.domain.access import KeyEntry
+from mofang.base.domain.access import AccessLimits, KeyEntry
 from mofang.base.domain.tensors import Signature
 
 PlacementName = Literal["process", "thread"]
@@ -88,6 +88,7 @@ class Snapshot:
     number: int
     endpoints: Mapping[str, EndpointRoutes]
     keys: Mapping[str, KeyEntry]
+    limits: tuple[AccessLimits, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

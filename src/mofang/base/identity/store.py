@@ -1,17 +1,18 @@
-"""Tenants (who pay), projects (who use) and their keys, as tables.
+"""Tenants (who pay), projects (who use), their keys, and the limits of each, as tables.
 
-The control plane creates and revokes here; gateways get what they need of it as KeyEntry through the Snapshot.
+The control plane creates and revokes here; gateways get what they need of it, KeyEntry and AccessLimits, through the
+Snapshot.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, insert, select, update
+from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from mofang.base.domain.access import KeyEntry, Role
+from mofang.base.domain.access import AccessLimits, KeyEntry, LimitScope, Role
 from mofang.base.domain.errors import (
     InvalidRequest,
     KeyNotFound,
@@ -52,6 +53,16 @@ api_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+)
+access_limits = Table(
+    "access_limits",
+    metadata,
+    Column("scope", Text, primary_key=True),  # key, project or tenant
+    Column("name", Text, primary_key=True),
+    Column("requests_per_minute", BigInteger),
+    Column("rows_per_minute", BigInteger),
+    Column("concurrency", BigInteger),
+    Column("payload_bytes", BigInteger),
 )
 
 
@@ -176,6 +187,31 @@ class IdentityStore:
             row.id: KeyEntry(row.id, row.secret_sha256, row.tenant, row.project, cast(Role, row.role), row.expires_at)
             for row in rows
         }
+
+    def set_limits(self, limits: AccessLimits) -> AccessLimits:
+        """Put ``limits`` in the place of those the key, project or tenant had; raise if there is none of that name."""
+        row = asdict(limits)
+        with self._database.write() as connection:
+            self._check_scope(limits.scope, limits.name)
+            which = (access_limits.c.scope == limits.scope) & (access_limits.c.name == limits.name)
+            connection.execute(delete(access_limits).where(which))
+            if any(row[bound] is not None for bound in row.keys() - {"scope", "name"}):
+                connection.execute(insert(access_limits).values(**row))
+        return limits
+
+    def list_limits(self) -> list[AccessLimits]:
+        """Return all limits that are set, by scope and name."""
+        query = select(access_limits).order_by(access_limits.c.scope, access_limits.c.name)
+        with self._database.read() as connection:
+            return [AccessLimits(**row) for row in connection.execute(query).mappings()]
+
+    def _check_scope(self, scope: LimitScope, name: str) -> None:
+        if scope == "key":
+            self.get_key(name)
+        elif scope == "project":
+            self.get_project(name)
+        elif name not in {tenant.name for tenant in self.list_tenants()}:
+            raise TenantNotFound(f"there is no tenant {name!r}")
 
     def bootstrap(self) -> str | None:
         """Create the first tenant, projects and admin key, and return the key's text; None if that was done before.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from mofang.base.domain.access import KeyEntry
+from mofang.base.domain.access import AccessLimits, KeyEntry
 from mofang.base.domain.deployment import EndpointRoutes, ReplicaSpec, Revision, Route, Snapshot
 from mofang.run.deploy.store import Desired
 
@@ -55,7 +55,12 @@ def plan(wanted: Iterable[ReplicaSpec], running: Set[str]) -> Actions:
 
 
 def build_snapshot(
-    number: int, desired: Desired, keys: Mapping[str, KeyEntry], locate: Locate, broken: Mapping[str, str]
+    number: int,
+    desired: Desired,
+    keys: Mapping[str, KeyEntry],
+    locate: Locate,
+    broken: Mapping[str, str],
+    limits: Iterable[AccessLimits] = (),
 ) -> Snapshot:
     """Write down what gateways serve; ``broken`` gives the reason for revisions (by key) that cannot answer."""
     routes: dict[str, dict[int, Route]] = {}
@@ -69,4 +74,5 @@ def build_snapshot(
         number=number,
         endpoints={name: EndpointRoutes(name, routes[name], traffic.get(name, {})) for name in routes},
         keys=keys,
+        limits=tuple(limits),
     )

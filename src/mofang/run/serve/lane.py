@@ -5,7 +5,7 @@ A protocol has parsed the wire into an :class:`InferRequest`. From here:
 1. **authenticate** — the key is looked up in the Snapshot; no database is asked.
 2. **route** — endpoint, then revision by traffic, then the least loaded replica.
 3. **check** — names, datatypes and shapes against the signature of that very revision.
-4. **admit** — may this principal ask this now? (roles today; rates, quotas and budgets by the same callable)
+4. **admit** — may this principal ask this now: role, rates, concurrency, size; held until the answer is made.
 5. **queue, batch, compute** — the replica's work, wherever it is placed; bounded by the deadline.
 6. **record** — one usage record, in the journal before the answer can leave.
 7. **respond** — the answer, naming the version and revision that made it.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
@@ -28,20 +29,23 @@ from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import authenticate
 from mofang.run.serve.fleet import Fleet
 
-Admit = Callable[[Principal, Route, int], None]
-"""Raise Forbidden or Exhausted if the principal may not have these rows computed now."""
+Admit = Callable[[Principal, Route, int, int], AbstractContextManager[object]]
+"""Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
+now; what is returned is held until the answer is made, or will not be."""
 Record = Callable[[UsageRecord], Awaitable[None]]
 """Return when the record is in the journal; raise StorageFull if it cannot be."""
 Observe = Callable[[str, str, float], None]
 """Count an answer: endpoint, outcome ("ok" or the error's code), seconds."""
 
+_UNBOUNDED = nullcontext()
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
 
-def admit_by_role(principal: Principal, route: Route, rows: int) -> None:
+def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> AbstractContextManager[object]:
     """Let every role that carries ``infer`` pass."""
     if not principal.may("infer"):
         raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {route.revision.endpoint!r}")
+    return _UNBOUNDED
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -130,9 +134,8 @@ class Lane:
         rows = check_inputs(revision.signature, request.inputs, f"endpoint {revision.endpoint!r}")
         wanted = request.outputs or tuple(spec.name for spec in revision.signature.outputs)
         _check_outputs(route, wanted)
-        self._admit(principal, route, rows)
         call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
-        with self._fleet.using(route):
+        with self._admit(principal, route, rows, input_bytes), self._fleet.using(route):
             answer = await self._fleet.replica(route).submit(call)  # fails by itself at the deadline
             outputs = {name: answer.outputs[name] for name in wanted}
             await self._record(_usage(call, route, principal, answer, outputs, input_bytes))

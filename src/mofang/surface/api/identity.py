@@ -1,4 +1,4 @@
-"""Tenants, projects and keys."""
+"""Tenants, projects, keys, and how much each may ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.access import Role
+from mofang.base.domain.access import AccessLimits, LimitScope, Role
 from mofang.base.domain.names import now_us
 from mofang.base.identity.store import ApiKey, IdentityStore, Project, Tenant
 from mofang.surface.api.access import Caller, Route, table
@@ -15,6 +15,7 @@ from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import Body, Id, Page, ProjectName, TenantName, Text
 
 HUNDRED_YEARS_SECONDS = 100 * 365 * 86_400
+MAX_LIMIT = 10**12
 
 
 class TenantBody(Body):
@@ -50,6 +51,15 @@ class NewKey(BaseModel):
     created_at: int
     expires_at: int | None
     key: str
+
+
+class LimitsBody(Body):
+    """How much may be asked; what is left out is not limited."""
+
+    requests_per_minute: int | None = Field(None, ge=1, le=MAX_LIMIT)
+    rows_per_minute: int | None = Field(None, ge=1, le=MAX_LIMIT)
+    concurrency: int | None = Field(None, ge=1, le=MAX_LIMIT)
+    payload_bytes: int | None = Field(None, ge=1, le=MAX_LIMIT)
 
 
 class Identity:
@@ -102,6 +112,18 @@ class Identity:
         self._changes.publish()
         return revoked
 
+    def list_limits(self) -> Page[AccessLimits]:
+        """List the limits that are set, by scope and name."""
+        return Page(items=self._identity.list_limits())
+
+    def set_limits(self, scope: LimitScope, name: Id, body: LimitsBody, who: Caller) -> AccessLimits:
+        """Limit a key, a project or a tenant, in place of the limits it had. In force everywhere on return."""
+        bounds = body.model_dump()
+        with self._changes.record(who, "limits.set", f"{scope}/{name}", **bounds):
+            found = self._identity.set_limits(AccessLimits(scope, name, **bounds))
+        self._changes.publish()
+        return found
+
 
 def router(identity: IdentityStore, changes: Changes) -> APIRouter:
     """Make the router of identity."""
@@ -115,4 +137,6 @@ def router(identity: IdentityStore, changes: Changes) -> APIRouter:
         Route("GET", "/keys", "identity", api.list_keys),
         Route("POST", "/keys", "identity", api.create_key, 201),
         Route("DELETE", "/keys/{key}", "identity", api.revoke_key),
+        Route("GET", "/limits", "identity", api.list_limits),
+        Route("PUT", "/limits/{scope}/{name}", "identity", api.set_limits),
     )

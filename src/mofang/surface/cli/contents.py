@@ -71,6 +71,7 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("keys", "identity", "API keys: create, list, revoke"),
             Entry("projects", "identity", "projects: who uses"),
             Entry("tenants", "identity", "tenants: who pays"),
+            Entry("limits", "limits", "how much a key, project or tenant may ask"),
         ),
     ),
     ("audit", (Entry("audit", "audit", "who did what; proof that no record was touched"),)),

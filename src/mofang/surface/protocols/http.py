@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 import msgspec
 
 from mofang.base.domain.errors import MofangError
+from mofang.sell.meter.limits import SECOND_NS, Standing
 from mofang.surface.wire.status import headers_of, status_of
 
 
@@ -62,3 +63,14 @@ def error_response(error: MofangError) -> HttpResponse:
     body = msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint})
     headers = [("content-type", "application/json"), *headers_of(error)]
     return HttpResponse(status_of(error).http, headers, body)
+
+
+def rate_headers(standing: Standing | None) -> list[tuple[str, str]]:
+    """Return where a caller stands with her limit on requests a minute, in the words of the OpenAI API."""
+    if standing is None:
+        return []
+    return [
+        ("x-ratelimit-limit-requests", str(standing.limit)),
+        ("x-ratelimit-remaining-requests", str(standing.remaining)),
+        ("x-ratelimit-reset-requests", f"{standing.reset_ns / SECOND_NS:.3f}s"),
+    ]

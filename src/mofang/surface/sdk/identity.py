@@ -1,10 +1,10 @@
-"""Tenants, projects and keys."""
+"""Tenants, projects, keys, and how much each may ask."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mofang.base.domain.access import Role
+from mofang.base.domain.access import AccessLimits, LimitScope, Role
 from mofang.surface.sdk.pages import walk
 from mofang.surface.sdk.transport import Transport, segment
 
@@ -93,3 +93,29 @@ class Identity:
     def revoke_key(self, key_id: str) -> ApiKey:
         """Revoke a key; no gateway takes it any more on return."""
         return self._wire.call("DELETE", f"/keys/{segment(key_id)}", ApiKey)
+
+    def list_limits(self) -> list[AccessLimits]:
+        """Return the limits that are set, by scope and name."""
+        return [*walk(self._wire, "/limits", AccessLimits)]
+
+    def set_limits(
+        self,
+        scope: LimitScope,
+        name: str,
+        *,
+        requests_per_minute: int | None = None,
+        rows_per_minute: int | None = None,
+        concurrency: int | None = None,
+        payload_bytes: int | None = None,
+    ) -> AccessLimits:
+        """Limit a key (by its id), a project or a tenant, in place of the limits it had; in force on return.
+
+        What is left out is not limited; with nothing given, nothing is.
+        """
+        body = {
+            "requests_per_minute": requests_per_minute,
+            "rows_per_minute": rows_per_minute,
+            "concurrency": concurrency,
+            "payload_bytes": payload_bytes,
+        }
+        return self._wire.call("PUT", f"/limits/{segment(scope)}/{segment(name)}", AccessLimits, body)

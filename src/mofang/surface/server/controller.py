@@ -45,6 +45,7 @@ class Controller:
             store=stores.deployments,
             registry=stores.registry,
             keys=stores.identity.entries,
+            limits=stores.identity.list_limits,
             gateways=gateways,
             processes=processes,
             kick=self.kick,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mofang.base.domain.access import KeyEntry
+from mofang.base.domain.access import AccessLimits, KeyEntry
 from mofang.base.domain.deployment import ReplicaSpec, Revision
 from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFailed, Unavailable
 from mofang.base.domain.names import VersionRef, now_us
@@ -42,6 +42,7 @@ class ShopFloor:
     store: DeploymentStore
     registry: Registry
     keys: Callable[[], Mapping[str, KeyEntry]]
+    limits: Callable[[], Iterable[AccessLimits]]
     gateways: Gateways
     processes: Processes
     kick: Callable[[], None]
@@ -59,11 +60,12 @@ class ShopFloor:
         async with self._sending:  # so that numbers go out in the order in which the states were read
             desired = await asyncio.to_thread(self.store.desired)
             self.entries = await asyncio.to_thread(self.keys)
+            limits = await asyncio.to_thread(self.limits)
             for revision, _ in served(desired):
                 await self._lay_out(revision)
             self._broken = self._find_broken(desired)
             self._number = max(self._number + 1, now_us())
-            snapshot = build_snapshot(self._number, desired, self.entries, self.locate, self._broken)
+            snapshot = build_snapshot(self._number, desired, self.entries, self.locate, self._broken, limits)
             save_snapshot(self.folders.snapshot, snapshot)
             self.gateways.send(snapshot)
         await self.gateways.applied(snapshot.number)

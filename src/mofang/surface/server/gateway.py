@@ -19,7 +19,8 @@ from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter
 from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.lane import Lane, admit_by_role
+from mofang.run.serve.lane import Lane
+from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
@@ -37,9 +38,10 @@ _SNAPSHOT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def router(lane: Lane, forwarder: Forwarder) -> Router:
+def router(lane: Lane, admission: Admission, forwarder: Forwarder) -> Router:
     """Choose who answers a request by its path."""
-    inference, health, control = Whole(OipRest(lane).respond), Whole(_health), Streamed(forwarder.respond)
+    inference = Whole(OipRest(lane, admission.standing).respond)
+    health, control = Whole(_health), Streamed(forwarder.respond)
 
     def choose(head: RequestHead) -> Whole | Streamed:
         if head.path.startswith("/v2/") or head.path == "/v2":
@@ -67,9 +69,10 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine, _engine_options(settings))},
         on_change=lambda: link.tell(),
     )
-    lane = Lane(fleet, admit=admit_by_role, record=recorder.record, observe=telemetry.observe)
+    admission = Admission(lambda: fleet.snapshot, settings.gateways)
+    lane = Lane(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
     forwarder = Forwarder(folders.sockets / "control.sock")
-    http = HttpServer(router(lane, forwarder), Limits(body_bytes=settings.body_bytes))
+    http = HttpServer(router(lane, admission, forwarder), Limits(body_bytes=settings.body_bytes))
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,

@@ -16,8 +16,10 @@ from urllib.parse import unquote
 import msgspec
 
 from mofang import __version__
+from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
 from mofang.base.domain.errors import (
+    Exhausted,
     Internal,
     InvalidRequest,
     MethodNotAllowed,
@@ -27,7 +29,8 @@ from mofang.base.domain.errors import (
     RouteNotFound,
 )
 from mofang.base.domain.tensors import TensorSpec
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
+from mofang.sell.meter.limits import Standing
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, rate_headers
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane, check_target
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
 
@@ -41,8 +44,9 @@ Answer = Callable[[HttpRequest, str], Awaitable[HttpResponse]]
 class OipRest:
     """Answers everything under ``/v2``. Errors are rendered inside; only cancellation leaves."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, standing: Callable[[Principal], Standing | None] = lambda _: None) -> None:
         self._lane = lane
+        self._standing = standing
 
     async def respond(self, request: HttpRequest, request_id: str) -> HttpResponse:
         """Answer one request."""
@@ -88,6 +92,16 @@ class OipRest:
 
     async def _infer(self, request: HttpRequest, name: str, version: str, request_id: str) -> HttpResponse:
         principal = self._lane.authenticate(request.headers.get("authorization"))
+        try:
+            response = await self._ask(request, principal, name, version, request_id)
+        except Exhausted as error:
+            response = error_response(error)
+        response.headers.extend(rate_headers(self._standing(principal)))
+        return response
+
+    async def _ask(
+        self, request: HttpRequest, principal: Principal, name: str, version: str, request_id: str
+    ) -> HttpResponse:
         _check_method(request, "POST")
         check_target(name, version)
         deadline = _deadline(request)

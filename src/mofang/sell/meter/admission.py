@@ -1,0 +1,96 @@
+"""May this request be computed now? The gateway's ``admit``: the role, then every limit that binds the caller.
+
+All limits are looked at before any is drawn on, so that a request one of them refuses costs the others nothing. A
+request counts when it is admitted, also if its answer fails afterwards. Knows no protocol and asks no database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Route, Snapshot
+from mofang.run.serve.lane import admit_by_role
+from mofang.sell.meter.limits import Bounds, Standing
+
+
+class Admission:
+    """Admits the requests of one gateway out of ``gateways``, by the limits of the Snapshot it serves."""
+
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], gateways: int = 1, *, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._snapshot = snapshot
+        self._gateways = gateways
+        self._clock_ns = clock_ns
+        self._number = 0
+        self._bounds: dict[tuple[str, str], Bounds] = {}
+        self._of_key: dict[str, tuple[Bounds, ...]] = {}
+
+    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int) -> AbstractContextManager[object]:
+        """Return what to hold while the request is answered.
+
+        Raises Forbidden, RateLimited, ConcurrencyLimited or PayloadLimited.
+        """
+        free = admit_by_role(principal, route, rows, input_bytes)
+        binding = self._binding(principal)
+        if not binding:
+            return free
+        now_ns = self._clock_ns()
+        for bounds in binding:
+            bounds.check(rows, input_bytes, now_ns)
+        for bounds in binding:
+            bounds.enter(rows, now_ns)
+        return _Admitted(binding)
+
+    def standing(self, principal: Principal) -> Standing | None:
+        """Return where the caller stands with the tightest of her limits on requests; None if she has none."""
+        now_ns = self._clock_ns()
+        found = [b.requests.standing(now_ns) for b in self._binding(principal) if b.requests is not None]
+        return min(found, key=lambda standing: standing.remaining, default=None)
+
+    def _binding(self, principal: Principal) -> tuple[Bounds, ...]:
+        """Return the bounds of the caller's key, project and tenant, as far as there are any."""
+        snapshot = self._snapshot()
+        if snapshot.number != self._number:
+            self._follow(snapshot)
+        if not self._bounds:
+            return ()
+        known = self._of_key.get(principal.key_id)
+        if known is None:
+            names = (("key", principal.key_id), ("project", principal.project), ("tenant", principal.tenant))
+            known = tuple(self._bounds[name] for name in names if name in self._bounds)
+            self._of_key[principal.key_id] = known
+        return known
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Adopt the limits of ``snapshot``; what is used of those that stay is kept."""
+        before, self._bounds = self._bounds, {}
+        for limits in snapshot.limits:
+            name = (limits.scope, limits.name)
+            bounds = before.get(name)
+            if bounds is None:
+                bounds = Bounds(limits, self._gateways)
+            else:
+                bounds.follow(limits)
+            self._bounds[name] = bounds
+        self._of_key = {}
+        self._number = snapshot.number
+
+
+class _Admitted:
+    """A request under way, counted by everything that bounds it."""
+
+    __slots__ = ("_binding",)
+
+    def __init__(self, binding: tuple[Bounds, ...]) -> None:
+        self._binding = binding
+
+    def __enter__(self) -> None:
+        """It was counted when it was admitted."""
+
+    def __exit__(self, *_: object) -> None:
+        for bounds in self._binding:
+            bounds.leave()
