@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mofang.base.domain.deployment import Revision, Route
 from mofang.base.domain.errors import Draining, EndpointNotFound, Overloaded, TensorName, Unauthenticated, UnknownKey
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Signature, TensorSpec, check_inputs
+from mofang.run.serve.statistics import Statistics
 
 KEY = "Bearer good"
 DIGITS = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 2)),))
@@ -24,6 +26,7 @@ class FakeLane:
     def __init__(self) -> None:
         self.ready = True
         self.asked: list[tuple[InferRequest, str, float, int]] = []
+        self.counted = Statistics()
         self.begun = asyncio.Event()  # `slow` is being answered
         self.dropped = asyncio.Event()  # ... and was cancelled
         self.models: dict[str, tuple[Signature, Callable[[Mapping[str, Array]], dict[str, Array]]]] = {
@@ -48,6 +51,10 @@ class FakeLane:
         signature = self.models[endpoint][0]
         revision = Revision(endpoint, 7, endpoint, 3, "sha256:abc", "onnx", signature)
         return Route(revision, (), "crashed" if endpoint == "broken" else "")
+
+    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+        names = [self.route(endpoint, version).revision.endpoint] if endpoint else self.names()
+        return [self.counted.show(name, 3) for name in names]
 
     def authenticate(self, authorization: str | None) -> Principal:
         if authorization is None:

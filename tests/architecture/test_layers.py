@@ -71,7 +71,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_modules_and_functions_can_be_read() -> None:
     for path in SOURCE.rglob("*.py"):
-        if path.name not in ("inference_pb2.py", "errors.py"):  # generated; a table of one class per code
+        if path.name != "errors.py" and not path.name.endswith("_pb2.py"):  # generated; a table of one class per code
             assert path.read_text().count("\n") <= 420, f"{path} is too long to be one thing"
 
 

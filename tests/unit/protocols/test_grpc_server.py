@@ -18,7 +18,8 @@ from tritonclient.utils import InferenceServerException
 from fake_lane import KEY, FakeLane
 from mofang import __version__
 from mofang.base.domain.errors import PortInUse
-from mofang.surface.protocols.grpc.server import serve
+from mofang.base.domain.inference import Answer
+from mofang.surface.protocols.grpc.server import GrpcServer, serve
 from mofang.surface.wire import inference_pb2 as pb
 
 AUTH = {"authorization": KEY}
@@ -33,6 +34,7 @@ class Rig:
     def __init__(self) -> None:
         self.lane = FakeLane()
         self.address = ""
+        self.server: GrpcServer
 
     async def call(
         self, method: str, data: bytes, *, key: str = KEY, timeout: float | None = None
@@ -46,12 +48,12 @@ class Rig:
 @asynccontextmanager
 async def running() -> AsyncIterator[Rig]:
     rig = Rig()
-    server = await serve(rig.lane, "127.0.0.1:0", max_message_bytes=1 << 20)
-    rig.address = f"127.0.0.1:{server.port}"
+    rig.server = await serve(rig.lane, "127.0.0.1:0", max_message_bytes=1 << 20)
+    rig.address = f"127.0.0.1:{rig.server.port}"
     try:
         yield rig
     finally:
-        await server.stop(0)
+        await rig.server.stop(0)
 
 
 def run(test: Callable[[Rig], Awaitable[None]]) -> None:
@@ -80,6 +82,44 @@ def test_triton_client_works_unmodified() -> None:
             result = await client.infer("digits", [tensor], request_id="mine", headers=AUTH)
             assert result.as_numpy("y").tolist() == [[0, 2], [8, 10]]
             assert result.get_response().id == "mine"
+
+    run(test)
+
+
+def test_statistics_come_as_triton_clients_read_them() -> None:
+    async def test(rig: Rig) -> None:
+        revision = rig.lane.route("digits").revision
+        for _ in range(2):
+            rig.lane.counted.computed(revision, 3, Answer({}, compute_us=50, queue_us=7, batch_rows=6))
+        rig.lane.counted.ended(revision, True, 0.5)
+        rig.lane.counted.ended(revision, False, 0.25)
+        async with InferenceServerClient(rig.address) as client:
+            found = await client.get_inference_statistics("digits", headers=AUTH)
+            (stats,) = found.model_stats
+            assert (stats.name, stats.version) == ("digits", "3")
+            assert (stats.inference_count, stats.execution_count) == (6, 1)
+            assert abs(stats.last_inference / 1000 - time.time()) < 60
+            times = stats.inference_stats
+            assert (times.success.count, times.success.ns) == (1, 500_000_000)
+            assert (times.fail.count, times.fail.ns) == (1, 250_000_000)
+            assert (times.queue.count, times.queue.ns) == (2, 14_000)
+            assert (times.compute_infer.count, times.compute_infer.ns) == (2, 100_000)
+            assert not times.HasField("compute_input")
+            (batch,) = stats.batch_stats
+            assert (batch.batch_size, batch.compute_infer.count, batch.compute_infer.ns) == (6, 1, 100_000)
+            everything = await client.get_inference_statistics(headers=AUTH)
+            assert {each.name for each in everything.model_stats} == set(rig.lane.models)
+
+    run(test)
+
+
+@pytest.mark.parametrize("method", ["load_model", "unload_model"])
+def test_loading_is_refused_with_the_command_that_does_it(method: str) -> None:
+    async def test(rig: Rig) -> None:
+        async with InferenceServerClient(rig.address) as client:
+            with pytest.raises(InferenceServerException, match="mofang deploy") as caught:
+                await getattr(client, method)("digits", headers=AUTH)
+            assert caught.value.status() == "StatusCode.FAILED_PRECONDITION"
 
     run(test)
 
@@ -197,6 +237,39 @@ def test_the_standard_health_service() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rig.call("grpc.health.v1.Health/Check", b"\x0a\x01x", key="")
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+    run(test)
+
+
+def test_watching_health_tells_every_change_and_the_end() -> None:
+    async def test(rig: Rig) -> None:
+        async with grpc.aio.insecure_channel(rig.address) as channel:
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            call, unknown = watch(b""), watch(b"\x0a\x01x")
+            assert await call.read() == b"\x08\x01"
+            assert await unknown.read() == b"\x08\x03"
+            rig.lane.ready = False
+            assert await call.read() == b"\x08\x02"
+            rig.lane.ready = True
+            assert await call.read() == b"\x08\x01"
+            stopping = asyncio.create_task(rig.server.stop(10))
+            assert await call.read() == b"\x08\x02"
+            assert await call.read() == grpc.aio.EOF
+            await stopping
+
+    run(test)
+
+
+def test_watchers_are_bounded() -> None:
+    async def test(rig: Rig) -> None:
+        async with grpc.aio.insecure_channel(rig.address) as channel:
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            calls = [watch(b"") for _ in range(64)]
+            for call in calls:
+                await call.read()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await watch(b"").read()
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
     run(test)
 

@@ -80,7 +80,10 @@ def test_health_and_readiness_need_no_key(path: str) -> None:
         ("/v2", None),
         ("/v2/models/digits", None),
         ("/v2/models/digits/infer", DIGITS),
+        ("/v2/models/digits/stats", None),
+        ("/v2/models/stats", None),
         ("/v2/repository/index", {}),
+        ("/v2/repository/models/digits/load", {}),
         ("/v2/nothing", None),
     ],
 )
@@ -111,6 +114,24 @@ def test_metadata() -> None:
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
     }
+
+
+@pytest.mark.parametrize("path", ["digits/stats", "digits/versions/3/stats", "stats"])
+def test_statistics(path: str) -> None:
+    lane = FakeLane()
+    lane.counted.ended(lane.route("digits").revision, True, 0.5)
+    response = send(f"/v2/models/{path}", lane=lane)
+    assert response.status == 200
+    entries = {entry["name"]: entry for entry in json.loads(response.body)["model_stats"]}
+    assert set(entries) == (set(lane.models) if path == "stats" else {"digits"})
+    assert entries["digits"]["inference_stats"]["success"] == {"count": 1, "ns": 500_000_000}
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_loading_is_refused_with_the_command_that_does_it(verb: str) -> None:
+    response = send(f"/v2/repository/models/digits/{verb}", {})
+    assert response.status == 409
+    assert "mofang deploy" in json.loads(response.body)["hint"]
 
 
 def test_repository_index() -> None:

@@ -142,6 +142,30 @@ def test_a_switch_takes_effect_for_the_next_request() -> None:
     run(scenario)
 
 
+def test_statistics_count_what_was_answered_and_what_failed() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.adopt(snapshot(1, (route(1), 100)))
+        assert [entry["inference_count"] for entry in bench.lane.statistics()] == [0]
+        await asyncio.gather(bench.ask([[1, 2], [3, 4]]), bench.ask([[5, 6]]))
+        await bench.ask([[1, 2]])
+        with pytest.raises(TensorShape):
+            await bench.ask([[1, 2, 3]])
+        (entry,) = bench.lane.statistics("sum", "1")
+        assert (entry["name"], entry["version"]) == ("sum", "1")
+        assert (entry["inference_count"], entry["execution_count"]) == (4, 2)
+        assert {batch["batch_size"]: batch["compute_infer"]["count"] for batch in entry["batch_stats"]} == {3: 1, 1: 1}
+        counts = {name: duration["count"] for name, duration in entry["inference_stats"].items()}
+        assert counts == {"success": 3, "fail": 1, "queue": 3, "compute_infer": 3}
+        times = {name: duration["ns"] for name, duration in entry["inference_stats"].items()}
+        assert 0 < times["compute_infer"] <= times["success"]
+        assert 0 < times["fail"] < times["success"]
+        for endpoint, version in (("sum", "2"), ("none", "")):
+            with pytest.raises(EndpointNotFound):
+                bench.lane.statistics(endpoint, version)
+
+    run(scenario)
+
+
 def test_an_old_snapshot_does_not_undo_a_new_one() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.adopt(snapshot(5, (route(2), 100)))

@@ -485,6 +485,13 @@ class WarmUpFailed(Conflict):
     code = "engine.warm_up"
 
 
+class LoadedByDeploying(Conflict):
+    """A client of the inference protocol asked to load or unload a model."""
+
+    code = "endpoint.loaded_by_deploying"
+    hint = "use `mofang deploy ENDPOINT MODEL@VERSION`, or PUT /api/v1/endpoints/ENDPOINT"
+
+
 class ReplicaLost(Unavailable):
     """The worker that was computing the answer died."""
 

@@ -18,16 +18,18 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import Draining, Forbidden, MofangError, TensorName
+from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, check_inputs
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import authenticate
 from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.statistics import Statistics
 
 Admit = Callable[[Principal, Route, int, int], AbstractContextManager[object]]
 """Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
@@ -62,6 +64,7 @@ class Lane:
         self._admit = admit
         self._record = record
         self._observe = observe
+        self._statistics = Statistics()
         self._principals: dict[str, Principal] = {}
         self._principals_of = 0
         self.draining = False
@@ -97,6 +100,18 @@ class Lane:
         """Tell whether ``endpoint`` can answer; raise EndpointNotFound."""
         return not self.draining and self._fleet.is_open(self._fleet.pick(endpoint, version))
 
+    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Return the statistics extension's entries of ``endpoint``, or of all; raise EndpointNotFound."""
+        entries = [
+            self._statistics.show(name, number)
+            for name in ([endpoint] if endpoint else self.names())
+            for number in sorted({route.revision.version for route in self._fleet.routes(name).routes.values()})
+            if version in ("", str(number))
+        ]
+        if endpoint and not entries:
+            raise EndpointNotFound(f"endpoint {endpoint!r} has no version {version} now")
+        return entries
+
     async def infer(
         self,
         request: InferRequest,
@@ -116,7 +131,9 @@ class Lane:
             outcome = error.code
             raise
         finally:
-            self._observe(request.endpoint, outcome, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._observe(request.endpoint, outcome, seconds)
+            self._statistics.ended(route.revision, outcome == "ok", seconds)
         return response
 
     async def _answer(
@@ -137,6 +154,7 @@ class Lane:
         call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
         with self._admit(principal, route, rows, input_bytes), self._fleet.using(route):
             answer = await self._fleet.replica(route).submit(call)  # fails by itself at the deadline
+            self._statistics.computed(revision, rows, answer)
             outputs = {name: answer.outputs[name] for name in wanted}
             await self._record(_usage(call, route, principal, answer, outputs, input_bytes))
         return InferResponse(

@@ -6,11 +6,11 @@ but health and readiness, and never look behind this interface.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import InvalidRequest
+from mofang.base.domain.errors import InvalidRequest, LoadedByDeploying
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.names import check_name
 
@@ -34,6 +34,9 @@ class Lane(Protocol):
     def route(self, endpoint: str, version: str = "") -> Route:
         """Return where a request would go; raise EndpointNotFound."""
 
+    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Return the statistics extension's entries of an endpoint, or of all; raise EndpointNotFound."""
+
     def authenticate(self, authorization: str | None) -> Principal:
         """Return the holder of the key in an ``Authorization`` value; raise Unauthenticated."""
 
@@ -48,3 +51,8 @@ def check_target(endpoint: str, version: str) -> None:
     check_name("endpoint", endpoint)
     if version and not (version.isascii() and version.isdecimal() and len(version) <= 18):
         raise InvalidRequest(f"{version[:40]!r} is no version; versions are numbers")
+
+
+def refuse_loading(model: str) -> LoadedByDeploying:
+    """Return why the repository extension's load and unload are not served."""
+    return LoadedByDeploying(f"model {model[:80]!r} is loaded and unloaded by deploying, not over this protocol")

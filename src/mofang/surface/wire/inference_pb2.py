@@ -54,21 +54,63 @@ DESCRIPTOR = _POOL.AddSerializedFile(
     b'orContentsR\x08contents\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05val'
     b'ue\x18\x02 \x01(\x0b2\x19.inference.InferParameterR\x05value:\x028\x01\x1aX\n\x0fParametersEntr'
     b'y\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b2\x19.inference.InferParameterR\x05v'
-    b'alue:\x028\x01"W\n\x16RepositoryIndexRequest\x12\'\n\x0frepository_name\x18\x01 \x01(\tR\x0erep'
-    b'ositoryName\x12\x14\n\x05ready\x18\x02 \x01(\x08R\x05ready"\xca\x01\n\x17RepositoryIndexResponse\x12E\n'
-    b'\x06models\x18\x01 \x03(\x0b2-.inference.RepositoryIndexResponse.ModelIndexR\x06mo'
-    b'dels\x1ah\n\nModelIndex\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version'
-    b'\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason2\xd8\x04\n\x14GRPCInference'
-    b'Service\x12K\n\nServerLive\x12\x1c.inference.ServerLiveRequest\x1a\x1d.inference.'
-    b'ServerLiveResponse"\x00\x12N\n\x0bServerReady\x12\x1d.inference.ServerReadyReque'
-    b'st\x1a\x1e.inference.ServerReadyResponse"\x00\x12K\n\nModelReady\x12\x1c.inference.M'
-    b'odelReadyRequest\x1a\x1d.inference.ModelReadyResponse"\x00\x12W\n\x0eServerMetad'
-    b'ata\x12 .inference.ServerMetadataRequest\x1a!.inference.ServerMetadata'
-    b'Response"\x00\x12T\n\rModelMetadata\x12\x1f.inference.ModelMetadataRequest\x1a .i'
-    b'nference.ModelMetadataResponse"\x00\x12K\n\nModelInfer\x12\x1c.inference.Model'
-    b'InferRequest\x1a\x1d.inference.ModelInferResponse"\x00\x12Z\n\x0fRepositoryIndex'
-    b'\x12!.inference.RepositoryIndexRequest\x1a".inference.RepositoryIndexR'
-    b'esponse"\x00b\x06proto3'
+    b'alue:\x028\x01"\x85\x01\n\x18ModelStreamInferResponse\x12#\n\rerror_message\x18\x01 \x01(\tR\x0cer'
+    b'rorMessage\x12D\n\x0einfer_response\x18\x02 \x01(\x0b2\x1d.inference.ModelInferRespons'
+    b'eR\rinferResponse"F\n\x16ModelStatisticsRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18'
+    b'\n\x07version\x18\x02 \x01(\tR\x07version"9\n\x11StatisticDuration\x12\x14\n\x05count\x18\x01 \x01(\x04R\x05co'
+    b'unt\x12\x0e\n\x02ns\x18\x02 \x01(\x04R\x02ns"\xf2\x03\n\x0fInferStatistics\x126\n\x07success\x18\x01 \x01(\x0b2\x1c.infer'
+    b'ence.StatisticDurationR\x07success\x120\n\x04fail\x18\x02 \x01(\x0b2\x1c.inference.Statis'
+    b'ticDurationR\x04fail\x122\n\x05queue\x18\x03 \x01(\x0b2\x1c.inference.StatisticDurationR\x05'
+    b'queue\x12A\n\rcompute_input\x18\x04 \x01(\x0b2\x1c.inference.StatisticDurationR\x0ccomp'
+    b'uteInput\x12A\n\rcompute_infer\x18\x05 \x01(\x0b2\x1c.inference.StatisticDurationR\x0cc'
+    b'omputeInfer\x12C\n\x0ecompute_output\x18\x06 \x01(\x0b2\x1c.inference.StatisticDuratio'
+    b'nR\rcomputeOutput\x129\n\tcache_hit\x18\x07 \x01(\x0b2\x1c.inference.StatisticDuratio'
+    b'nR\x08cacheHit\x12;\n\ncache_miss\x18\x08 \x01(\x0b2\x1c.inference.StatisticDurationR\tc'
+    b'acheMiss"\x80\x02\n\x14InferBatchStatistics\x12\x1d\n\nbatch_size\x18\x01 \x01(\x04R\tbatchSize'
+    b'\x12A\n\rcompute_input\x18\x02 \x01(\x0b2\x1c.inference.StatisticDurationR\x0ccomputeIn'
+    b'put\x12A\n\rcompute_infer\x18\x03 \x01(\x0b2\x1c.inference.StatisticDurationR\x0ccomput'
+    b'eInfer\x12C\n\x0ecompute_output\x18\x04 \x01(\x0b2\x1c.inference.StatisticDurationR\rco'
+    b'mputeOutput"\xbf\x02\n\x0fModelStatistics\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02'
+    b" \x01(\tR\x07version\x12%\n\x0elast_inference\x18\x03 \x01(\x04R\rlastInference\x12'\n\x0finferenc"
+    b"e_count\x18\x04 \x01(\x04R\x0einferenceCount\x12'\n\x0fexecution_count\x18\x05 \x01(\x04R\x0eexecutio"
+    b'nCount\x12C\n\x0finference_stats\x18\x06 \x01(\x0b2\x1a.inference.InferStatisticsR\x0einf'
+    b'erenceStats\x12@\n\x0bbatch_stats\x18\x07 \x03(\x0b2\x1f.inference.InferBatchStatistic'
+    b'sR\nbatchStats"V\n\x17ModelStatisticsResponse\x12;\n\x0bmodel_stats\x18\x01 \x03(\x0b2\x1a.'
+    b'inference.ModelStatisticsR\nmodelStats"W\n\x16RepositoryIndexRequest\x12'
+    b'\'\n\x0frepository_name\x18\x01 \x01(\tR\x0erepositoryName\x12\x14\n\x05ready\x18\x02 \x01(\x08R\x05ready"\xca'
+    b'\x01\n\x17RepositoryIndexResponse\x12E\n\x06models\x18\x01 \x03(\x0b2-.inference.Repositor'
+    b'yIndexResponse.ModelIndexR\x06models\x1ah\n\nModelIndex\x12\x12\n\x04name\x18\x01 \x01(\tR\x04n'
+    b'ame\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n\x06reason\x18\x04 '
+    b'\x01(\tR\x06reason"\xba\x01\n\x18ModelRepositoryParameter\x12\x1f\n\nbool_param\x18\x01 \x01(\x08H\x00R\t'
+    b'boolParam\x12!\n\x0bint64_param\x18\x02 \x01(\x03H\x00R\nint64Param\x12#\n\x0cstring_param\x18\x03 \x01'
+    b'(\tH\x00R\x0bstringParam\x12!\n\x0bbytes_param\x18\x04 \x01(\x0cH\x00R\nbytesParamB\x12\n\x10paramete'
+    b'r_choice"\x9f\x02\n\x1aRepositoryModelLoadRequest\x12\'\n\x0frepository_name\x18\x01 \x01(\t'
+    b'R\x0erepositoryName\x12\x1d\n\nmodel_name\x18\x02 \x01(\tR\tmodelName\x12U\n\nparameters\x18\x03 '
+    b'\x03(\x0b25.inference.RepositoryModelLoadRequest.ParametersEntryR\npara'
+    b'meters\x1ab\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x129\n\x05value\x18\x02 \x01(\x0b2#.inf'
+    b'erence.ModelRepositoryParameterR\x05value:\x028\x01"\x1d\n\x1bRepositoryModelLoa'
+    b'dResponse"\xa3\x02\n\x1cRepositoryModelUnloadRequest\x12\'\n\x0frepository_name\x18\x01 '
+    b'\x01(\tR\x0erepositoryName\x12\x1d\n\nmodel_name\x18\x02 \x01(\tR\tmodelName\x12W\n\nparameters'
+    b'\x18\x03 \x03(\x0b27.inference.RepositoryModelUnloadRequest.ParametersEntryR'
+    b'\nparameters\x1ab\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x129\n\x05value\x18\x02 \x01(\x0b2'
+    b'#.inference.ModelRepositoryParameterR\x05value:\x028\x01"\x1f\n\x1dRepositoryMod'
+    b'elUnloadResponse2\xe7\x07\n\x14GRPCInferenceService\x12K\n\nServerLive\x12\x1c.infere'
+    b'nce.ServerLiveRequest\x1a\x1d.inference.ServerLiveResponse"\x00\x12N\n\x0bServer'
+    b'Ready\x12\x1d.inference.ServerReadyRequest\x1a\x1e.inference.ServerReadyResp'
+    b'onse"\x00\x12K\n\nModelReady\x12\x1c.inference.ModelReadyRequest\x1a\x1d.inference.M'
+    b'odelReadyResponse"\x00\x12W\n\x0eServerMetadata\x12 .inference.ServerMetadata'
+    b'Request\x1a!.inference.ServerMetadataResponse"\x00\x12T\n\rModelMetadata\x12\x1f.'
+    b'inference.ModelMetadataRequest\x1a .inference.ModelMetadataResponse'
+    b'"\x00\x12K\n\nModelInfer\x12\x1c.inference.ModelInferRequest\x1a\x1d.inference.Model'
+    b'InferResponse"\x00\x12[\n\x10ModelStreamInfer\x12\x1c.inference.ModelInferReques'
+    b't\x1a#.inference.ModelStreamInferResponse"\x00(\x010\x01\x12Z\n\x0fModelStatistics\x12'
+    b'!.inference.ModelStatisticsRequest\x1a".inference.ModelStatisticsRe'
+    b'sponse"\x00\x12Z\n\x0fRepositoryIndex\x12!.inference.RepositoryIndexRequest\x1a"'
+    b'.inference.RepositoryIndexResponse"\x00\x12f\n\x13RepositoryModelLoad\x12%.in'
+    b'ference.RepositoryModelLoadRequest\x1a&.inference.RepositoryModelLo'
+    b'adResponse"\x00\x12l\n\x15RepositoryModelUnload\x12\'.inference.RepositoryMode'
+    b'lUnloadRequest\x1a(.inference.RepositoryModelUnloadResponse"\x00b\x06prot'
+    b'o3'
 )
 
 
@@ -90,5 +132,17 @@ InferParameter = _message("InferParameter")
 InferTensorContents = _message("InferTensorContents")
 ModelInferRequest = _message("ModelInferRequest")
 ModelInferResponse = _message("ModelInferResponse")
+ModelStreamInferResponse = _message("ModelStreamInferResponse")
+ModelStatisticsRequest = _message("ModelStatisticsRequest")
+StatisticDuration = _message("StatisticDuration")
+InferStatistics = _message("InferStatistics")
+InferBatchStatistics = _message("InferBatchStatistics")
+ModelStatistics = _message("ModelStatistics")
+ModelStatisticsResponse = _message("ModelStatisticsResponse")
 RepositoryIndexRequest = _message("RepositoryIndexRequest")
 RepositoryIndexResponse = _message("RepositoryIndexResponse")
+ModelRepositoryParameter = _message("ModelRepositoryParameter")
+RepositoryModelLoadRequest = _message("RepositoryModelLoadRequest")
+RepositoryModelLoadResponse = _message("RepositoryModelLoadResponse")
+RepositoryModelUnloadRequest = _message("RepositoryModelUnloadRequest")
+RepositoryModelUnloadResponse = _message("RepositoryModelUnloadResponse")

@@ -1,8 +1,9 @@
 """The paths of the Open Inference Protocol under ``/v2``: from an HTTP request to an HTTP answer.
 
 The gateway calls :meth:`OipRest.respond` with complete requests. Paths: ``/v2``, ``/v2/health/live``,
-``/v2/health/ready``, ``/v2/models/M[/versions/V]`` alone or followed by ``/ready`` or ``/infer``, and
-``/v2/repository/index``. A model of the protocol is an endpoint here. Health and readiness need no key.
+``/v2/health/ready``, ``/v2/models/M[/versions/V]`` alone or followed by ``/ready``, ``/infer`` or ``/stats``,
+``/v2/models/stats`` and ``/v2/repository/index``. A model of the protocol is an endpoint here. Health and readiness
+need no key.
 """
 
 from __future__ import annotations
@@ -31,10 +32,16 @@ from mofang.base.domain.errors import (
 from mofang.base.domain.tensors import TensorSpec
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, rate_headers
-from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane, check_target
+from mofang.surface.protocols.lane import (
+    DEFAULT_TIMEOUT_SECONDS,
+    MAX_TIMEOUT_SECONDS,
+    Lane,
+    check_target,
+    refuse_loading,
+)
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
 
-EXTENSIONS = ("binary_tensor_data", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 _log = logging.getLogger(__name__)
 
@@ -71,6 +78,12 @@ class OipRest:
                 return self._model_ready(request, name, "")
             case ["models", name, "versions", version, "ready"]:
                 return self._model_ready(request, name, version)
+            case ["models", name, "stats"]:
+                return self._stats(request, name, "")
+            case ["models", name, "versions", version, "stats"]:
+                return self._stats(request, name, version)
+            case ["models", "stats"]:
+                return self._stats(request, "", "")
             case ["models", name]:
                 return self._model(request, name, "")
             case ["models", name, "versions", version]:
@@ -81,6 +94,10 @@ class OipRest:
                 return self._health(request, "ready", self._lane.ready)
             case ["repository", "index"]:
                 return self._index(request)
+            case ["repository", "models", name, "load" | "unload"]:
+                self._lane.authenticate(request.headers.get("authorization"))
+                _check_method(request, "POST")
+                raise refuse_loading(name)
             case []:
                 return self._server(request)
             case _:
@@ -143,6 +160,13 @@ class OipRest:
                 "outputs": [_spec(spec) for spec in revision.signature.outputs],
             }
         )
+
+    def _stats(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
+        self._lane.authenticate(request.headers.get("authorization"))
+        _check_method(request, "GET")
+        if name:
+            check_target(name, version)
+        return _json({"model_stats": self._lane.statistics(name, version)})
 
     def _health(self, request: HttpRequest, what: str, well: bool) -> HttpResponse:
         _check_method(request, "GET")

@@ -1,0 +1,111 @@
+"""What one gateway has answered since it started, by endpoint and version: the numbers of the statistics extension.
+
+The lane counts; protocols show. Times are what is measured here: the whole request, its time in the queue, and its
+share of the engine's time. ``compute_input`` and ``compute_output`` of the extension are not measured apart from that,
+and there is no cache: those fields are absent.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mofang.base.domain.deployment import Revision
+from mofang.base.domain.inference import Answer
+
+_MAX_ENTRIES = 10_000  # of versions that were served once; the oldest are forgotten
+
+
+@dataclass(slots=True)
+class _Computed:
+    """Calls that were computed in batches of one size."""
+
+    calls: int = 0
+    rows: int = 0
+    compute_us: int = 0
+
+
+@dataclass(slots=True)
+class _Entry:
+    succeeded: int = 0
+    succeeded_seconds: float = 0.0
+    failed: int = 0
+    failed_seconds: float = 0.0
+    queue_us: int = 0
+    last_ns: int = 0
+    batches: dict[int, _Computed] = field(default_factory=dict)  # by rows of the batch
+
+
+class Statistics:
+    """The counters."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, int], _Entry] = {}
+
+    def computed(self, revision: Revision, rows: int, answer: Answer) -> None:
+        """Count what an engine has computed."""
+        entry = self._entry(revision)
+        entry.queue_us += answer.queue_us
+        batch = entry.batches.get(answer.batch_rows)
+        if batch is None:
+            batch = entry.batches[answer.batch_rows] = _Computed()
+        batch.calls += 1
+        batch.rows += rows
+        batch.compute_us += answer.compute_us
+
+    def ended(self, revision: Revision, well: bool, seconds: float) -> None:
+        """Count a request that was answered, or failed."""
+        entry = self._entry(revision)
+        if well:
+            entry.succeeded += 1
+            entry.succeeded_seconds += seconds
+            entry.last_ns = time.time_ns()
+        else:
+            entry.failed += 1
+            entry.failed_seconds += seconds
+
+    def show(self, endpoint: str, version: int) -> dict[str, Any]:
+        """Return the extension's entry of one version, zeros if it was never asked."""
+        entry = self._entries.get((endpoint, version), _Entry())
+        batches = entry.batches.items()
+        calls = sum(batch.calls for _, batch in batches)
+        compute_us = sum(batch.compute_us for _, batch in batches)
+        return {
+            "name": endpoint,
+            "version": str(version),
+            "last_inference": entry.last_ns // 1_000_000,
+            "inference_count": sum(batch.rows for _, batch in batches),
+            "execution_count": sum(_executions(size, batch) for size, batch in batches),
+            "inference_stats": {
+                "success": _duration(entry.succeeded, entry.succeeded_seconds * 1e9),
+                "fail": _duration(entry.failed, entry.failed_seconds * 1e9),
+                "queue": _duration(calls, entry.queue_us * 1000),
+                "compute_infer": _duration(calls, compute_us * 1000),
+            },
+            "batch_stats": [
+                {
+                    "batch_size": size,
+                    "compute_infer": _duration(_executions(size, batch), batch.compute_us * 1000),
+                }
+                for size, batch in sorted(batches)
+            ],
+        }
+
+    def _entry(self, revision: Revision) -> _Entry:
+        key = (revision.endpoint, revision.version)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= _MAX_ENTRIES:
+                del self._entries[next(iter(self._entries))]
+            entry = self._entries[key] = _Entry()
+        return entry
+
+
+def _executions(size: int, batch: _Computed) -> int:
+    """Return how many batches of ``size`` rows the calls make up; those of other gateways may have shared them."""
+    return max(1, round(batch.rows / size))
+
+
+def _duration(count: int, ns: float) -> dict[str, int]:
+    return {"count": count, "ns": round(ns)}

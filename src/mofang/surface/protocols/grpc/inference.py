@@ -1,0 +1,182 @@
+"""``inference.GRPCInferenceService``: the Open Inference Protocol and its extensions, one method for each call.
+
+``server`` makes one. Errors become the status of the one table, with the sentence people see everywhere as message and
+the code in the trailing metadata; on a stream they become the ``error_message`` of their request's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from mofang import __version__
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import MofangError, NotFound
+from mofang.base.domain.inference import InferResponse
+from mofang.base.domain.names import new_id
+from mofang.base.domain.tensors import TensorSpec
+from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
+from mofang.surface.protocols.grpc.streams import Streams
+from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, authorization, deadline, read, service
+from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, Lane, check_target, refuse_loading
+from mofang.surface.wire import inference_pb2 as pb
+from mofang.surface.wire.status import sentence
+
+SERVICE = "inference.GRPCInferenceService"
+_EXTENSIONS = ("model_repository", "statistics")
+
+
+class Inference:
+    """The calls of the service."""
+
+    def __init__(self, lane: Lane, streams: Streams) -> None:
+        self._lane = lane
+        self._streams = streams
+
+    def handler(self) -> Any:
+        """Return the service as gRPC wants it."""
+        calls = {
+            "ServerLive": self._open(pb.ServerLiveRequest, self._server_live),
+            "ServerReady": self._open(pb.ServerReadyRequest, self._server_ready),
+            "ModelReady": self._open(pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": self._keyed(pb.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": self._keyed(pb.ModelMetadataRequest, self._model_metadata),
+            "ModelInfer": self._keyed(pb.ModelInferRequest, self._model_infer),
+            "ModelStatistics": self._keyed(pb.ModelStatisticsRequest, self._model_statistics),
+            "RepositoryIndex": self._keyed(pb.RepositoryIndexRequest, self._repository_index),
+            "RepositoryModelLoad": self._keyed(pb.RepositoryModelLoadRequest, self._refuse_loading),
+            "RepositoryModelUnload": self._keyed(pb.RepositoryModelUnloadRequest, self._refuse_loading),
+        }
+        return service(SERVICE, calls, ModelStreamInfer=grpc.stream_stream_rpc_method_handler(self._model_stream_infer))
+
+    def _open(self, message: Any, answer: Callable[[Any], Any]) -> Unary:
+        """Wrap a call that needs no key."""
+
+        async def call(data: bytes, context: Any) -> bytes:
+            try:
+                return bytes(answer(read(message, data)).SerializeToString())
+            except MofangError as error:
+                return await abort(context, error, new_id("req"))
+
+        return call
+
+    def _keyed(self, message: Any, answer: Callable[[Any, Principal, Any, str], Awaitable[Any]]) -> Unary:
+        """Wrap a call that needs a key; errors become statuses."""
+
+        async def call(data: bytes, context: Any) -> bytes:
+            request_id = new_id("req")
+            try:
+                principal = self._lane.authenticate(authorization(context))
+                response = await answer(read(message, data), principal, context, request_id)
+                return bytes(response.SerializeToString())
+            except Exception as error:
+                failure = as_error(error, request_id)
+            return await abort(context, failure, request_id)
+
+        return call
+
+    def _server_live(self, _: Any) -> Any:
+        return pb.ServerLiveResponse(live=True)
+
+    def _server_ready(self, _: Any) -> Any:
+        return pb.ServerReadyResponse(ready=self._lane.ready)
+
+    def _model_ready(self, request: Any) -> Any:
+        check_target(request.name, request.version)
+        return pb.ModelReadyResponse(ready=self._lane.is_ready(request.name, request.version))
+
+    async def _server_metadata(self, _: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        await context.send_initial_metadata((("x-request-id", request_id),))
+        return pb.ServerMetadataResponse(name="mofang", version=__version__, extensions=_EXTENSIONS)
+
+    async def _model_metadata(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        check_target(request.name, request.version)
+        revision = self._lane.route(request.name, request.version).revision
+        await context.send_initial_metadata((("x-request-id", request_id),))
+        return pb.ModelMetadataResponse(
+            name=request.name,
+            versions=[str(revision.version)],
+            platform=revision.engine,
+            inputs=[_spec(spec) for spec in revision.signature.inputs],
+            outputs=[_spec(spec) for spec in revision.signature.outputs],
+        )
+
+    async def _model_infer(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        answer = await self._infer(request, principal, request_id, deadline(context))
+        metadata = (
+            ("x-request-id", request_id),
+            ("mofang-version", str(answer.version)),
+            ("mofang-revision", str(answer.revision)),
+            ("mofang-digest", answer.digest),
+        )
+        response = _render(request, answer)
+        await context.send_initial_metadata(metadata)
+        context.set_trailing_metadata(metadata)
+        return response
+
+    async def _model_stream_infer(self, requests: Any, context: Any) -> None:
+        """Answer every message of a stream in its turn; a key that was revoked meanwhile is refused as elsewhere."""
+        stream_id = new_id("req")
+        try:
+            self._lane.authenticate(authorization(context))
+            await context.send_initial_metadata((("x-request-id", stream_id),))
+            await self._streams.run(requests, context, self._answer_streamed)
+        except MofangError as error:
+            await abort(context, error, stream_id)
+
+    async def _answer_streamed(self, data: bytes, context: Any) -> bytes:
+        request_id, client_id = new_id("req"), ""
+        try:
+            principal = self._lane.authenticate(authorization(context))
+            request = read(pb.ModelInferRequest, data)
+            client_id = request.id
+            until = deadline(context, DEFAULT_TIMEOUT_SECONDS)
+            response = _render(request, await self._infer(request, principal, request_id, until))
+            message = ""
+        except Exception as error:
+            response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
+        response.parameters["mofang_request_id"].string_param = request_id
+        return bytes(pb.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString())
+
+    async def _infer(self, request: Any, principal: Principal, request_id: str, until: float) -> InferResponse:
+        check_target(request.model_name, request.model_version)
+        return await self._lane.infer(
+            parse_infer(request), principal, request_id=request_id, deadline=until, input_bytes=request.ByteSize()
+        )
+
+    async def _model_statistics(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        if request.name:
+            check_target(request.name, request.version)
+        stats = self._lane.statistics(request.name, request.version)
+        await context.send_initial_metadata((("x-request-id", request_id),))
+        return pb.ModelStatisticsResponse(model_stats=stats)
+
+    async def _repository_index(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        entries = [self._index_entry(name) for name in self._lane.names()]
+        await context.send_initial_metadata((("x-request-id", request_id),))
+        return pb.RepositoryIndexResponse(
+            models=[entry for entry in entries if not request.ready or entry.state == "READY"]
+        )
+
+    def _index_entry(self, name: str) -> Any:
+        index = pb.RepositoryIndexResponse.ModelIndex
+        try:
+            route = self._lane.route(name)
+            ready = self._lane.is_ready(name)
+        except NotFound as error:
+            return index(name=name, state="UNAVAILABLE", reason=error.message)
+        state = "READY" if ready else "UNAVAILABLE"
+        return index(name=name, version=str(route.revision.version), state=state, reason=route.broken)
+
+    async def _refuse_loading(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+        raise refuse_loading(request.model_name)
+
+
+def _render(request: Any, answer: InferResponse) -> Any:
+    return render_infer(answer, raw=bool(request.raw_input_contents) or not request.inputs)
+
+
+def _spec(spec: TensorSpec) -> Any:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)

@@ -1,0 +1,70 @@
+"""Streams in both directions that answer each message in its turn, while a few messages ahead are computed already.
+
+What a stream answers is handed in; this knows how many messages run at once, how long a stream may be silent, and that
+a server which stops does not wait for streams that only might say something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mofang.base.domain.errors import RequestTimeout
+
+Answer = Callable[[bytes, Any], Awaitable[bytes]]
+_AHEAD = 64  # messages of one stream that are computed at the same time
+
+
+class Streams:
+    """All open streams of a server."""
+
+    def __init__(self, silent_seconds: float = 300.0) -> None:
+        self._silent_seconds = silent_seconds
+        self._readers: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def run(self, requests: Any, context: Any, answer: Answer) -> None:
+        """Answer ``requests`` until they end. Raises what ``answer`` raises, or RequestTimeout after a silence."""
+        if self._stopping:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(requests, context, answer, group))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def stop(self) -> None:
+        """Read no more; what has been read is still answered."""
+        self._stopping = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def _read(self, requests: Any, context: Any, answer: Answer, group: asyncio.TaskGroup) -> None:
+        slots = asyncio.Semaphore(_AHEAD)
+        last: asyncio.Task[None] | None = None
+        messages = aiter(requests)
+        while True:
+            await slots.acquire()
+            try:
+                async with asyncio.timeout(self._silent_seconds):
+                    data = await anext(messages)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if last is not None:
+                    await last
+                raise RequestTimeout(f"no message came for {self._silent_seconds:g} s") from None
+            last = group.create_task(_answer_in_turn(data, context, answer, last, slots))
+
+
+async def _answer_in_turn(
+    data: bytes, context: Any, answer: Answer, before: asyncio.Task[None] | None, slots: asyncio.Semaphore
+) -> None:
+    reply = await answer(data, context)
+    if before is not None:
+        await before
+    await context.write(reply)
+    slots.release()
