@@ -118,10 +118,8 @@ def test_the_tightest_limit_is_the_one_told() -> None:
 
 def test_two_gateways_let_through_no_more_than_one() -> None:
     limit = AccessLimits("project", "shop", requests_per_minute=10)
-    passed = 0
     for desk in (Desk(limit, gateways=2), Desk(limit, gateways=2)):
+        for _ in range(5):
+            desk.ask(ADA)
         with pytest.raises(RateLimited):
-            while True:
-                desk.ask(ADA)
-                passed += 1
-    assert passed == 10
+            desk.ask(ADA)

@@ -273,27 +273,6 @@ class PayloadLimited(TooLarge):
     hint = "split the request; `mofang limits show` shows the limits to an admin"
 
 
-class RateLimited(Exhausted):
-    """A key, its project or its tenant has asked as much as it may in a minute."""
-
-    code = "limit.rate"
-    hint = "wait as long as Retry-After says; `mofang limits show` shows the limits to an admin, who can raise them"
-
-
-class ConcurrencyLimited(Exhausted):
-    """A key, its project or its tenant has as many requests under way as it may."""
-
-    code = "limit.concurrency"
-    hint = "wait for an answer before the next request; `mofang limits show` shows the limits to an admin"
-
-
-class PayloadLimited(TooLarge):
-    """One request is larger than its key, project or tenant may ever send."""
-
-    code = "limit.payload"
-    hint = "split the request; `mofang limits show` shows the limits to an admin"
-
-
 # --- making -------------------------------------------------------------------------------------------------------
 
 
