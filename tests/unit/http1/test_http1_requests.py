@@ -79,7 +79,19 @@ def test_bodies_in_chunks() -> None:
             chunks = b"5;name=value\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: dropped\r\n\r\n"
             for path in ("/echo", "/stream-echo"):
                 answer = await talk(port, request(path, b"", "Transfer-Encoding: chunked"), chunks[:8], chunks[8:])
-                assert body_of(answer).replace(b"\r\n", b"") in (b"hello!", b"5hello1!0")
+                assert body_of(answer).replace(b"\r\n", b"") in (b"hello!", b"5hello1!0", b"6hello!0")
+
+    run(test)
+
+
+def test_a_streamed_body_in_many_small_chunks_is_read_in_few_pieces() -> None:
+    async def test() -> None:
+        async with running() as (_, _, port):
+            chunks = b"1\r\na\r\n" * 2000 + b"0\r\n\r\n"
+            answer = await talk(port, request("/stream-echo", b"", "Transfer-Encoding: chunked") + chunks)
+            pieces = body_of(answer).split(b"\r\n")[1::2]
+            assert b"".join(pieces) == b"a" * 2000
+            assert len(pieces) < 20
 
     run(test)
 
