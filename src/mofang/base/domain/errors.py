@@ -136,6 +136,7 @@ class InvalidRequest(Invalid):
     """The request cannot be read as the protocol says."""
 
     code = "request.malformed"
+    hint = "the reference describes the protocols under /v2; GET /api/v1/openapi.json describes the control API"
 
 
 class InvalidPath(Invalid):
@@ -149,12 +150,14 @@ class RequestTooLarge(TooLarge):
     """The body, a header or a chunk count is over its limit."""
 
     code = "request.too_large"
+    hint = "send less at once"
 
 
 class HeadTooLarge(RequestTooLarge):
     """The header fields, or the path, of a request are over their limit."""
 
     code = "request.head_too_large"
+    hint = "send fewer and shorter header fields, and a shorter path"
 
 
 class RequestTimeout(Invalid):
@@ -168,12 +171,14 @@ class RouteNotFound(NotFound):
     """No such path."""
 
     code = "request.path"
+    hint = "inference is under /v2, the control API under /api/v1"
 
 
 class MethodNotAllowed(Invalid):
     """The path exists, but not with this method."""
 
     code = "request.method"
+    hint = "use the method that the path takes"
 
 
 # --- tensors ------------------------------------------------------------------------------------------------------
@@ -183,24 +188,28 @@ class TensorName(Invalid):
     """An input is missing, unknown or given twice."""
 
     code = "tensor.name"
+    hint = "GET /v2/models/ENDPOINT (or ModelMetadata) tells the inputs and outputs"
 
 
 class TensorDatatype(Invalid):
     """A tensor has another datatype than the signature says."""
 
     code = "tensor.datatype"
+    hint = "GET /v2/models/ENDPOINT (or ModelMetadata) tells the datatypes"
 
 
 class TensorShape(Invalid):
     """A tensor has another shape than the signature says, or a shape no tensor can have."""
 
     code = "tensor.shape"
+    hint = "GET /v2/models/ENDPOINT (or ModelMetadata) tells the shapes; -1 is any size"
 
 
 class TensorData(Invalid):
     """The data of a tensor does not fill its shape, or is no value of its datatype."""
 
     code = "tensor.data"
+    hint = "send one value for each place of the shape, in row-major order"
 
 
 # --- identity -----------------------------------------------------------------------------------------------------
