@@ -47,6 +47,41 @@ def one_node(op: str, *, kind: int = TensorProto.FLOAT, dims: Dims = ("n", 2), *
     return model([node], [value("x", dims, kind)], [value("y", dims, kind)], (), int(more.get("opset", 20)), domains)
 
 
+def looping() -> onnx.ModelProto:
+    """``y = x`` after ``steps`` [1] INT64 rounds of multiplying a 128 x 128 matrix.
+
+    A round takes some tens of microseconds on one core, so that a caller chooses how long the model computes.
+    """
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state", "state"], ["product"]),
+            helper.make_node("Tanh", ["product"], ["next"]),
+            helper.make_node("Identity", ["go"], ["on"]),
+        ],
+        "body",
+        [
+            value("round", (), TensorProto.INT64),
+            value("go", (), TensorProto.BOOL),
+            value("state", (128, 128)),
+        ],
+        [value("on", (), TensorProto.BOOL), value("next", (128, 128))],
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["steps"], ["rounds"]),
+        helper.make_node("Loop", ["rounds", "always", "start"], ["end"], body=body),
+        helper.make_node("ReduceSum", ["end"], ["total"], keepdims=0),
+        helper.make_node("Mul", ["total", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(True), "always"),
+        numpy_helper.from_array(np.full((128, 128), 0.01, np.float32), "start"),
+        numpy_helper.from_array(np.array(0, np.float32), "zero"),
+    ]
+    inputs = [value("x", (1, 4)), value("steps", (1,), TensorProto.INT64)]
+    return model(nodes, inputs, [value("y", (1, 4))], constants)
+
+
 def classifier(weights: NDArray[np.float32], *, names: Sequence[str] = ()) -> onnx.ModelProto:
     """``features`` [n, d] times ``weights`` [d, k]: ``probabilities`` [n, k], and ``label`` [n] if there are ``names``.
 

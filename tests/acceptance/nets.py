@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from graphs import model, save, value
+from graphs import looping, model, save, value
 
 
 def scaled(folder: Path, factor: float) -> Path:
@@ -18,38 +18,8 @@ def scaled(folder: Path, factor: float) -> Path:
 
 
 def slow(folder: Path) -> Path:
-    """``y = x`` after ``steps`` [1] INT64 rounds of multiplying a 128 x 128 matrix; return the file.
-
-    A round takes about 40 microseconds on one core, so that a caller chooses how long the model computes.
-    """
-    body = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["state", "state"], ["product"]),
-            helper.make_node("Tanh", ["product"], ["next"]),
-            helper.make_node("Identity", ["go"], ["on"]),
-        ],
-        "body",
-        [
-            value("round", (), TensorProto.INT64),
-            value("go", (), TensorProto.BOOL),
-            value("state", (128, 128)),
-        ],
-        [value("on", (), TensorProto.BOOL), value("next", (128, 128))],
-    )
-    nodes = [
-        helper.make_node("Squeeze", ["steps"], ["rounds"]),
-        helper.make_node("Loop", ["rounds", "always", "start"], ["end"], body=body),
-        helper.make_node("ReduceSum", ["end"], ["total"], keepdims=0),
-        helper.make_node("Mul", ["total", "zero"], ["nothing"]),
-        helper.make_node("Add", ["x", "nothing"], ["y"]),
-    ]
-    constants = [
-        numpy_helper.from_array(np.array(True), "always"),
-        numpy_helper.from_array(np.full((128, 128), 0.01, np.float32), "start"),
-        numpy_helper.from_array(np.array(0, np.float32), "zero"),
-    ]
-    inputs = [value("x", (1, 4)), value("steps", (1,), TensorProto.INT64)]
-    return save(model(nodes, inputs, [value("y", (1, 4))], constants), folder) / "model.onnx"
+    """``y = x`` after ``steps`` [1] INT64 rounds, see :func:`graphs.looping`; return the file."""
+    return save(looping(), folder) / "model.onnx"
 
 
 def poisoned(folder: Path) -> Path:

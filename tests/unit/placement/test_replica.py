@@ -40,6 +40,25 @@ class FunctionEngine:
         self.is_closed = True
 
 
+class LongEngine(FunctionEngine):
+    """Computes until it is interrupted if ``x`` begins with 0, else at once."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 2), self._compute)
+        self.begun = threading.Event()
+        self.interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def _compute(self, x: Array) -> Array:
+        if x[0, 0] == 0:
+            self.begun.set()
+            assert self.interrupted.wait(10)
+            raise EngineFailed("interrupted")
+        return x
+
+
 def call(x: Array, *, tenant: str = "t", seconds: float = 30.0) -> Call:
     return Call("r", tenant, {"x": x}, max(1, len(x)), time.monotonic() + seconds)
 
@@ -51,6 +70,42 @@ def run(main) -> None:
 
 def rows(count: int, *inner: int) -> Array:
     return np.arange(count * int(np.prod(inner)), dtype=np.float32).reshape(count, *inner)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_what_nobody_waits_for_is_given_up(how: str) -> None:
+    engine = LongEngine()
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        long = replica.submit(call(rows(1, 2), seconds=30 if how == "cancelled" else 0.3))
+        await asyncio.to_thread(engine.begun.wait, 10)
+        next_one = replica.submit(call(rows(1, 2) + 1))
+        assert not engine.interrupted.is_set()
+        if how == "cancelled":
+            long.cancel()
+        assert np.array_equal((await next_one).outputs["y"], rows(1, 2) + 1)
+        assert long.done()
+        await replica.close()
+
+    run(main())
+    assert engine.interrupted.is_set()
+
+
+def test_what_somebody_waits_for_is_not_given_up() -> None:
+    engine = LongEngine()
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        asked = replica.submit(call(rows(1, 2)))
+        await asyncio.to_thread(engine.begun.wait, 10)
+        done, _ = await asyncio.wait([asked], timeout=0.35)
+        assert not done
+        assert not engine.interrupted.is_set()
+        asked.cancel()
+        await replica.close()
+
+    run(main())
 
 
 def test_one_turn_is_one_batch_up_to_the_limit() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +33,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of memory and files; nothing is called afterwards."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """What an engine may offer besides: to give up a computation that nobody waits for any more."""
+
+    def interrupt(self) -> None:
+        """End the :meth:`Engine.infer` that runs in another thread soon, with EngineFailed; nothing if none runs."""
         ...
 
 

@@ -41,6 +41,7 @@ class OnnxEngine:
             tuple(_spec("input", each) for each in self._session.get_inputs()),
             tuple(_spec("output", each) for each in self._session.get_outputs()),
         )
+        self._begin()
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._text_inputs = [spec.name for spec in self.signature.inputs if spec.datatype == "BYTES"]
         self._text_outputs = [spec.name for spec in self.signature.outputs if spec.datatype == "BYTES"]
@@ -50,7 +51,7 @@ class OnnxEngine:
         if self._text_inputs:
             inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._text_inputs}}
         try:
-            answers = self._session.run(self._outputs, inputs)
+            answers = self._session.run(self._outputs, inputs, self._begin())
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise EngineFailed(f"ONNX Runtime cannot compute the input: {_first_line(error)}") from error
         outputs: dict[str, Array] = dict(zip(self._outputs, answers, strict=True))
@@ -58,9 +59,19 @@ class OnnxEngine:
             outputs[name] = _encoded(outputs[name])
         return outputs
 
+    def interrupt(self) -> None:
+        """See :class:`Interruptible`. ONNX Runtime looks after every operator, and every round of a loop."""
+        self._run.terminate = True
+
     def close(self) -> None:
         """Let go of the session; its memory is freed with it."""
         del self._session
+
+    def _begin(self) -> Any:
+        """Return the options of one run: new for each, so that an interruption that comes late meets none."""
+        self._run = ort.RunOptions()
+        self._run.log_severity_level = 4
+        return self._run
 
 
 def _session_options(options: Options) -> Any:

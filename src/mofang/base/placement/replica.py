@@ -16,7 +16,7 @@ from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import Draining, EngineFailed, MofangError, Overloaded, RequestTooLarge
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Signature
-from mofang.base.engines.base import Engine
+from mofang.base.engines.base import Engine, Interruptible
 from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, form
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
@@ -24,6 +24,7 @@ from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import FutureTicket, Ticket
 
 _INLINE_SECONDS = 0.0005
+_LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
 
@@ -42,6 +43,8 @@ class Replica:
         self._deadlines = Deadlines(self._waiting)
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
         self._running: Batch | None = None
+        self._interruptible = engine if isinstance(engine, Interruptible) else None
+        self._interrupted: Batch | None = None  # the last that was given up
         self._turn: asyncio.Handle | None = None  # set while the formation of a batch is scheduled or waits
         self._filling: asyncio.TimerHandle | None = None  # set while that waits for a fuller batch
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
@@ -182,10 +185,21 @@ class Replica:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._thread, compute, self._engine, self._shapes, batch)
         future.add_done_callback(lambda done: self._finish(batch, *_result(batch, done)))
+        if self._interruptible is not None:
+            loop.call_later(_LOOK_SECONDS, self._look_at, batch, self._interruptible)
+
+    def _look_at(self, batch: Batch, engine: Interruptible) -> None:
+        """Interrupt a batch if all who asked for it have gone, so that the next need not wait for its end."""
+        if self._running is batch:
+            if all(ticket.done() for ticket in batch.tickets):
+                self._interrupted = batch
+                engine.interrupt()
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_at, batch, engine)
 
     def _finish(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> None:
         self._running = None
-        self._pace.observe(batch.rows, seconds)
+        if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
+            self._pace.observe(batch.rows, seconds)
         for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             if ticket.done():
                 continue
