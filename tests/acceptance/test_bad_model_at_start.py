@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nets import scaled
-from servers import Server
 
 from mofang.base.domain.errors import ReplicaUnavailable
+from servers import Server
 
 ROW = np.ones((1, 4), np.float32)
 

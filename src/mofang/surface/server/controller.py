@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from mofang.base.domain.errors import JournalDamaged, MofangError
+from mofang.base.domain.errors import InvalidSettings, JournalDamaged, MofangError
 from mofang.run.deploy.rollout import roll_out
 from mofang.surface.server.child import run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
@@ -131,6 +131,11 @@ def _prepare(stores: Stores, folders: DataDirectory) -> None:
     with stores.database.write():  # if the key cannot be written down, the next start is a first start again
         key = stores.identity.bootstrap()
         if key is not None:
+            if folders.admin_key.exists():
+                raise InvalidSettings(
+                    f"the database is new, but {folders.admin_key} is the key of another one",
+                    hint="set MOFANG_DATABASE as it was; to begin anew, move admin.key away",
+                )
             folders.write_private(folders.admin_key, key + "\n")
 
 

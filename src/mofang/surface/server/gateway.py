@@ -13,8 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from mofang.base.engines.base import Options
-from mofang.base.engines.catalog import engine_names, load_engine
+from mofang.base.engines.catalog import load_engine
 from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter
@@ -66,7 +65,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     link: ControllerLink
     fleet = Fleet(
         name,
-        {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine, _engine_options(settings))},
+        {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine, settings.engine_options)},
         on_change=lambda: link.tell(),
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
@@ -92,10 +91,6 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     await fleet.close()
     await forwarder.close()
     recorder.close()
-
-
-def _engine_options(settings: Settings) -> dict[str, Options]:
-    return {name: {"threads": settings.engine_threads} for name in engine_names()}
 
 
 async def _serve_alone(fleet: Fleet, path: Path) -> None:
