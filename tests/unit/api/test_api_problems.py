@@ -98,6 +98,13 @@ def test_parameters_out_of_bounds(admin: httpx.Client) -> None:
     check(admin.get("/models/UPPER"), 400, "name.invalid")
 
 
+@pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a/../b", "a\\b", "./a", "a//b", "a\nb", "model.onnx/a"])
+def test_a_path_out_of_the_artifact_does_not_become_a_job(house: House, admin: httpx.Client, path: str) -> None:
+    files = [{"path": name, "sha256": "0" * 64, "size_bytes": 1} for name in ("model.onnx", path)]
+    check(admin.post("/models/digits/versions", json={"files": files}), 400, "path.invalid")
+    assert house.platform.jobs.list() == []
+
+
 def test_a_crash_of_ours_tells_the_request_and_nothing_else(house: House, caplog: pytest.LogCaptureFixture) -> None:
     def crash(endpoint: str) -> list[dict[str, str]]:
         raise RuntimeError("the inside of ours")

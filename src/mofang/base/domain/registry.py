@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
+from mofang.base.domain.errors import InvalidPath
 from mofang.base.domain.tensors import Signature
 
 
@@ -17,6 +20,21 @@ class FileEntry:
     path: str
     sha256: str
     size_bytes: int
+
+
+def check_files(files: Iterable[FileEntry]) -> list[FileEntry]:
+    """Return ``files`` if every path stays inside its folder and none is in another's way; else raise InvalidPath."""
+    entries = list(files)
+    taken: set[PurePosixPath] = set()
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        path = PurePosixPath(entry.path)
+        plain = str(path) == entry.path and not path.is_absolute() and path.parts and ".." not in path.parts
+        if not plain or not entry.path.isprintable() or "\\" in entry.path:
+            raise InvalidPath(f"{entry.path!r} is no path inside an artifact")
+        if taken.intersection((path, *path.parents)):
+            raise InvalidPath(f"{entry.path!r} is in the way of another file of the artifact")
+        taken.add(path)
+    return entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mofang.base.domain.errors import BlobNotFound, DigestMismatch, InvalidPath
-from mofang.base.domain.registry import FileEntry
+from mofang.base.domain.errors import BlobNotFound, DigestMismatch
+from mofang.base.domain.registry import FileEntry, check_files
 from mofang.base.storage.files import sync_folder, write_all, writing
 
 _CHUNK_BYTES = 1 << 20
@@ -105,7 +105,7 @@ class DiskBlobs:
 
     def materialise(self, files: Iterable[FileEntry], folder: Path) -> Path:
         """See :meth:`Blobs.materialise`. Files are hard links to the objects where the file system allows it."""
-        entries = _checked(files)
+        entries = check_files(files)
         if _holds(folder, entries):
             return folder
         with writing(f"the folder {folder.name!r}"):
@@ -165,21 +165,6 @@ class DiskBlobs:
                 os.link(source, target)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, target)
-
-
-def _checked(files: Iterable[FileEntry]) -> list[FileEntry]:
-    """Return ``files`` if every path stays inside its folder and none is in another's way; else raise InvalidPath."""
-    entries = list(files)
-    taken: set[PurePosixPath] = set()
-    for entry in sorted(entries, key=lambda entry: entry.path):
-        path = PurePosixPath(entry.path)
-        plain = str(path) == entry.path and not path.is_absolute() and path.parts and ".." not in path.parts
-        if not plain or not entry.path.isprintable() or "\\" in entry.path:
-            raise InvalidPath(f"{entry.path!r} is no path inside an artifact")
-        if taken.intersection((path, *path.parents)):
-            raise InvalidPath(f"{entry.path!r} is in the way of another file of the artifact")
-        taken.add(path)
-    return entries
 
 
 def _holds(folder: Path, entries: list[FileEntry]) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mofang.base.domain.errors import InvalidName
 from mofang.base.domain.names import VersionRef
-from mofang.base.domain.registry import ModelVersion
+from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
 from mofang.base.jobs.store import JobStore
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
@@ -82,6 +82,7 @@ class Register:
 
     def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
         """Check uploaded files and register them as a version, as a job."""
+        check_files(FileEntry(**file.model_dump()) for file in body.files)
         spec = {"model": name, **body.model_dump()}
         with self._changes.record(who, "version.push", name, files=spec["files"]) as entry:
             job = self._jobs.submit("push", spec, who.key_id)
