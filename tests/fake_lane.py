@@ -43,7 +43,7 @@ class FakeLane:
         return sorted(self.models)
 
     def is_ready(self, endpoint: str, version: str = "") -> bool:
-        return endpoint in self.models and version in ("", "3") and endpoint != "broken"
+        return self.route(endpoint, version).broken == ""
 
     def route(self, endpoint: str, version: str = "") -> Route:
         if endpoint not in self.models or version not in ("", "3"):

@@ -71,6 +71,7 @@ def test_triton_client_works_unmodified() -> None:
             assert await client.is_server_ready()
             assert await client.is_model_ready("digits", "3")
             assert not await client.is_model_ready("broken")
+            assert not await client.is_model_ready("none")
             server = await client.get_server_metadata(headers=AUTH)
             assert (server.name, server.version) == ("mofang", __version__)
             model = await client.get_model_metadata("digits", headers=AUTH)

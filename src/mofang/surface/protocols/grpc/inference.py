@@ -85,7 +85,11 @@ class Inference:
 
     def _model_ready(self, request: Any) -> Any:
         check_target(request.name, request.version)
-        return pb.ModelReadyResponse(ready=self._lane.is_ready(request.name, request.version))
+        try:
+            ready = self._lane.is_ready(request.name, request.version)
+        except NotFound:  # clients wait like this for a model to appear
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
 
     async def _server_metadata(self, _: Any, principal: Principal, context: Any, request_id: str) -> Any:
         await context.send_initial_metadata((("x-request-id", request_id),))
