@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from mofang.base.domain.deployment import ReplicaLimits
-from mofang.base.domain.errors import EngineFailed, Overloaded, TensorData
+from mofang.base.domain.errors import DeadlineExceeded, EngineFailed, Overloaded, TensorData
 from mofang.base.domain.inference import Call
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.placement.pace import Pace
@@ -47,12 +47,15 @@ class LongEngine(FunctionEngine):
         super().__init__((1, 2), self._compute)
         self.begun = threading.Event()
         self.interrupted = threading.Event()
+        self.long_threads: list[int] = []
 
     def interrupt(self) -> None:
         self.interrupted.set()
 
     def _compute(self, x: Array) -> Array:
         if x[0, 0] == 0:
+            self.long_threads.append(threading.get_ident())
+            self.interrupted.clear()
             self.begun.set()
             assert self.interrupted.wait(10)
             raise EngineFailed("interrupted")
@@ -90,6 +93,23 @@ def test_what_nobody_waits_for_is_given_up(how: str) -> None:
 
     run(main())
     assert engine.interrupted.is_set()
+
+
+def test_what_was_short_and_is_long_now_does_not_hold_the_loop() -> None:
+    engine = LongEngine()
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        while threading.get_ident() not in engine.threads:  # until it is computed in the loop
+            await replica.submit(call(rows(1, 2) + 1))
+        long = replica.submit(call(rows(1, 2), seconds=0.5))
+        with pytest.raises(DeadlineExceeded):
+            await long  # in the thread: the first attempt, in the loop, was interrupted
+        assert np.array_equal((await replica.submit(call(rows(1, 2) + 1))).outputs["y"], rows(1, 2) + 1)
+        await replica.close()
+
+    run(main())
+    assert engine.long_threads[0] != engine.long_threads[-1]
 
 
 def test_what_somebody_waits_for_is_not_given_up() -> None:

@@ -1,7 +1,8 @@
 """A replica: a bounded fair queue, a batcher and an engine. The same code in a gateway's thread and in a worker.
 
 It collects what one turn of the event loop brought and computes it in one engine call: in the loop itself while that
-takes less than half a millisecond (a thread would cost more than it saves), else in a thread of its own.
+takes less than half a millisecond (a thread would cost more than it saves), else in a thread of its own. What turns out
+to take longer in the loop than expected is interrupted and begun anew in the thread, if the engine can be interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import FutureTicket, Ticket
+from mofang.base.placement.watchdog import Watchdog
 
 _INLINE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
@@ -44,7 +46,8 @@ class Replica:
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
         self._running: Batch | None = None
         self._interruptible = engine if isinstance(engine, Interruptible) else None
-        self._interrupted: Batch | None = None  # the last that was given up
+        self._interrupted: Batch | None = None  # the running one, if it was given up
+        self._watchdog = Watchdog(engine) if isinstance(engine, Interruptible) else None
         self._turn: asyncio.Handle | None = None  # set while the formation of a batch is scheduled or waits
         self._filling: asyncio.TimerHandle | None = None  # set while that waits for a fuller batch
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
@@ -175,9 +178,20 @@ class Replica:
         self._running = batch
         self._crowded = len(batch.tickets) > 1
         if self._pace.knows(batch.rows) and self._pace.expect(batch.rows) < _INLINE_SECONDS:
-            self._finish(batch, *compute(self._engine, self._shapes, batch))
+            self._compute_here(batch)
         else:
             self._start(batch)
+
+    def _compute_here(self, batch: Batch) -> None:
+        if self._watchdog is None:
+            self._finish(batch, *compute(self._engine, self._shapes, batch))
+            return
+        self._watchdog.begin()
+        computed = compute(self._engine, self._shapes, batch)
+        if self._watchdog.end():  # it takes longer than was expected: begin anew where it may
+            self._start(batch)
+        else:
+            self._finish(batch, *computed)
 
     def _start(self, batch: Batch) -> None:
         if self._thread is None:
@@ -200,6 +214,7 @@ class Replica:
         self._running = None
         if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
             self._pace.observe(batch.rows, seconds)
+        self._interrupted = None
         for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             if ticket.done():
                 continue
@@ -217,6 +232,8 @@ class Replica:
         if self._idle is None or self._idle.done() or self._running is not None or self._queue.count:
             return
         self._deadlines.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
         if self._thread is not None:
             self._thread.shutdown()
         self._engine.close()

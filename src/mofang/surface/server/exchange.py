@@ -37,8 +37,8 @@ class Limits:
     idle_seconds: float = 75.0  # between requests
     write_seconds: float = 30.0  # for a peer that does not read, and at the same rate for what waits
     linger_seconds: float = 2.0  # for a peer to read a refusal and hang up
-    half_close_seconds: float = 1.0  # for an answer to a peer that stopped sending: it may be gone
-    sweep_seconds: float = 0.5  # how often all of these are looked at
+    half_close_seconds: float = 0.5  # for an answer to a peer that stopped sending: it may be gone
+    sweep_seconds: float = 0.25  # how often all of these are looked at
 
 
 class BodyStream:

@@ -1,0 +1,95 @@
+"""A07: a deadline is kept whatever the model does, and what has expired in a queue is never computed."""
+
+import socket
+import statistics
+import time
+from contextlib import ExitStack
+
+import grpc
+import httpx
+import pytest
+from asking import FOR_EVER, INFER, connect, cpu_seconds, inputs, slow_message, slow_request
+from nets import slow
+
+from servers import Server, wait_until
+
+
+@pytest.fixture(scope="module")
+def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    server.serve("slow", slow(tmp_path_factory.mktemp("slow")))
+    return server
+
+
+def test_over_rest_the_answer_comes_at_the_deadline(served: Server) -> None:
+    seconds = []
+    with connect(served) as wire:
+        for _ in range(5):
+            _until_free(served)
+            began = time.monotonic()
+            wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200"))
+            answer = wire.recv(1 << 16)
+            seconds.append(time.monotonic() - began)
+            assert answer.startswith(b"HTTP/1.1 504 ")
+            assert b'"code":"deadline"' in answer
+    assert 0.2 <= statistics.median(seconds) <= 0.3, seconds
+
+
+def test_over_grpc_the_answer_comes_at_the_deadline(served: Server) -> None:
+    seconds = []
+    with grpc.insecure_channel(served.grpc) as channel:
+        call = channel.unary_unary(INFER)
+        for _ in range(5):
+            _until_free(served)
+            began = time.monotonic()
+            with pytest.raises(grpc.RpcError) as caught:
+                call(
+                    slow_message(FOR_EVER).SerializeToString(),
+                    metadata=[("authorization", f"Bearer {served.key}")],
+                    timeout=0.2,
+                )
+            seconds.append(time.monotonic() - began)
+            assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert 0.19 <= statistics.median(seconds) <= 0.3, seconds
+
+
+def test_what_expires_in_the_queue_is_never_computed(served: Server) -> None:
+    for _ in range(20):  # until the replica expects short answers, and takes what follows
+        _until_free(served)
+    worker = served.process("replica/slow/")
+    done_before, used_before = _computed(served), cpu_seconds(worker)
+    with ExitStack() as stack:
+        running, *queued = (stack.enter_context(connect(served)) for _ in range(21))
+        running.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 1500"))
+        wait_until(lambda: cpu_seconds(worker) - used_before > 0.2, 10, "the first to be computed")
+        for each in queued:
+            each.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 300"))
+        assert {_status(each) for each in queued} == {504}
+        assert _status(running) == 504
+    _until_free(served)
+    assert _computed(served) - done_before == 1  # the last, and nothing that expired
+    assert cpu_seconds(worker) - used_before < 2.5
+
+
+def test_the_engine_is_free_soon_after_the_deadline(served: Server) -> None:
+    _until_free(served)
+    with connect(served) as wire:
+        wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200"))
+        assert _status(wire) == 504
+    began = time.monotonic()
+    _until_free(served)
+    assert time.monotonic() - began < 1.0
+
+
+def _until_free(server: Server) -> None:
+    """Have a small question answered: nothing is before it then."""
+    server.client.serve.predict("slow", inputs(1), timeout_seconds=20)
+
+
+def _computed(server: Server) -> int:
+    """Return how many rows were ever computed, as the statistics extension tells."""
+    found = httpx.get(f"{server.url}/v2/models/slow/stats", headers={"authorization": f"Bearer {server.key}"})
+    return int(found.json()["model_stats"][0]["inference_count"])
+
+
+def _status(wire: socket.socket) -> int:
+    return int(wire.recv(1 << 16).split()[1])
