@@ -64,6 +64,25 @@ def test_tenants_projects_and_keys(house: House, admin: httpx.Client) -> None:
     assert good(admin.get("/audit/verify"))["records"] == 4
 
 
+def test_keys_have_a_scope_and_are_rotated(house: House, admin: httpx.Client) -> None:
+    made = good(admin.post("/keys", json={"project": "default", "name": "till", "endpoints": ["digits"]}), 201)
+    assert made["endpoints"] == ["digits"]
+    new = good(admin.post(f"/keys/{made['id']}/rotate", json={"overlap_seconds": 60}), 201)
+    assert (new["name"], new["endpoints"], new["expires_at"]) == ("till", ["digits"], None)
+    assert new["key"] != made["key"]
+    old, young = good(admin.get("/keys?project=default"))["items"]
+    assert (old["id"], young["id"]) == (made["id"], new["id"])
+    assert 0 < old["expires_at"] - young["created_at"] <= 60_000_000
+    assert house.published == [1, 2]
+    record = good(admin.get("/audit"))["items"][-1]
+    assert (record["action"], record["target"]) == ("key.rotate", old["id"])
+    assert record["details"] == {"overlap_seconds": 60, "key": young["id"]}
+    assert code_of(admin.post("/keys/nothing/rotate", json={})) == "key.not_found"
+    good(admin.delete(f"/keys/{old['id']}"))
+    assert code_of(admin.post(f"/keys/{old['id']}/rotate", json={})) == "key.ended"
+    assert code_of(admin.post("/keys", json={"project": "default", "endpoints": ["No"]})) == "name.invalid"
+
+
 def test_limits_are_set_as_a_whole_published_and_on_record(house: House, admin: httpx.Client) -> None:
     bounds = {"requests_per_minute": 600, "rows_per_minute": None, "concurrency": 8, "payload_bytes": None}
     published = len(house.published)

@@ -113,6 +113,13 @@ def test_keys_are_shown_once(mofang: Terminal) -> None:
     listed = mofang.good("keys", "list", "--project", "shop").out
     assert made["key"] not in listed
     assert "in 89 d" in listed
+    scoped = mofang.good("keys", "create", "--project", "shop", "--endpoint", "digits", "--endpoint", "faces").out
+    assert "digits, faces" in scoped
+    rotated = mofang.good("keys", "rotate", made["id"], "--overlap", "2h").out
+    assert f"key {made['id']} works for 2 h more" in rotated
+    listed = mofang.good("keys", "list", "--project", "shop").out
+    assert "in 1 h" in listed
+    assert "digits, faces" in listed
     assert mofang.good("keys", "revoke", made["id"]).out == f"key {made['id']} of project shop is revoked everywhere\n"
     assert "revoked" in mofang.good("keys", "--project", "shop").out
     assert "acme" in mofang.good("tenants").out

@@ -7,8 +7,10 @@ import pytest
 
 from mofang.base.domain.access import AccessLimits, LimitScope
 from mofang.base.domain.errors import (
+    ExpiredKey,
     InvalidName,
     InvalidRequest,
+    KeyEnded,
     KeyNotFound,
     ProjectExists,
     ProjectNotFound,
@@ -138,3 +140,57 @@ def test_only_what_exists_can_be_limited(identity: IdentityStore, scope: LimitSc
     with pytest.raises(error):
         identity.set_limits(AccessLimits(scope, "nobody", concurrency=1))
     assert identity.list_limits() == []
+
+
+def test_a_key_carries_its_scope_to_whoever_authenticates_it(identity: IdentityStore) -> None:
+    key, text = identity.create_key("default", endpoints=["faces", "digits", "faces"])
+    assert key.endpoints == ("digits", "faces")
+    assert identity.get_key(key.id) == key
+    principal = authenticate(text, identity.entries(), now_us())
+    assert principal.may_ask("digits")
+    assert not principal.may_ask("digit")
+    everything, _ = identity.create_key("default")
+    assert everything.endpoints == ()
+    with pytest.raises(InvalidName):
+        identity.create_key("default", endpoints=["a,b"])
+
+
+def test_rotation_keeps_role_scope_limits_and_length_of_life(identity: IdentityStore) -> None:
+    day = 86_400_000_000
+    old, old_text = identity.create_key("default", "developer", "ci", now_us() + 30 * day, ["digits"])
+    identity.set_limits(AccessLimits("key", old.id, requests_per_minute=60))
+    new, new_text = identity.rotate_key(old.id, day)
+    assert (new.name, new.role, new.project, new.endpoints) == ("ci", "developer", "default", ("digits",))
+    assert new.expires_at is not None
+    assert old.expires_at is not None
+    assert new.expires_at - new.created_at == pytest.approx(old.expires_at - old.created_at, abs=1_000_000)
+    limits = [AccessLimits("key", each, requests_per_minute=60) for each in sorted((old.id, new.id))]
+    assert identity.list_limits() == limits
+    now = now_us()
+    assert authenticate(old_text, identity.entries(), now).key_id == old.id
+    with pytest.raises(ExpiredKey):
+        authenticate(old_text, identity.entries(), now + day)
+    assert authenticate(new_text, identity.entries(), now + day).key_id == new.id
+
+
+def test_rotation_never_lengthens_the_life_of_the_old_key(identity: IdentityStore) -> None:
+    soon = now_us() + 5_000_000
+    old, _ = identity.create_key("default", expires_at=soon)
+    identity.rotate_key(old.id, 3_600_000_000)
+    assert identity.get_key(old.id).expires_at == soon
+    endless, _ = identity.create_key("default")
+    fresh, _ = identity.rotate_key(endless.id, 0)
+    assert fresh.expires_at is None
+    with pytest.raises(KeyEnded):
+        identity.rotate_key(endless.id, 0)
+
+
+def test_what_has_ended_is_not_rotated(identity: IdentityStore) -> None:
+    key, _ = identity.create_key("default")
+    identity.revoke_key(key.id)
+    count = len(identity.list_keys())
+    with pytest.raises(KeyEnded, match=key.id):
+        identity.rotate_key(key.id, 1)
+    with pytest.raises(KeyNotFound):
+        identity.rotate_key("nothing", 1)
+    assert len(identity.list_keys()) == count

@@ -8,7 +8,7 @@ import pytest
 
 from mofang.base.domain.access import AccessLimits, LimitScope, Principal
 from mofang.base.domain.deployment import Revision, Route, Snapshot
-from mofang.base.domain.errors import ConcurrencyLimited, PayloadLimited, RateLimited
+from mofang.base.domain.errors import ConcurrencyLimited, OutOfScope, PayloadLimited, RateLimited
 from mofang.base.domain.tensors import Signature
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.limits import SECOND_NS, Standing
@@ -48,6 +48,13 @@ def test_without_limits_everybody_passes() -> None:
     for _ in range(1000):
         desk.begin(ADA)
     assert desk.admission.standing(ADA) is None
+
+
+def test_a_key_for_other_endpoints_is_refused_and_not_counted() -> None:
+    desk = Desk(AccessLimits("project", "shop", requests_per_minute=1))
+    with pytest.raises(OutOfScope, match="'cat' may ask faces, words, not 'digits'"):
+        desk.ask(Principal("cat", "acme", "shop", "consumer", ("faces", "words")))
+    desk.ask(Principal("cat", "acme", "shop", "consumer", ("digits", "words")))
 
 
 @pytest.mark.parametrize(

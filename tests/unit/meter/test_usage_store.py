@@ -111,3 +111,12 @@ def test_the_first_and_the_last_moment_of_the_calendar_can_be_settled(store: Usa
     assert store.count() == 6
     first, *_ = store.totals(("month",), filters={"meter": "rows"})
     assert first.group["month"] == 0
+
+
+def test_the_last_use_of_a_key_is_known(store: UsageStore) -> None:
+    assert store.last_used() == {}
+    store.fold("a", 0, 1, [usage(1, key_id="ada", at=NOON + 7), usage(2, key_id="bob", at=NOON)])
+    store.fold("b", 0, 1, [usage(3, key_id="ada", at=NOON + 3), usage(4, key_id="ada", endpoint="words", at=NOON + 9)])
+    assert store.last_used() == {"ada": NOON + 9, "bob": NOON}
+    store.fold("c", 0, 1, [usage(2, key_id="bob", at=NOON)])
+    assert store.last_used()["bob"] == NOON

@@ -64,6 +64,9 @@ def make_and_revoke(client: Client) -> None:
     assert client.identity.list_limits() == [limits]
     assert (limits.name, limits.requests_per_minute, limits.concurrency) == (made.id, 60, None)
     (listed,) = client.identity.list_keys("shop")
+    scoped = client.identity.create_key("default", endpoints=["digits"])
+    rotated = client.identity.rotate_key(scoped.id, overlap_seconds=60)
+    assert (scoped.endpoints, rotated.endpoints) == (("digits",), ("digits",))
     assert isinstance(listed, ApiKey)
     assert (listed.id, listed.role, listed.name, listed.revoked_at) == (made.id, "developer", "ci", None)
     with Client(client.url, made.key) as developer:

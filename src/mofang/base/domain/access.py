@@ -25,10 +25,15 @@ class Principal:
     tenant: str
     project: str
     role: Role
+    endpoints: tuple[str, ...] = ()  # what the key may ask; empty: every endpoint
 
     def may(self, permission: Permission) -> bool:
         """Tell whether the role carries ``permission``."""
         return permission in PERMISSIONS[self.role]
+
+    def may_ask(self, endpoint: str) -> bool:
+        """Tell whether the key's scope has ``endpoint``."""
+        return not self.endpoints or endpoint in self.endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class KeyEntry:
     project: str
     role: Role
     expires_at: int | None = None  # microseconds since the epoch
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

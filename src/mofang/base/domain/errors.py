@@ -229,6 +229,20 @@ class ExpiredKey(Unauthenticated):
     hint = "make another: `mofang keys create --project P`"
 
 
+class OutOfScope(Forbidden):
+    """The key was made for other endpoints."""
+
+    code = "key.scope"
+    hint = "use a key for this endpoint: `mofang keys create --project P --endpoint ENDPOINT`"
+
+
+class KeyEnded(Conflict):
+    """The key was revoked or has expired, so that nothing can take its place gradually."""
+
+    code = "key.ended"
+    hint = "make another: `mofang keys create --project P`"
+
+
 class KeyNotFound(NotFound):
     """No key has that id."""
 

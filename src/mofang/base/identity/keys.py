@@ -68,7 +68,7 @@ def authenticate(text: str | None, entries: Mapping[str, KeyEntry], at: int) -> 
         raise UnknownKey(f"key {key_id!r} is not known here, or was revoked")
     if entry.expires_at is not None and at >= entry.expires_at:
         raise ExpiredKey(f"key {key_id!r} has expired")
-    return Principal(key_id, entry.tenant, entry.project, entry.role)
+    return Principal(key_id, entry.tenant, entry.project, entry.role, entry.endpoints)
 
 
 def _random(length: int) -> str:

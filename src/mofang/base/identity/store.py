@@ -6,7 +6,8 @@ Snapshot.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast, get_args
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, delete, insert, select, update
@@ -15,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from mofang.base.domain.access import AccessLimits, KeyEntry, LimitScope, Role
 from mofang.base.domain.errors import (
     InvalidRequest,
+    KeyEnded,
     KeyNotFound,
     ProjectExists,
     ProjectNotFound,
@@ -49,6 +51,7 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("project", Text, ForeignKey("projects.name"), nullable=False, index=True),
     Column("role", Text, nullable=False),
+    Column("endpoints", Text, nullable=False),  # names with commas between them; empty: every endpoint
     Column("secret_sha256", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
@@ -85,7 +88,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it may be shown: without its secret."""
+    """A key as it may be shown: without its secret. ``last_used_at`` is for those to fill in who know the ledger."""
 
     id: str
     name: str
@@ -95,6 +98,8 @@ class ApiKey:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    endpoints: tuple[str, ...] = ()  # what it may ask; empty: every endpoint
+    last_used_at: int | None = None
 
 
 class IdentityStore:
@@ -143,17 +148,46 @@ class IdentityStore:
             return [Project(*row) for row in connection.execute(select(projects).order_by(projects.c.name))]
 
     def create_key(
-        self, project: str, role: Role = "consumer", name: str = "", expires_at: int | None = None
+        self,
+        project: str,
+        role: Role = "consumer",
+        name: str = "",
+        expires_at: int | None = None,
+        endpoints: Iterable[str] = (),
     ) -> tuple[ApiKey, str]:
-        """Create a key and return it with its text, which nobody can ever show again; raise ProjectNotFound."""
+        """Create a key and return it with its text, which nobody can ever show again; raise ProjectNotFound.
+
+        It may ask ``endpoints``, whether they exist yet or not; every endpoint, if none is named.
+        """
         if role not in get_args(Role):
             raise InvalidRequest(f"{role!r} is no role", hint=f"roles are {', '.join(get_args(Role))}")
+        scope = tuple(sorted({check_name("endpoint", endpoint) for endpoint in endpoints}))
         new, created_at = new_key(), now_us()
+        row = {"id": new.id, "name": name, "project": project, "role": role, "secret_sha256": new.secret_sha256}
+        row |= {"endpoints": ",".join(scope)}
         with self._database.write() as connection:
             tenant = self.get_project(project).tenant
-            row = {"id": new.id, "name": name, "project": project, "role": role, "secret_sha256": new.secret_sha256}
             connection.execute(insert(api_keys).values(**row, created_at=created_at, expires_at=expires_at))
-        return ApiKey(new.id, name, project, tenant, role, created_at, expires_at), new.text
+        return ApiKey(new.id, name, project, tenant, role, created_at, expires_at, endpoints=scope), new.text
+
+    def rotate_key(self, key_id: str, overlap_us: int) -> tuple[ApiKey, str]:
+        """Create a key that may do what ``key_id`` may, and let that one expire after ``overlap_us``.
+
+        The new key has the limits of the old one, and as long a life. Raises KeyNotFound, or KeyEnded.
+        """
+        now = now_us()
+        with self._database.write() as connection:
+            old = self.get_key(key_id)
+            if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+                raise KeyEnded(f"key {key_id!r} was revoked or has expired")
+            expires_at = None if old.expires_at is None else now + old.expires_at - old.created_at
+            new, text = self.create_key(old.project, old.role, old.name, expires_at, old.endpoints)
+            end = now + overlap_us if old.expires_at is None else min(old.expires_at, now + overlap_us)
+            connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=end))
+            for limits in self.list_limits():
+                if (limits.scope, limits.name) == ("key", key_id):
+                    self.set_limits(replace(limits, name=new.id))
+        return new, text
 
     def list_keys(self, project: str | None = None) -> list[ApiKey]:
         """Return all keys, or those of ``project``, oldest first; revoked ones as well."""
@@ -184,7 +218,9 @@ class IdentityStore:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return {
-            row.id: KeyEntry(row.id, row.secret_sha256, row.tenant, row.project, cast(Role, row.role), row.expires_at)
+            row.id: KeyEntry(
+                row.id, row.secret_sha256, row.tenant, row.project, cast(Role, row.role), row.expires_at, _scope(row)
+            )
             for row in rows
         }
 
@@ -232,4 +268,10 @@ def _select_keys() -> Select[Any]:
 
 
 def _key(row: Row[Any]) -> ApiKey:
-    return ApiKey(row.id, row.name, row.project, row.tenant, row.role, row.created_at, row.expires_at, row.revoked_at)
+    return ApiKey(
+        row.id, row.name, row.project, row.tenant, row.role, row.created_at, row.expires_at, row.revoked_at, _scope(row)
+    )
+
+
+def _scope(row: Row[Any]) -> tuple[str, ...]:
+    return tuple(row.endpoints.split(",")) if row.endpoints else ()

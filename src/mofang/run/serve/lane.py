@@ -22,7 +22,7 @@ from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, TensorName
+from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, OutOfScope, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, check_inputs
@@ -44,9 +44,12 @@ _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; 
 
 
 def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> AbstractContextManager[object]:
-    """Let every role that carries ``infer`` pass."""
+    """Let every key pass whose role carries ``infer`` and whose scope has the endpoint."""
+    endpoint = route.revision.endpoint
     if not principal.may("infer"):
-        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {route.revision.endpoint!r}")
+        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {endpoint!r}")
+    if not principal.may_ask(endpoint):
+        raise OutOfScope(f"key {principal.key_id!r} may ask {', '.join(principal.endpoints)}, not {endpoint!r}")
     return _UNBOUNDED
 
 

@@ -24,11 +24,13 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    bindparam,
     func,
     insert,
     literal_column,
     select,
     text,
+    update,
 )
 
 from mofang.base.domain.errors import InvalidRequest
@@ -51,6 +53,7 @@ _series = Table(
     Column("digest", String, nullable=False),
     Column("outcome", String, nullable=False),
     Column("source", String, nullable=False),
+    Column("last_at", BigInteger, nullable=False),  # of its newest event; no part of what names it
     UniqueConstraint("key_id", "tenant", "project", "endpoint", "revision", "version", "digest", "outcome", "source"),
 )
 # The event id, request:attempt:meter, in three columns: its index finds the events of a request as well.
@@ -151,6 +154,7 @@ class UsageStore:
             if _folded(connection, segment) != start:
                 return None
             ids = _series_ids(connection, {series_of(record) for record in records})
+            _note_last(connection, records, ids)
             known = _known(connection, {record.request_id for record in records})
             events, windows = new_rows(records, ids, known, _count(connection) + 1)
             if events:
@@ -204,6 +208,12 @@ class UsageStore:
             rows = connection.execute(query).all()
         return [UsageTotal(dict(zip(names, row, strict=False)), int(row[-2]), int(row[-1])) for row in rows]
 
+    def last_used(self) -> dict[str, int]:
+        """Return for every key that was ever used the time of its last usage."""
+        query = select(_series.c.key_id, func.max(_series.c.last_at).label("last_at")).group_by(_series.c.key_id)
+        with self._database.read() as connection:
+            return {row.key_id: row.last_at for row in connection.execute(query)}
+
     def billable(self, tenant: str, start: int, end: int) -> list[UsageRow]:
         """Return what ``tenant`` has to pay for, by endpoint, version, meter and hour. An error costs nothing."""
         totals = self.totals(
@@ -217,7 +227,7 @@ def _series_ids(connection: Connection, keys: set[Series]) -> dict[Series, int]:
     ids = _find_series(connection, keys)
     missing = keys - ids.keys()
     if missing:
-        connection.execute(insert(_series), [series._asdict() for series in sorted(missing)])
+        connection.execute(insert(_series), [{**series._asdict(), "last_at": 0} for series in sorted(missing)])
         ids = _find_series(connection, keys)
     return ids
 
@@ -226,8 +236,19 @@ def _find_series(connection: Connection, keys: set[Series]) -> dict[Series, int]
     found: dict[Series, int] = {}
     for key_ids in _batches({key.key_id for key in keys}):
         for row in connection.execute(select(_series).where(_series.c.key_id.in_(key_ids))):
-            found[Series(*row[1:])] = row.id
+            found[Series(*row[1:-1])] = row.id
     return found
+
+
+def _note_last(connection: Connection, records: Sequence[UsageRecord], ids: Mapping[Series, int]) -> None:
+    last: dict[int, int] = {}
+    for record in records:
+        series_id = ids[series_of(record)]
+        last[series_id] = max(record.at, last.get(series_id, 0))
+    query = update(_series).where(_series.c.id == bindparam("which"), _series.c.last_at < bindparam("at"))
+    connection.execute(
+        query.values(last_at=bindparam("at")), [{"which": which, "at": at} for which, at in last.items()]
+    )
 
 
 def _known(connection: Connection, request_ids: set[str]) -> set[EventKey]:

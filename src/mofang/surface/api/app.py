@@ -57,7 +57,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         deploy.router(p.deployments, p.registry, p.replicas, changes),
         meter.router(p.usage, p.identity, p.settle),
         bill.router(p.bills, p.usage, p.identity, p.settle, changes),
-        identity.router(p.identity, changes),
+        identity.router(p.identity, p.usage, changes),
         audit.router(p.audit),
         jobs.router(p.jobs, changes),
         operate.router(p, app.openapi),

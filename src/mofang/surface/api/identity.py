@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 from mofang.base.domain.access import AccessLimits, LimitScope, Role
 from mofang.base.domain.names import now_us
 from mofang.base.identity.store import ApiKey, IdentityStore, Project, Tenant
+from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import Body, Id, Page, ProjectName, TenantName, Text
+from mofang.surface.api.fields import Body, EndpointName, Id, Page, ProjectName, TenantName, Text
 
 HUNDRED_YEARS_SECONDS = 100 * 365 * 86_400
 MAX_LIMIT = 10**12
@@ -32,12 +33,20 @@ class ProjectBody(Body):
 
 
 class KeyBody(Body):
-    """Whose key to make, with which role, called how (for people), valid how long (left out: until revoked)."""
+    """Whose key to make, with which role, called how (for people), valid how long (left out: until revoked), and for
+    which endpoints (none: for all)."""
 
     project: ProjectName
     role: Role = "consumer"
     name: Text = Field("", max_length=100)
     expires_in_seconds: int | None = Field(None, ge=1, le=HUNDRED_YEARS_SECONDS)
+    endpoints: list[EndpointName] = Field(default_factory=list, max_length=100)
+
+
+class RotationBody(Body):
+    """How long the old key goes on working."""
+
+    overlap_seconds: int = Field(3600, ge=0, le=HUNDRED_YEARS_SECONDS)
 
 
 class NewKey(BaseModel):
@@ -50,6 +59,7 @@ class NewKey(BaseModel):
     role: Role
     created_at: int
     expires_at: int | None
+    endpoints: tuple[str, ...]
     key: str
 
 
@@ -65,8 +75,9 @@ class LimitsBody(Body):
 class Identity:
     """The routes of identity."""
 
-    def __init__(self, identity: IdentityStore, changes: Changes) -> None:
+    def __init__(self, identity: IdentityStore, usage: UsageStore, changes: Changes) -> None:
         self._identity = identity
+        self._usage = usage
         self._changes = changes
 
     def list_tenants(self) -> Page[Tenant]:
@@ -91,19 +102,28 @@ class Identity:
         """List keys, those of a project or all, without their text; revoked ones as well."""
         if project is not None:
             self._identity.get_project(project)
-        return Page(items=self._identity.list_keys(project))
+        last_used = self._usage.last_used()
+        keys = self._identity.list_keys(project)
+        return Page(items=[replace(key, last_used_at=last_used.get(key.id)) for key in keys])
 
     def create_key(self, body: KeyBody, who: Caller) -> NewKey:
         """Make a key. Every gateway knows it when the answer comes."""
         lifetime = body.expires_in_seconds
         expires_at = None if lifetime is None else now_us() + lifetime * 1_000_000
-        with self._changes.record(who, "key.create", project=body.project, role=body.role) as entry:
-            key, text = self._identity.create_key(body.project, body.role, body.name, expires_at)
+        scope = sorted(body.endpoints)
+        with self._changes.record(who, "key.create", project=body.project, role=body.role, endpoints=scope) as entry:
+            key, text = self._identity.create_key(body.project, body.role, body.name, expires_at, scope)
             entry.target = key.id
         self._changes.publish()
-        fields = asdict(key)
-        del fields["revoked_at"]
-        return NewKey(**fields, key=text)
+        return _new_key(key, text)
+
+    def rotate_key(self, key: Id, body: RotationBody, who: Caller) -> NewKey:
+        """Make a key in the place of another, which works for a while longer. Every gateway knows both on return."""
+        with self._changes.record(who, "key.rotate", key, overlap_seconds=body.overlap_seconds) as entry:
+            new, text = self._identity.rotate_key(key, body.overlap_seconds * 1_000_000)
+            entry.details["key"] = new.id
+        self._changes.publish()
+        return _new_key(new, text)
 
     def revoke_key(self, key: Id, who: Caller) -> ApiKey:
         """Revoke a key. No gateway takes it any more when the answer comes."""
@@ -125,9 +145,15 @@ class Identity:
         return found
 
 
-def router(identity: IdentityStore, changes: Changes) -> APIRouter:
-    """Make the router of identity."""
-    api = Identity(identity, changes)
+def _new_key(key: ApiKey, text: str) -> NewKey:
+    fields = asdict(key)
+    del fields["revoked_at"], fields["last_used_at"]
+    return NewKey(**fields, key=text)
+
+
+def router(identity: IdentityStore, usage: UsageStore, changes: Changes) -> APIRouter:
+    """Make the router of identity; the ledger tells when keys were last used."""
+    api = Identity(identity, usage, changes)
     return table(
         "identity",
         Route("GET", "/tenants", "identity", api.list_tenants),
@@ -136,6 +162,7 @@ def router(identity: IdentityStore, changes: Changes) -> APIRouter:
         Route("POST", "/projects", "identity", api.create_project, 201),
         Route("GET", "/keys", "identity", api.list_keys),
         Route("POST", "/keys", "identity", api.create_key, 201),
+        Route("POST", "/keys/{key}/rotate", "identity", api.rotate_key, 201),
         Route("DELETE", "/keys/{key}", "identity", api.revoke_key),
         Route("GET", "/limits", "identity", api.list_limits),
         Route("PUT", "/limits/{scope}/{name}", "identity", api.set_limits),

@@ -14,7 +14,8 @@ from mofang.surface.cli.verbs import topic
 if TYPE_CHECKING:
     from mofang.surface.sdk.identity import ApiKey, NewApiKey
 
-KEY_JSON = "id, name, project, tenant, role, created_at, expires_at, revoked_at"
+KEY_JSON = "id, name, project, tenant, role, created_at, expires_at, revoked_at, endpoints, last_used_at"
+NEW_KEY_JSON = "One object: id, key (shown this once), name, project, tenant, role, created_at, expires_at, endpoints."
 PROJECT_JSON = "name, tenant, created_at"
 
 keys = topic(
@@ -24,8 +25,9 @@ keys = topic(
 
 @keys.verb(
     "create",
-    example="mofang keys create --project shop --name checkout --expires 90d",
-    json="One object: id, key (the secret, never shown again), name, project, tenant, role, created_at, expires_at.",
+    example="mofang keys create --project shop --name checkout --expires 90d\n"
+    "mofang keys create --project shop --endpoint digits",
+    json=NEW_KEY_JSON,
 )
 @click.option("--project", required=True, metavar="NAME", help="Whose usage it is.")
 @click.option(
@@ -37,21 +39,43 @@ keys = topic(
 )
 @click.option("--name", default="", help="For people to tell keys apart.")
 @click.option("--expires", metavar="SPAN", help="When it stops working, e.g. 90d; left out: never.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="NAME", help="What it may ask; left out: everything.")
 @click.pass_obj
-def create(session: Session, project: str, role: Any, name: str, expires: str | None) -> None:
+def create(
+    session: Session, project: str, role: Any, name: str, expires: str | None, endpoints: tuple[str, ...]
+) -> None:
     """Make a key; every gateway knows it when this returns."""
     span = format.parse_span(expires) if expires else None
-    found = session.client.identity.create_key(project, role=role, name=name, expires_in_seconds=span)
+    found = session.client.identity.create_key(
+        project, role=role, name=name, expires_in_seconds=span, endpoints=endpoints
+    )
     session.answer(found, lambda: _draw_new(found))
 
 
 def _draw_new(found: NewApiKey) -> None:
     screen.heading(f"key {found.id} for project {found.project}; it is shown this once")
     expires = format.moment(found.expires_at or 0) if found.expires_at else "never"
-    screen.fields([("key", found.key), ("role", found.role), ("expires", expires)])
+    asks = ", ".join(found.endpoints) or "every endpoint"
+    screen.fields([("key", found.key), ("role", found.role), ("may ask", asks), ("expires", expires)])
     screen.then(
         "export MOFANG_API_KEY=KEY", "mofang predict ENDPOINT --input NAME=@rows.json", f"mofang keys revoke {found.id}"
     )
+
+
+@keys.verb("rotate", example="mofang keys rotate a1b2c3d4e5 --overlap 1h", json=NEW_KEY_JSON)
+@click.argument("id")
+@click.option("--overlap", default="1h", show_default=True, metavar="SPAN", help="How long the old key still works.")
+@click.pass_obj
+def rotate(session: Session, id: str, overlap: str) -> None:
+    """Make a key in the place of another, with its role, scope, limits and length of life."""
+    span = format.parse_span(overlap)
+    found = session.client.identity.rotate_key(id, overlap_seconds=span)
+
+    def draw() -> None:
+        _draw_new(found)
+        screen.say(f"key {id} works for {format.duration(span)} more")
+
+    session.answer(found, draw)
 
 
 @keys.verb("list", example="mofang keys list --project shop", json=f"{{items}}, each: {KEY_JSON}.")
@@ -63,10 +87,11 @@ def list_keys(session: Session, project: str | None) -> None:
     now = now_us()
     rows = [
         (k.id, k.name or "-", k.project, k.tenant, k.role, _state(k, now), format.ago(k.created_at, now),
-         format.ago(k.expires_at, now) if k.expires_at else "never")
+         format.ago(k.expires_at, now) if k.expires_at else "never", ", ".join(k.endpoints) or "everything",
+         format.ago(k.last_used_at, now) if k.last_used_at else "never")
         for k in found
     ]  # fmt: skip
-    heads = ("key", "name", "project", "tenant", "role", "state", "created", "expires")
+    heads = ("key", "name", "project", "tenant", "role", "state", "created", "expires", "may ask", "last used")
     session.answer_list(found, lambda: screen.table(heads, rows))
 
 

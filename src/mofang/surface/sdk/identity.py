@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mofang.base.domain.access import AccessLimits, LimitScope, Role
@@ -38,6 +39,8 @@ class ApiKey:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    endpoints: tuple[str, ...] = ()  # what it may ask; empty: every endpoint
+    last_used_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class NewApiKey:
     created_at: int
     key: str
     expires_at: int | None = None
+    endpoints: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"NewApiKey(id={self.id!r}, project={self.project!r}, role={self.role!r})"
@@ -84,11 +88,31 @@ class Identity:
         return [*walk(self._wire, "/keys", ApiKey, {"project": project})]
 
     def create_key(
-        self, project: str, *, role: Role = "consumer", name: str = "", expires_in_seconds: int | None = None
+        self,
+        project: str,
+        *,
+        role: Role = "consumer",
+        name: str = "",
+        expires_in_seconds: int | None = None,
+        endpoints: Sequence[str] = (),
     ) -> NewApiKey:
-        """Make a key; every gateway knows it on return. Its text is in the answer and nowhere else."""
-        body = {"project": project, "role": role, "name": name, "expires_in_seconds": expires_in_seconds}
+        """Make a key for ``endpoints``, or for all; every gateway knows it on return.
+
+        Its text is in the answer and nowhere else.
+        """
+        body = {
+            "project": project,
+            "role": role,
+            "name": name,
+            "expires_in_seconds": expires_in_seconds,
+            "endpoints": list(endpoints),
+        }
         return self._wire.call("POST", "/keys", NewApiKey, body)
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: int = 3600) -> NewApiKey:
+        """Make a key that may do what ``key_id`` may; that one expires after ``overlap_seconds``."""
+        body = {"overlap_seconds": overlap_seconds}
+        return self._wire.call("POST", f"/keys/{segment(key_id)}/rotate", NewApiKey, body)
 
     def revoke_key(self, key_id: str) -> ApiKey:
         """Revoke a key; no gateway takes it any more on return."""
