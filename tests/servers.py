@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mofang import Client
@@ -21,8 +21,11 @@ START_SECONDS = 60.0
 class Server:
     """``mofang up`` on a data directory and free ports; its client holds the admin key."""
 
-    def __init__(self, data: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *arguments: str, environ: dict[str, str] | None = None, through: Sequence[str] = ()
+    ) -> None:
         self.data = data
+        self._through = through  # a command that runs what follows it
         self._arguments = arguments
         self._environ = environ or {}
         self._http = self._grpc = "127.0.0.1:0"
@@ -36,7 +39,7 @@ class Server:
         self.close()
         folders = DataDirectory(self.data)
         folders.running.unlink(missing_ok=True)
-        command = [str(Path(sys.executable).with_name("mofang")), "up", "--data", str(self.data)]
+        command = [*self._through, str(Path(sys.executable).with_name("mofang")), "up", "--data", str(self.data)]
         command += ["--http", self._http, "--grpc", self._grpc, *self._arguments]
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(

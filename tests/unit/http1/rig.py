@@ -120,9 +120,11 @@ async def running(limits: Limits = QUICK) -> AsyncIterator[tuple[SmallApp, HttpS
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Give a connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+async def connected(
+    port: int, local: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Give a connection that comes from ``local``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20, local_addr=(local, 0))
     try:
         yield reader, writer
     finally:

@@ -229,6 +229,48 @@ def test_connections_are_bounded() -> None:
     run(test)
 
 
+def test_connections_from_one_address_are_bounded() -> None:
+    async def test() -> None:
+        limits = replace(QUICK, address_connections=2, idle_seconds=5, head_seconds=5)
+        async with running(limits) as (_, server, port):
+            async with connected(port), connected(port):
+                refused = await talk(port)
+                assert refused.startswith(b"HTTP/1.1 503")
+                assert b"retry-after: 1" in refused
+                assert b"from 127.0.0.1" in refused
+                async with connected(port, local="127.0.0.2") as (reader, writer):  # another has room
+                    writer.write(request("/echo", b"x"))
+                    assert (await reader.read()).endswith(b"x")
+            async with asyncio.timeout(5):  # until the server has noticed that they are gone
+                while not (await talk(port, request("/echo", b"again"))).endswith(b"again"):
+                    assert server.connections
+
+    run(test)
+
+
+def test_an_old_connection_ends_with_its_next_answer() -> None:
+    async def test() -> None:
+        limits = replace(QUICK, age_seconds=0.2, idle_seconds=5)
+        async with running(limits) as (_, _, port), connected(port) as (reader, writer), asyncio.timeout(5):
+            answered = 0
+            while b"connection: close" not in (head := await _head(reader, writer)):
+                answered += 1
+                assert head.startswith(b"HTTP/1.1 200")
+            assert answered > 0
+            assert await reader.read() == b"x"
+
+    run(test)
+
+
+async def _head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Ask for ``x`` and return the head of the answer; read the body too, if more may follow."""
+    writer.write(request("/echo", b"x", close=False))
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"connection: close" not in head:
+        assert await reader.readexactly(1) == b"x"
+    return head
+
+
 def test_requests_ahead_of_their_answers_are_bounded() -> None:
     async def test() -> None:
         async with running(replace(QUICK, pipelined=8)) as (_, _, port):

@@ -8,7 +8,7 @@ Both may answer at once (:class:`HttpResponse`) or piece by piece (:class:`HttpS
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -30,7 +30,9 @@ class Limits:
     inflate_ratio: int = 100  # a body may grow this much when decompressed ...
     inflate_bytes: int = 1 << 20  # ... or to this size, whichever is more
     pipelined: int = 1024  # requests sent ahead of their answers
-    connections: int = 10_000
+    connections: int = 10_000  # from here on refused in words, from twice as many without
+    address_connections: int = 1000  # from one remote address
+    age_seconds: float = 3600.0  # of a connection; its next answer is its last, so that clients spread anew
     head_seconds: float = 10.0  # from the first byte to the end of the head
     body_seconds: float = 12.0  # from the first byte to the end of the body, and
     body_rate: int = 64 << 10  # bytes a second more for what has arrived
@@ -159,12 +161,29 @@ class House:
     draining: bool = False
     answered: int = 0
     connections: set[Member] = field(default_factory=set)
+    addresses: Counter[str] = field(default_factory=Counter)  # connections from each
     quiet: asyncio.Event = field(default_factory=asyncio.Event)  # while draining: nobody is busy any more
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # the last connection is gone
 
-    def forget(self, member: Member) -> None:
+    def enter(self, member: Member, address: str) -> str | None:
+        """Count a new connection; say why it has to go again, if it has to. Unix sockets have no address."""
+        self.connections.add(member)
+        if address:
+            self.addresses[address] += 1
+        if len(self.connections) > self.limits.connections:
+            return "too many connections"
+        if self.addresses[address] > self.limits.address_connections:
+            return f"more than {self.limits.address_connections} connections from {address}"
+        return None
+
+    def leave(self, member: Member, address: str) -> None:
         """A connection is gone."""
-        self.connections.discard(member)
+        if member not in self.connections:
+            return
+        self.connections.remove(member)
+        self.addresses[address] -= 1
+        if self.addresses[address] <= 0:
+            del self.addresses[address]
         if not self.connections:
             self.empty.set()
 

@@ -25,6 +25,7 @@ from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.server.child import run_child
+from mofang.surface.server.descriptors import affordable_connections
 from mofang.surface.server.exchange import Limits, Router, Streamed, Whole
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.forward import Forwarder
@@ -71,7 +72,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
     lane = Lane(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
     forwarder = Forwarder(folders.sockets / "control.sock")
-    http = HttpServer(router(lane, admission, forwarder), Limits(body_bytes=settings.body_bytes))
+    http = HttpServer(router(lane, admission, forwarder), _limits(settings))
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,
@@ -91,6 +92,14 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     await fleet.close()
     await forwarder.close()
     recorder.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body_bytes=settings.body_bytes,
+        connections=affordable_connections(settings.connections),
+        address_connections=settings.address_connections,
+    )
 
 
 async def _serve_alone(fleet: Fleet, path: Path) -> None:

@@ -60,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None  # answers the first of the queue
         self._head_bytes = 0
         self._since = house.loop.time()  # when the message being received began, or idling did
+        self._made_at = self._since
+        self._aged = False  # the next answer is the last
         self._fresh = True  # no byte came yet
         self._deaf = False  # nothing more is parsed
         self._ended_at: float | None = None  # when the peer stopped sending
@@ -75,13 +77,10 @@ class Connection(asyncio.Protocol):
         self._writer = Writer(transport, self._house)
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if isinstance(peer, tuple) else ""
-        connections = self._house.connections
-        if len(connections) >= 2 * self._limits.connections:
+        if len(self._house.connections) >= 2 * self._limits.connections:
             transport.abort()
-            return
-        connections.add(self)
-        if len(connections) > self._limits.connections:
-            self._refuse(TooManyConnections("too many connections", retry_after_seconds=1))
+        elif (reason := self._house.enter(self, self._client)) is not None:
+            self._refuse(TooManyConnections(reason, retry_after_seconds=1))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -122,7 +121,7 @@ class Connection(asyncio.Protocol):
         """Drop what was running for a peer that is gone."""
         self._deaf = True
         self._closed_at = self._house.loop.time()
-        self._house.forget(self)
+        self._house.leave(self, self._client)
         if self._task is not None:
             self._task.cancel()
         self._queue.clear()
@@ -237,6 +236,7 @@ class Connection(asyncio.Protocol):
         self._house.answered += 1
         exchange.answering = True
         keep = exchange.keep_alive and exchange.complete and not self._house.draining and self._ended_at is None
+        keep = keep and not self._aged
         keep = await self._writer.send(exchange.method, reply, keep)
         self._end(exchange, keep)
 
@@ -351,6 +351,7 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Enforce the deadlines; the sweep calls this."""
         limits = self._limits
+        self._aged = now > self._made_at + limits.age_seconds
         if self._closed_at is not None:
             if now > self._closed_at + limits.linger_seconds:
                 self._stop_lingering(now)

@@ -37,6 +37,10 @@ class Settings:
     """Threads of one replica's engine inside one call; more replicas scale better than more threads."""
     body_bytes: int = 64 << 20
     """Largest inference body, in bytes."""
+    connections: int = 10_000
+    """HTTP connections a gateway keeps; fewer where a process may not open so many files."""
+    address_connections: int = 1000
+    """HTTP connections from one remote address; raise it behind a reverse proxy that opens more."""
     upload_bytes: int = 8 << 30
     """Largest upload (one file of a model), in bytes."""
     sources: str = "/usr/share/datasets"
@@ -61,7 +65,9 @@ class Settings:
         """Raise InvalidSettings if a value cannot be."""
         for name in ("http", "grpc"):
             split_address(name, getattr(self, name))
-        for name, low, high in (("gateways", 1, 64), ("jobs", 1, 64), ("engine_threads", 1, 256)):
+        bounds = {"gateways": (1, 64), "jobs": (1, 64), "engine_threads": (1, 256)}
+        bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
+        for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidSettings(f"{name} is {low} to {high}, not {value}")
