@@ -19,9 +19,10 @@ FOR_EVER = 1_000_000_000  # steps of the slow model: days
 ROW = np.ones((1, 4), np.float32)
 
 
-def address(server: Server) -> tuple[str, int]:
-    """Return host and port of HTTP."""
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
+def address(server: Server, protocol: str = "http") -> tuple[str, int]:
+    """Return host and port of HTTP, or of gRPC."""
+    where = server.grpc if protocol == "grpc" else server.url.removeprefix("http://")
+    host, _, port = where.rpartition(":")
     return host, int(port)
 
 

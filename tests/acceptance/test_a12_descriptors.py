@@ -50,10 +50,9 @@ def test_a_crowd_is_refused_in_words_and_the_server_recovers(poor: Server, tmp_p
 def test_a_crowd_at_the_grpc_port_does_not_end_the_server(poor: Server, tmp_path: Path) -> None:
     poor.serve("scale", scaled(tmp_path, 3))
     gateway = poor.process("gateway-0").pid
-    host, _, port = poor.grpc.rpartition(":")
     with ExitStack() as stack:
         for _ in range(CROWD):  # nobody but gRPC's own library counts these
-            stack.enter_context(socket.create_connection((host, int(port)), 10))
+            stack.enter_context(socket.create_connection(address(poor, "grpc"), 10))
         wait_until(lambda: _descriptors(gateway) > 200, 10, "descriptors to be used up")
         with socket.create_connection(address(poor), 10) as late:
             late.settimeout(5)

@@ -20,6 +20,15 @@ from mofang.surface.protocols.lane import Lane
 
 _HEAD_BYTES = 32 << 10
 _MAX_CALLS = 4096
+# The HTTP/2 below keeps what the HTTP server of the gateway keeps by itself, in milliseconds.
+_PATIENCE = (
+    ("grpc.server_handshake_timeout_ms", 10_000),  # a connection has to speak HTTP/2 by then
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 3_600_000),  # then the client is asked to connect anew,
+    ("grpc.max_connection_age_grace_ms", 300_000),  # and what it still asks has this time to end
+    ("grpc.keepalive_time_ms", 60_000),  # a peer that does not answer a ping is gone
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 
 
 class GrpcServer:
@@ -45,6 +54,7 @@ async def serve(lane: Lane, address: str, *, max_message_bytes: int = 64 << 20, 
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", _HEAD_BYTES),
         ("grpc.so_reuseport", int(reuse_port)),
+        *_PATIENCE,
     ]
     server = aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
     streams, health = Streams(), Health(lane, (inference.SERVICE,))
