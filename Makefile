@@ -37,10 +37,13 @@ docs: setup  ## Build the documentation into docs/_build
 bench: setup  ## Measure; ratios in one run
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+bench-serve: setup  ## Measure serving beside a hand-written server (QUICK=1: a minute)
+	$(BIN)/python benchmarks/serve $(if $(QUICK),--quick)
+
 proto: setup  ## Generate the gRPC messages from proto/
 	$(BIN)/python proto/generate.py
 
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-postgres check docs bench proto clean
+.PHONY: help setup demo test test-postgres check docs bench bench-serve proto clean

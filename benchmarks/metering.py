@@ -53,7 +53,10 @@ async def record_all(folder: Path, records: list[UsageRecord], turn: int) -> Non
     """Record ``turn`` records in each turn of the loop, and wait for them as a gateway's answers do."""
     recorder = Recorder(JournalWriter(folder, "gateway-0"))
     for first in range(0, len(records), turn):
-        await asyncio.gather(*[recorder.record(record) for record in records[first : first + turn]])
+        done = asyncio.Event()
+        for record in records[first : first + turn]:
+            recorder.record(record, lambda error, done=done: done.set())  # type: ignore[misc]
+        await done.wait()
     recorder.close()
 
 

@@ -80,6 +80,27 @@ class FakeLane:
         wanted = {name: outputs[name] for name in request.outputs or outputs}
         return InferResponse(request_id, request.endpoint, 3, 7, "sha256:abc", wanted, request.client_id)
 
+    def start(
+        self,
+        request: InferRequest,
+        principal: Principal,
+        *,
+        request_id: str,
+        deadline: float,
+        input_bytes: int,
+        told: Callable[[InferResponse | Exception], None],
+    ) -> asyncio.Task[None]:
+        async def answer() -> None:
+            try:
+                outcome: InferResponse | Exception = await self.infer(
+                    request, principal, request_id=request_id, deadline=deadline, input_bytes=input_bytes
+                )
+            except Exception as error:
+                outcome = error
+            told(outcome)
+
+        return asyncio.get_running_loop().create_task(answer())
+
     async def _forever(self) -> None:
         self.begun.set()
         try:

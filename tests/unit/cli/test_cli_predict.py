@@ -26,7 +26,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     async def answer(request: Request) -> Response:
         parts = HttpRequest(request.method, request.url.path, "", dict(request.headers), await request.body())
         found = await rest.respond(parts, "req_1")
-        return Response(found.body, found.status, dict(found.headers))
+        return Response(found.body, found.status, dict(found.fields()))
 
     with serving(app) as url:
         monkeypatch.setenv("MOFANG_URL", url)

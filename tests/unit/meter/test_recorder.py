@@ -7,6 +7,7 @@ import pytest
 from ledgers import usage
 
 from mofang.base.domain.errors import Draining, StorageFull
+from mofang.base.domain.usage import UsageRecord
 from mofang.base.storage.journal import JournalWriter, read_records, segments
 from mofang.sell.meter.codec import decode
 from mofang.sell.meter.recorder import Recorder
@@ -34,15 +35,31 @@ class CountingJournal:
         self.closed = True
 
 
+def record(recorder: Recorder, usage: UsageRecord) -> asyncio.Future[None]:
+    """Record, and return a future of its being written."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def written(error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    recorder.record(usage, written)
+    return future
+
+
 def test_what_one_turn_answers_is_one_flush() -> None:
     async def scenario() -> CountingJournal:
         journal = CountingJournal()
         recorder = Recorder(journal)
-        first = [recorder.record(usage(number)) for number in range(50)]
+        first = [record(recorder, usage(number)) for number in range(50)]
         assert not any(future.done() for future in first)
         assert journal.written == []
         await asyncio.gather(*first)
-        await recorder.record(usage(50))
+        await record(recorder, usage(50))
         recorder.close()
         return journal
 
@@ -55,7 +72,7 @@ def test_a_record_is_in_the_journal_when_its_future_is_done(tmp_path: Path) -> N
     async def scenario() -> None:
         recorder = Recorder(JournalWriter(tmp_path, "gateway-0"))
         for number in range(3):
-            await recorder.record(usage(number))
+            await record(recorder, usage(number))
             (segment,) = segments(tmp_path)
             assert [decode(payload).request_id for payload, _ in read_records(segment)][-1] == usage(number).request_id
         recorder.close()
@@ -68,12 +85,12 @@ def test_a_full_disk_fails_that_turn_only_and_each_waiter_gets_an_error_of_its_o
         journal = CountingJournal()
         recorder = Recorder(journal)
         journal.full = True
-        failed = await asyncio.gather(*(recorder.record(usage(n)) for n in range(3)), return_exceptions=True)
+        failed = await asyncio.gather(*(record(recorder, usage(n)) for n in range(3)), return_exceptions=True)
         assert [type(error) for error in failed] == [StorageFull] * 3
         assert len({id(error) for error in failed}) == 3
         assert {error.retry_after_seconds for error in failed if isinstance(error, StorageFull)} == {5}
         journal.full = False
-        await recorder.record(usage(4))
+        await record(recorder, usage(4))
         assert [[decode(payload) for payload in flush] for flush in journal.written] == [[usage(4)]]
 
     asyncio.run(scenario())
@@ -83,7 +100,7 @@ def test_a_caller_that_goes_away_does_not_take_its_neighbours_along() -> None:
     async def scenario() -> None:
         journal = CountingJournal()
         recorder = Recorder(journal)
-        gone, stays = recorder.record(usage(1)), recorder.record(usage(2))
+        gone, stays = record(recorder, usage(1)), record(recorder, usage(2))
         gone.cancel()
         await stays
         assert len(journal.written[0]) == 2
@@ -95,13 +112,13 @@ def test_close_flushes_what_is_buffered_and_takes_no_more() -> None:
     async def scenario() -> None:
         journal = CountingJournal()
         recorder = Recorder(journal)
-        last = recorder.record(usage(1))
+        last = record(recorder, usage(1))
         recorder.close()
         recorder.close()
         assert last.done()
         assert journal.closed
         with pytest.raises(Draining):
-            recorder.record(usage(2))
+            record(recorder, usage(2))
         await asyncio.sleep(0)  # the flush that was scheduled finds nothing to do
         assert len(journal.written) == 1
 

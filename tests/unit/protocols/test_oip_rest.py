@@ -47,7 +47,7 @@ def test_infer_answers_and_names_what_answered(path: str) -> None:
         "id": "mine",
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}],
     }
-    headers = dict(response.headers)
+    headers = dict(response.fields())
     assert headers["x-request-id"] == "req_1"
     assert (headers["mofang-version"], headers["mofang-revision"], headers["mofang-digest"]) == ("3", "7", "sha256:abc")
     request, request_id, deadline, input_bytes = lane.asked[0]
@@ -92,7 +92,7 @@ def test_everything_else_needs_a_key(path: str, body: object, key: str, code: st
     response = send(path, body, headers={"authorization": key})
     assert response.status == 401
     assert json.loads(response.body)["code"] == code
-    assert dict(response.headers)["www-authenticate"].startswith("Bearer")
+    assert dict(response.fields())["www-authenticate"].startswith("Bearer")
 
 
 def test_readiness_follows_the_lane() -> None:
@@ -168,7 +168,7 @@ def test_refusals(path: str, body: object, status: int, code: str) -> None:
     assert (response.status, document["code"]) == (status, code)
     assert set(document) == {"error", "code", "hint"}
     assert "secret" not in document["error"]
-    assert dict(response.headers)["x-request-id"] == "req_1"
+    assert dict(response.fields())["x-request-id"] == "req_1"
 
 
 def test_retry_after_is_told() -> None:

@@ -28,7 +28,7 @@ def connect(lane: FakeLane, key: str = "good") -> Client:
         path, _, query = request.url.raw_path.decode().partition("?")
         asked = HttpRequest(request.method, path, query, dict(request.headers), request.read())
         response = asyncio.run(rest.respond(asked, "req_1"))
-        return httpx.Response(response.status, headers=response.headers, content=response.body)
+        return httpx.Response(response.status, headers=response.fields(), content=response.body)
 
     return Client(key=key, transport=httpx.MockTransport(answer))
 

@@ -84,8 +84,9 @@ class Bench:
         )
         self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe)
 
-    async def record(self, usage: UsageRecord) -> None:
+    def record(self, usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
         self.records.append(usage)
+        asyncio.get_running_loop().call_soon(written, None)
 
     def observe(self, endpoint: str, outcome: str, seconds: float) -> None:
         self.observed.append((endpoint, outcome))
@@ -236,8 +237,8 @@ def test_outputs_come_in_the_order_asked_for() -> None:
 
 def test_an_answer_that_cannot_be_recorded_is_not_given() -> None:
     async def scenario(bench: Bench) -> None:
-        async def full(usage: UsageRecord) -> None:
-            raise StorageFull("no space left")
+        def full(usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
+            asyncio.get_running_loop().call_soon(written, StorageFull("no space left"))
 
         await bench.adopt(snapshot(1, (route(1), 100)))
         lane = Lane(bench.fleet, admit=admit_by_role, record=full, observe=bench.observe)

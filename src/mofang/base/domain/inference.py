@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mofang.base.domain.tensors import Array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InferRequest:
+class InferRequest(msgspec.Struct, frozen=True, eq=False):
     """What a client asks. ``client_id`` is echoed; ``request_id`` is ours, new for every request, and billed."""
 
     endpoint: str
@@ -19,8 +19,7 @@ class InferRequest:
     client_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InferResponse:
+class InferResponse(msgspec.Struct, frozen=True, eq=False):
     """What a model answered, and which one it was. ``outputs`` keeps the order asked for."""
 
     request_id: str
@@ -32,8 +31,7 @@ class InferResponse:
     client_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, frozen=True, eq=False):
     """One request on its way through a replica: checked inputs, who waits for it, and until when."""
 
     request_id: str
@@ -44,12 +42,11 @@ class Call:
     priority: int = 0  # higher goes first
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, eq=False):
     """What a replica gives back for a Call."""
 
     outputs: Mapping[str, Array]
     compute_us: int  # this call's share of its batch's compute time, by rows
     queue_us: int
     batch_rows: int
-    extras: Mapping[str, int] = field(default_factory=dict)  # further meters an engine reports, e.g. tokens
+    extras: Mapping[str, int] = {}  # further meters an engine reports, e.g. tokens

@@ -10,11 +10,13 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mofang.base.domain.errors import InvalidName
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_OF_BYTE = _CROCKFORD.encode() * 8  # a random byte makes a random character: its lowest five bits count
 
 
 def check_name(kind: str, value: str) -> str:
@@ -27,8 +29,12 @@ def check_name(kind: str, value: str) -> str:
 
 def new_id(prefix: str) -> str:
     """Return ``prefix`` and 26 characters that sort by time of making (48-bit milliseconds, 80 random bits)."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return prefix + "_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{_stamp(time.time_ns() // 1_000_000)}{os.urandom(16).translate(_OF_BYTE).decode()}"
+
+
+@lru_cache(maxsize=1)  # many are made in one millisecond
+def _stamp(milliseconds: int) -> str:
+    return "".join(_CROCKFORD[(milliseconds >> shift) & 31] for shift in range(45, -1, -5))
 
 
 def now_us() -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 Meter = Literal[
     "requests", "rows", "compute_us", "input_bytes", "output_bytes",
     "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
@@ -14,8 +16,7 @@ Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """One answer, as it goes into the journal before the answer's last byte is sent."""
 
     request_id: str

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.inference import Answer, Call
+from mofang.base.placement.ticket import Ticket
 
 
 class ReplicaHandle(Protocol):
@@ -22,6 +23,14 @@ class ReplicaHandle(Protocol):
         Raises Overloaded, DeadlineExceeded, RequestTooLarge, Draining or ReplicaUnavailable at once if the call is
         not taken. The future fails with a MofangError: at the deadline with DeadlineExceeded, whatever the engine does.
         """
+        ...
+
+    def admit(self, ticket: Ticket) -> None:
+        """Queue the ticket's call; the ticket is told the outcome later. Raises as :meth:`submit`, built on this."""
+        ...
+
+    def drop(self, ticket: Ticket) -> None:
+        """Nobody waits for an admitted ticket any more; it says so itself (``done``)."""
         ...
 
     @property

@@ -194,7 +194,7 @@ class _Gateway(asyncio.Protocol):
 class _RemoteTicket:
     """A call that a gateway asked; its outcome goes straight into that gateway's outbox."""
 
-    __slots__ = ("_done", "_gateway", "_number", "call", "queued_at", "size_bytes")
+    __slots__ = ("_done", "_gateway", "_number", "call", "number", "queued_at", "size_bytes")
 
     def __init__(self, gateway: _Gateway, number: int, call: Call) -> None:
         self._gateway = gateway
@@ -203,6 +203,7 @@ class _RemoteTicket:
         self.call = call
         self.size_bytes = call_bytes(call)
         self.queued_at = 0.0
+        self.number = 0
 
     def done(self) -> bool:
         return self._done

@@ -14,12 +14,14 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by bit length of the rows
+        self.worst = 0.0  # seconds of the size that takes longest, of those measured
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in that a batch of ``rows`` took ``seconds``."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
+        self.worst = max(self._seconds.values())
 
     def expect(self, rows: int) -> float:
         """Return the seconds a batch of ``rows`` will take; 0.0 if nothing was ever measured.

@@ -36,11 +36,12 @@ from mofang.base.placement.frames import (
     encode,
     encode_call,
 )
-from mofang.base.placement.ticket import FutureTicket
+from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.waiting import WaitingRoom
 
 __all__ = ["ProcessPlacement", "ProcessReplica", "probe"]
 
+_UNWRITTEN = 0  # the number of a ticket that is not on the connection
 _MAX_WAITING = 1024  # calls that wait for a worker to come back
 
 
@@ -64,17 +65,16 @@ class ProcessPlacement:
 class _Ticket(FutureTicket):
     """A future whose cancelling is told to the worker."""
 
-    __slots__ = ("number", "replica")
+    __slots__ = ("replica",)
 
     def __init__(self, call: Call, replica: ProcessReplica) -> None:
         super().__init__(call, asyncio.get_running_loop())
         self.replica = replica
-        self.number = 0  # on its connection; 0: not written
 
     def cancel(self, msg: object = None) -> bool:
         cancelled = super().cancel(msg)
         if cancelled:
-            self.replica.forget(self)
+            self.replica.drop(self)
         return cancelled
 
 
@@ -88,8 +88,8 @@ class ProcessReplica:
         self._connection: Connection | None = None
         self._hello: Hello | None = None  # the last on this connection
         self._numbers = itertools.count(1)
-        self._waiting: WaitingRoom[_Ticket] = WaitingRoom(_MAX_WAITING, spec.limits.max_queue_bytes)  # not written yet
-        self._asked: dict[int, _Ticket] = {}  # written, by number
+        self._waiting: WaitingRoom[Ticket] = WaitingRoom(_MAX_WAITING, spec.limits.max_queue_bytes)  # not written yet
+        self._asked: dict[int, Ticket] = {}  # written, by number
         self._forgotten: list[int] = []  # cancelled after they were written; the worker is not told yet
         self._flush: asyncio.Handle | None = None
         self._deadlines = Deadlines(self._tickets, self._sweep)
@@ -113,18 +113,24 @@ class ProcessReplica:
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
         """See :meth:`ReplicaHandle.submit`."""
+        ticket = _Ticket(call, self)
+        self.admit(ticket)
+        return ticket
+
+    def admit(self, ticket: Ticket) -> None:
+        """See :meth:`ReplicaHandle.admit`."""
         if self._idle is not None:
             raise Draining("the replica takes no more requests")
         if self._broken:
             raise ReplicaUnavailable(self._broken)
-        if call.deadline <= time.monotonic():
+        deadline = ticket.call.deadline
+        if deadline <= time.monotonic():
             raise expired()
-        ticket = _Ticket(call, self)
+        ticket.number = _UNWRITTEN
         self._check_room(ticket)
         self._waiting.add(ticket)
-        self._deadlines.watch(call.deadline)
+        self._deadlines.watch(deadline)
         self._schedule()
-        return ticket
 
     async def close(self) -> None:
         """Wait until the calls that were taken have ended, then disconnect."""
@@ -138,7 +144,7 @@ class ProcessReplica:
 
     # --- calls on their way out ---------------------------------------------------------------------------------------
 
-    def _check_room(self, ticket: _Ticket) -> None:
+    def _check_room(self, ticket: Ticket) -> None:
         limit = self._spec.limits.max_queue_bytes
         if ticket.size_bytes > limit:
             raise RequestTooLarge(f"{ticket.size_bytes} bytes are more than the {limit} of a queue")
@@ -175,7 +181,7 @@ class ProcessReplica:
         if pieces:
             self._connection.write(pieces)
 
-    def _ask(self, ticket: _Ticket) -> list[Buffer]:
+    def _ask(self, ticket: Ticket) -> list[Buffer]:
         number = next(self._numbers)
         try:
             pieces = encode_call(number, ticket.call)
@@ -186,8 +192,8 @@ class ProcessReplica:
         self._asked[number] = ticket
         return pieces
 
-    def forget(self, ticket: _Ticket) -> None:
-        """Drop a cancelled call, and tell the worker if it has it."""
+    def drop(self, ticket: Ticket) -> None:
+        """See :meth:`ReplicaHandle.drop`. The worker is told if it has the call."""
         if self._asked.pop(ticket.number, None) is not None:
             self._forgotten.append(ticket.number)
             self._schedule()
@@ -195,7 +201,7 @@ class ProcessReplica:
             self._waiting.keep(each for each in self._waiting if each is not ticket)
         self._settle()
 
-    def _tickets(self) -> Iterator[_Ticket]:
+    def _tickets(self) -> Iterator[Ticket]:
         yield from self._asked.values()
         yield from self._waiting
 
@@ -240,9 +246,9 @@ class ProcessReplica:
         self._begin_outage()
         self._settle()
 
-    def _refused(self, ticket: _Ticket, error: MofangError) -> None:
+    def _refused(self, ticket: Ticket, error: MofangError) -> None:
         if isinstance(error, Draining) and not self._broken:
-            ticket.number = 0  # never begun: the worker's successor shall compute it
+            ticket.number = _UNWRITTEN  # never begun: the worker's successor shall compute it
             self._waiting.add(ticket)
         else:
             ticket.set_exception(error)

@@ -42,6 +42,7 @@ class Replica:
         self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes, weights)
         self._shapes = Shapes(engine.signature, join=limits.join)
         self._pace = Pace()
+        self._slowest = math.inf  # seconds that no batch is expected to exceed
         self._deadlines = Deadlines(self._waiting)
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
         self._running: Batch | None = None
@@ -98,6 +99,9 @@ class Replica:
         if self._running is None and (self._turn is None or self._queue.rows >= self._limits.max_batch_rows):
             self._schedule()
 
+    def drop(self, ticket: Ticket) -> None:
+        """See :meth:`ReplicaHandle.drop`: a batch leaves out what is done, and the queue is purged when it is full."""
+
     async def close(self) -> None:
         """Finish what was taken, then close the engine."""
         self._closed = True
@@ -111,6 +115,9 @@ class Replica:
     def _refuse_late(self, call: Call, now: float) -> None:
         """Refuse a call that would be late. An idle replica refuses nothing, so that it goes on measuring."""
         remaining = call.deadline - now
+        most = self._limits.max_batch_rows if self._shapes.joinable else 1
+        if (self._queue.rows // most + 2) * self._slowest < remaining:
+            return  # surely in time
         if self._wait(self._queue.rows, now) <= remaining:
             return
         wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows), now)
@@ -214,6 +221,7 @@ class Replica:
         self._running = None
         if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
             self._pace.observe(batch.rows, seconds)
+            self._slowest = max(self._pace.worst, self._pace.expect(self._limits.max_batch_rows))
         self._interrupted = None
         for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             if ticket.done():

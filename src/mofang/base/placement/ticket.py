@@ -19,6 +19,7 @@ class Ticket(Protocol):
     call: Call
     size_bytes: int
     queued_at: float  # on time.monotonic(), seconds
+    number: int  # free for the use of the replica that admitted it
 
     def done(self) -> bool:
         """Whether nobody waits any more: answered, failed or cancelled."""
@@ -36,13 +37,14 @@ class Ticket(Protocol):
 class FutureTicket(asyncio.Future[Answer]):
     """A ticket that is itself the future its caller awaits: one object and no callback for each call."""
 
-    __slots__ = ("call", "queued_at", "size_bytes")
+    __slots__ = ("call", "number", "queued_at", "size_bytes")
 
     def __init__(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.call = call
         self.size_bytes = call_bytes(call)
         self.queued_at = 0.0
+        self.number = 0
 
 
 def call_bytes(call: Call) -> int:

@@ -149,14 +149,14 @@ def read_records(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
         raise JournalDamaged(f"segment {path.name!r} is damaged at byte {offset + position}, before its end")
 
 
-def _frames(payloads: list[bytes]) -> Iterator[bytes]:
+def _frames(payloads: list[bytes]) -> list[bytes]:
+    pieces: list[bytes] = []
     following = len(payloads)
     for payload in payloads:
         following -= 1
         header = _HEADER.pack(_MAGIC, len(payload), following, zlib.crc32(payload))
-        yield header
-        yield _CRC.pack(zlib.crc32(header))
-        yield payload
+        pieces += (header, _CRC.pack(zlib.crc32(header)), payload)
+    return pieces
 
 
 def _header(content: bytes, position: int) -> tuple[int, int, int] | None:

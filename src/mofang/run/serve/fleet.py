@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 
 from mofang.base.domain.deployment import (
     EMPTY_SNAPSHOT,
@@ -39,13 +37,17 @@ class Fleet:
         self._failed: dict[str, MofangError] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight: dict[str, int] = {}  # by the key of the revision
+        self._present: set[str] = set()  # keys of the revisions of the Snapshot
+        self._picked: dict[tuple[str, str], Route] = {}  # where there is no choice, in this Snapshot
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Follow ``snapshot`` from now on; older ones than the current are ignored."""
         if snapshot.number <= self.snapshot.number:
             return
         self.snapshot = snapshot
+        self._picked = {}
+        self._present = {r.revision.key for routes in snapshot.endpoints.values() for r in routes.routes.values()}
         wanted = {spec.id: spec for spec in _specs(snapshot)}
         known = self._handles.keys() | self._opening.keys() | self._failed.keys()
         for replica_id in known - wanted.keys():
@@ -56,21 +58,18 @@ class Fleet:
 
     def report(self) -> GatewayReport:
         """Return how far this gateway has followed the Snapshots."""
-        present = {
-            route.revision.key for routes in self.snapshot.endpoints.values() for route in routes.routes.values()
-        }
         return GatewayReport(
             gateway=self._name,
             number=self.snapshot.number,
             opened=frozenset(self._handles),
             failed={replica_id: (error.code, error.message) for replica_id, error in self._failed.items()},
-            busy=frozenset(key for key, count in self._in_flight.items() if count and key not in present),
+            busy=frozenset(key for key, count in self._in_flight.items() if count and key not in self._present),
         )
 
     @property
     def in_flight(self) -> int:
         """Requests being answered now."""
-        return self._in_flight.total()
+        return sum(self._in_flight.values())
 
     @property
     def settled(self) -> bool:
@@ -87,6 +86,8 @@ class Fleet:
 
     def pick(self, endpoint: str, version: str = "") -> Route:
         """Choose a route by traffic, or the one that serves ``version`` if the caller insists on it."""
+        if known := self._picked.get((endpoint, version)):
+            return known
         routes = self.routes(endpoint)
         shares = [(routes.routes[number], share) for number, share in routes.traffic.items() if share > 0]
         if version:
@@ -95,13 +96,16 @@ class Fleet:
             serving = ", ".join(str(routes.routes[number].revision.version) for number in routes.traffic) or "none"
             raise EndpointNotFound(f"endpoint {endpoint!r} serves version {serving}, not {version or 'any'!r}")
         if len(shares) == 1:
-            return shares[0][0]
+            route = self._picked[endpoint, version] = shares[0][0]
+            return route
         return random.choices([r for r, _ in shares], [s for _, s in shares])[0]  # noqa: S311 (no secret)
 
     def replica(self, route: Route) -> ReplicaHandle:
         """Return the least loaded open replica of ``route``; raise ReplicaUnavailable with the reason if none is."""
         if route.broken:
             raise ReplicaUnavailable(f"endpoint {route.revision.endpoint!r}: {route.broken}", retry_after_seconds=30)
+        if len(route.replicas) == 1 and (only := self._handles.get(route.replicas[0].id)):
+            return only
         handles = [self._handles[spec.id] for spec in route.replicas if spec.id in self._handles]
         if handles:
             return handles[0] if len(handles) == 1 else min(handles, key=lambda handle: handle.load)
@@ -113,29 +117,23 @@ class Fleet:
         """Tell whether at least one replica of ``route`` can answer."""
         return not route.broken and any(spec.id in self._handles for spec in route.replicas)
 
-    @contextmanager
-    def using(self, route: Route) -> Iterator[None]:
-        """Count a request as in flight on ``route``; the controller waits for the count when it removes a revision."""
-        key = route.revision.key
-        self._in_flight[key] += 1
-        try:
-            yield
-        finally:
-            self._in_flight[key] -= 1
-            if not self._in_flight[key]:
-                del self._in_flight[key]
-                if not self._serves(route):
-                    self._on_change()
+    def enter(self, revision: str) -> None:
+        """Count a request as in flight on a revision (its ``key``); the controller waits for it to be none."""
+        self._in_flight[revision] = self._in_flight.get(revision, 0) + 1
+
+    def leave(self, revision: str) -> None:
+        """Count it no longer."""
+        left = self._in_flight[revision] = self._in_flight[revision] - 1
+        if not left:
+            del self._in_flight[revision]
+            if revision not in self._present:
+                self._on_change()
 
     async def close(self) -> None:
         """Close every replica; what is in flight there ends first."""
         for replica_id in [*self._handles, *self._opening]:
             self._forget(replica_id)
         await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def _serves(self, route: Route) -> bool:
-        routes = self.snapshot.endpoints.get(route.revision.endpoint)
-        return routes is not None and route.revision.number in routes.routes
 
     async def _open(self, spec: ReplicaSpec) -> None:
         """Open a replica; one that is not there yet is asked again until the Snapshot drops it."""

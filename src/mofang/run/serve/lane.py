@@ -15,30 +15,37 @@ What meters and who pays is handed in (``admit``, ``record``), so that this room
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.deployment import Route
+from mofang.base.domain.deployment import Route, Snapshot
 from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, OutOfScope, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
-from mofang.base.domain.tensors import Array, check_inputs
+from mofang.base.domain.tensors import Array, InputCheck
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import authenticate
+from mofang.base.placement.base import ReplicaHandle
+from mofang.base.placement.ticket import call_bytes
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.statistics import Statistics
 
 Admit = Callable[[Principal, Route, int, int], AbstractContextManager[object]]
 """Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
 now; what is returned is held until the answer is made, or will not be."""
-Record = Callable[[UsageRecord], Awaitable[None]]
-"""Return when the record is in the journal; raise StorageFull if it cannot be."""
+Record = Callable[[UsageRecord, Callable[[Exception | None], None]], None]
+"""Call back when the record is in the journal, or with StorageFull if it cannot be."""
 Observe = Callable[[str, str, float], None]
 """Count an answer: endpoint, outcome ("ok" or the error's code), seconds."""
+Told = Callable[[InferResponse | Exception], None]
+"""Told the outcome of a request, once, unless it was cancelled."""
 
+_log = logging.getLogger(__name__)
 _UNBOUNDED = nullcontext()
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
@@ -68,8 +75,9 @@ class Lane:
         self._record = record
         self._observe = observe
         self._statistics = Statistics()
+        self._known_of = 0  # the number of the Snapshot that the next two are true of
         self._principals: dict[str, Principal] = {}
-        self._principals_of = 0
+        self._plans: dict[int, _Plan] = {}  # by the id of the route, which the plan keeps alive
         self.draining = False
 
     @property
@@ -80,8 +88,8 @@ class Lane:
     def authenticate(self, authorization: str | None) -> Principal:
         """Return who holds the key in ``Bearer KEY``; verified once per key and Snapshot, then a look-up."""
         snapshot = self._fleet.snapshot
-        if self._principals_of != snapshot.number:
-            self._principals, self._principals_of = {}, snapshot.number
+        if self._known_of != snapshot.number:
+            self._follow(snapshot)
         if authorization is not None and (known := self._principals.get(authorization)):
             entry = snapshot.keys[known.key_id]
             if entry.expires_at is None or entry.expires_at > now_us():
@@ -116,6 +124,28 @@ class Lane:
         return entries
 
     async def infer(
+        self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
+    ) -> InferResponse:
+        """Answer ``request`` by ``deadline`` (on time.monotonic()), recorded as usage of ``principal``."""
+        outcome: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+
+        def told(said: InferResponse | Exception) -> None:
+            if outcome.done():
+                return  # cancelled, and the caller has not come to know it yet
+            if isinstance(said, Exception):
+                outcome.set_exception(said)
+            else:
+                outcome.set_result(said)
+
+        passage = self.start(
+            request, principal, request_id=request_id, deadline=deadline, input_bytes=input_bytes, told=told
+        )
+        try:
+            return await outcome
+        finally:
+            passage.cancel()  # does nothing unless the caller went away
+
+    def start(
         self,
         request: InferRequest,
         principal: Principal,
@@ -123,88 +153,210 @@ class Lane:
         request_id: str,
         deadline: float,
         input_bytes: int,
-    ) -> InferResponse:
-        """Answer ``request`` by ``deadline`` (on time.monotonic()), recorded as usage of ``principal``."""
-        started, outcome = time.monotonic(), "cancelled"
+        told: Told,
+    ) -> Passage:
+        """Begin to answer ``request``; ``told`` is called later. Raises what is known to be wrong at once.
+
+        No task and no future is made: at tens of thousands of requests a second they would be half the cost.
+        """
+        started = time.monotonic()
         route = self._fleet.pick(request.endpoint, request.version)
         try:
-            response = await self._answer(request, route, principal, request_id, deadline, input_bytes)
-            outcome = "ok"
+            if self.draining:
+                raise Draining("the server is shutting down", retry_after_seconds=5)
+            plan = self._plan(route)
+            rows = plan.check(request.inputs)
+            wanted = request.outputs
+            if wanted:
+                plan.check_outputs(wanted)
+            call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
+            held = self._admit(principal, route, rows, input_bytes)
+            held.__enter__()
+            passage = Passage(self, plan, request, principal, call, held, started, input_bytes, told)
+            self._fleet.enter(plan.revision)
+            try:
+                passage.replica = self._fleet.replica(route)
+                passage.replica.admit(passage)  # tells the passage; fails by itself at the deadline
+            except BaseException:
+                self._let_go(passage)
+                raise
         except MofangError as error:
-            outcome = error.code
+            self._count(route, error.code, started)
             raise
-        finally:
-            seconds = time.monotonic() - started
-            self._observe(request.endpoint, outcome, seconds)
-            self._statistics.ended(route.revision, outcome == "ok", seconds)
-        return response
+        return passage
 
-    async def _answer(
-        self,
-        request: InferRequest,
-        route: Route,
-        principal: Principal,
-        request_id: str,
-        deadline: float,
-        input_bytes: int,
-    ) -> InferResponse:
-        if self.draining:
-            raise Draining("the server is shutting down", retry_after_seconds=5)
+    # --- what a passage asks of its lane ------------------------------------------------------------------------------
+
+    def _ended(self, passage: Passage, outcome: str) -> None:
+        """Count a request that had begun."""
+        self._let_go(passage)
+        self._count(passage.plan.route, outcome, passage.started)
+
+    def _computed(self, passage: Passage, answer: Answer) -> None:
+        self._statistics.computed(passage.plan.route.revision, passage.call.rows, answer)
+
+    def _count(self, route: Route, outcome: str, started: float) -> None:
+        seconds = time.monotonic() - started
+        self._observe(route.revision.endpoint, outcome, seconds)
+        self._statistics.ended(route.revision, outcome == "ok", seconds)
+
+    def _let_go(self, passage: Passage) -> None:
+        self._fleet.leave(passage.plan.revision)
+        passage.held.__exit__(None, None, None)
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        self._principals, self._plans, self._known_of = {}, {}, snapshot.number
+
+    def _plan(self, route: Route) -> _Plan:
+        if self._known_of != self._fleet.snapshot.number:
+            self._follow(self._fleet.snapshot)
+        plan = self._plans.get(id(route))
+        if plan is None:
+            plan = self._plans[id(route)] = _Plan(route)
+        return plan
+
+
+class _Plan:
+    """What can be known of a route before any request comes."""
+
+    __slots__ = ("check", "outputs", "revision", "route")
+
+    def __init__(self, route: Route) -> None:
         revision = route.revision
-        rows = check_inputs(revision.signature, request.inputs, f"endpoint {revision.endpoint!r}")
-        wanted = request.outputs or tuple(spec.name for spec in revision.signature.outputs)
-        _check_outputs(route, wanted)
-        call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
-        with self._admit(principal, route, rows, input_bytes), self._fleet.using(route):
-            answer = await self._fleet.replica(route).submit(call)  # fails by itself at the deadline
-            self._statistics.computed(revision, rows, answer)
+        self.route = route
+        self.revision = revision.key
+        self.check = InputCheck(revision.signature, f"endpoint {revision.endpoint!r}")
+        self.outputs = tuple(spec.name for spec in revision.signature.outputs)
+
+    def check_outputs(self, wanted: tuple[str, ...]) -> None:
+        """Raise TensorName for an output the model does not have."""
+        for name in wanted:
+            if name not in self.outputs:
+                shown = ", ".join(map(repr, self.outputs))
+                endpoint = self.route.revision.endpoint
+                raise TensorName(f"output {name!r} is unknown: endpoint {endpoint!r} gives {shown}")
+
+
+class Passage:
+    """One admitted request, from the queue to its answer: the ticket that its replica holds.
+
+    ``set_result`` (computed) → ``_written`` (recorded) → told; ``set_exception`` and ``cancel`` are the other ends.
+    """
+
+    __slots__ = (
+        "_done", "_input_bytes", "_lane", "_principal", "_response", "_told", "call", "held", "number", "plan",
+        "queued_at", "replica", "request", "size_bytes", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        lane: Lane,
+        plan: _Plan,
+        request: InferRequest,
+        principal: Principal,
+        call: Call,
+        held: AbstractContextManager[object],
+        started: float,
+        input_bytes: int,
+        told: Told,
+    ) -> None:
+        self._lane = lane
+        self._principal = principal
+        self._input_bytes = input_bytes
+        self._told: Told | None = told  # until told, or cancelled
+        self._done = False  # the replica has nothing more to do
+        self._response: InferResponse
+        self.replica: ReplicaHandle
+        self.plan = plan
+        self.request = request
+        self.held = held
+        self.started = started
+        self.call = call
+        self.size_bytes = call_bytes(call)
+        self.queued_at = 0.0
+        self.number = 0
+
+    def done(self) -> bool:
+        """See :class:`Ticket`."""
+        return self._done
+
+    def set_result(self, answer: Answer, /) -> None:
+        """Computed: record it."""
+        self._done = True
+        wanted = self.request.outputs or self.plan.outputs
+        try:
+            self._lane._computed(self, answer)
             outputs = {name: answer.outputs[name] for name in wanted}
-            await self._record(_usage(call, route, principal, answer, outputs, input_bytes))
-        return InferResponse(
-            request_id=request_id,
-            endpoint=revision.endpoint,
-            version=revision.version,
-            revision=revision.number,
-            digest=revision.digest,
-            outputs=outputs,
-            client_id=request.client_id,
-        )
+            revision = self.plan.route.revision
+            self._response = InferResponse(
+                self.call.request_id,
+                revision.endpoint,
+                revision.version,
+                revision.number,
+                revision.digest,
+                outputs,
+                self.request.client_id,
+            )
+            self._lane._record(self._usage(answer, outputs), self._written)
+        except Exception as error:
+            self._end(error)
 
+    def set_exception(self, error: MofangError, /) -> None:
+        """Not computed, and why."""
+        self._done = True
+        self._end(error)
 
-def _check_outputs(route: Route, wanted: tuple[str, ...]) -> None:
-    known = [spec.name for spec in route.revision.signature.outputs]
-    for name in wanted:
-        if name not in known:
-            shown = ", ".join(map(repr, known))
-            raise TensorName(f"output {name!r} is unknown: endpoint {route.revision.endpoint!r} gives {shown}")
+    def cancel(self) -> None:
+        """Nobody waits any more. What is computed already stays recorded; nothing happens after the end."""
+        if self._told is None:
+            return
+        self._told = None
+        if not self._done:
+            self._done = True
+            self.replica.drop(self)
+        self._lane._ended(self, "cancelled")
 
+    def _written(self, error: Exception | None) -> None:
+        """Recorded, or not: then there is no answer."""
+        self._end(error or self._response)
 
-def _usage(
-    call: Call,
-    route: Route,
-    principal: Principal,
-    answer: Answer,
-    outputs: dict[str, Array],
-    input_bytes: int,
-) -> UsageRecord:
-    revision = route.revision
-    return UsageRecord(
-        request_id=call.request_id,
-        at=now_us(),
-        tenant=principal.tenant,
-        project=principal.project,
-        key_id=principal.key_id,
-        endpoint=revision.endpoint,
-        revision=revision.number,
-        version=revision.version,
-        digest=revision.digest,
-        outcome="ok",
-        quantities={
+    def _end(self, outcome: InferResponse | Exception) -> None:
+        told, self._told = self._told, None
+        if told is None:
+            return  # cancelled meanwhile
+        try:
+            if isinstance(outcome, Exception):
+                self._lane._ended(self, outcome.code if isinstance(outcome, MofangError) else "cancelled")
+            else:
+                self._lane._ended(self, "ok")
+            told(outcome)
+        except Exception:  # a defect, and no concern of those who were computed and recorded in the same turn
+            _log.exception("request %s was answered in vain", self.call.request_id)
+
+    def _usage(self, answer: Answer, outputs: dict[str, Array]) -> UsageRecord:
+        revision, principal, call = self.plan.route.revision, self._principal, self.call
+        output_bytes = 0
+        for array in outputs.values():
+            output_bytes += array.nbytes
+        quantities = {
             "requests": 1,
             "rows": call.rows,
             "compute_us": answer.compute_us,
-            "input_bytes": input_bytes,
-            "output_bytes": sum(array.nbytes for array in outputs.values()),
-            **answer.extras,
-        },
-    )
+            "input_bytes": self._input_bytes,
+            "output_bytes": output_bytes,
+        }
+        if answer.extras:
+            quantities.update(answer.extras)
+        return UsageRecord(
+            call.request_id,
+            now_us(),
+            principal.tenant,
+            principal.project,
+            principal.key_id,
+            revision.endpoint,
+            revision.number,
+            revision.version,
+            revision.digest,
+            "ok",
+            quantities,
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from mofang.base.domain.errors import InvalidUsage, JournalDamaged
-from mofang.base.domain.usage import Outcome, Source, UsageRecord
+from mofang.base.domain.usage import UsageRecord
 from mofang.sell.meter.windows import MAX_AT
 
 MAX_QUANTITY = (1 << 48) - 1
@@ -17,9 +17,8 @@ MAX_QUANTITY = (1 << 48) - 1
 within the 64 bits of the ledger."""
 
 _VERSION = b"\x01"
-_Fields = tuple[str, int, str, str, str, str, int, int, str, Outcome, dict[str, int], int, Source]
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Fields)
+_decoder = msgspec.msgpack.Decoder(UsageRecord)
 
 
 def encode(usage: UsageRecord) -> bytes:
@@ -30,23 +29,7 @@ def encode(usage: UsageRecord) -> bytes:
         # A float or a bool would be written all the same and stop the settler later, when nobody can answer for it.
         if type(quantity) is not int or not 0 <= quantity <= MAX_QUANTITY:
             raise InvalidUsage(f"request {usage.request_id!r} used {quantity!r} of {meter!r}")
-    return _VERSION + _encoder.encode(
-        (
-            usage.request_id,
-            usage.at,
-            usage.tenant,
-            usage.project,
-            usage.key_id,
-            usage.endpoint,
-            usage.revision,
-            usage.version,
-            usage.digest,
-            usage.outcome,
-            usage.quantities,
-            usage.attempt,
-            usage.source,
-        )
-    )
+    return _VERSION + _encoder.encode(usage)
 
 
 def decode(payload: bytes) -> UsageRecord:
@@ -57,6 +40,6 @@ def decode(payload: bytes) -> UsageRecord:
             hint="run the release that wrote it, or a later one",
         )
     try:
-        return UsageRecord(*_decoder.decode(memoryview(payload)[1:]))
+        return _decoder.decode(memoryview(payload)[1:])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JournalDamaged(f"a usage record cannot be read: {error}") from error

@@ -1,18 +1,22 @@
 """The hot half of metering: records go into the journal, one flush for all that one event-loop turn answered.
 
-Gateways call :meth:`Recorder.record` and send the answer only when the future it returns is done, so that no answer
+Gateways call :meth:`Recorder.record` and send the answer only when they are told that it is written, so that no answer
 leaves without its record. It must not know the ledger: the settler brings the records there later.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
 from typing import Protocol
 
 from mofang.base.domain.errors import Draining
 from mofang.base.domain.usage import UsageRecord
 from mofang.sell.meter.codec import encode
+
+Written = Callable[[Exception | None], None]
+"""Told once that a record is in the journal, or why it is not."""
 
 
 class Journal(Protocol):
@@ -36,24 +40,20 @@ class Recorder:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[Written] = []
         self._closed = False
 
-    def record(self, usage: UsageRecord) -> asyncio.Future[None]:
-        """Buffer ``usage``; the future is done when it is in the journal, or fails with StorageFull.
+    def record(self, usage: UsageRecord, written: Written) -> None:
+        """Buffer ``usage``; ``written`` is called when it is in the journal, or with StorageFull.
 
         Raises InvalidUsage for quantities that cannot be billed, and Draining after :meth:`close`.
         """
         if self._closed:
             raise Draining("the journal is closed")
         self._journal.append(encode(usage))
-        loop = asyncio.get_running_loop()
-        # One future each: a caller that goes away cancels what it awaits, and must not cancel its neighbours'.
-        written: asyncio.Future[None] = loop.create_future()
         if not self._waiting:
-            loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(written)
-        return written
 
     def close(self) -> None:
         """Flush what is buffered and close the journal. Calling it again does nothing."""
@@ -71,10 +71,8 @@ class Recorder:
             self._journal.flush()
         except Exception as error:  # whatever it is: it belongs to those who wait, and nobody may wait for ever
             for written in waiting:
-                if not written.done():
-                    # A copy each: raised in a thousand tasks, one exception would collect all their tracebacks.
-                    written.set_exception(copy(error))
+                # A copy each: raised in a thousand tasks, one exception would collect all their tracebacks.
+                written(copy(error))
             return
         for written in waiting:
-            if not written.done():
-                written.set_result(None)
+            written(None)

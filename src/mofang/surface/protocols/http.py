@@ -6,11 +6,11 @@ Neither knows sockets here, so that a protocol is tested without any.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
-from mofang.base.domain.errors import MofangError
+from mofang.base.domain.errors import Internal, MofangError
 from mofang.sell.meter.limits import SECOND_NS, Standing
 from mofang.surface.wire.status import headers_of, status_of
 
@@ -40,11 +40,28 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):
-    """An answer; the connection adds ``content-length``, ``date`` and ``connection``."""
+    """An answer; the connection adds ``content-length``, ``date`` and ``connection``.
+
+    ``lines`` are further header fields as :func:`header_lines` writes them: made once for many answers.
+    """
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    lines: str = ""
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Return all header fields."""
+        pairs = [line.split(": ", 1) for line in self.lines.splitlines()]
+        return [*((name, value) for name, value in pairs), *self.headers]
+
+
+def header_lines(headers: Sequence[tuple[str, str]]) -> str:
+    """Return header fields as they are written. Raises Internal if one would break the head."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if not lines.count("\r") == lines.count("\n") == len(headers):
+        raise Internal("a header field of the answer has a line break")
+    return lines
 
 
 class HttpStream(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ but health and readiness, and never look behind this interface.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from mofang.base.domain.access import Principal
@@ -16,6 +17,13 @@ from mofang.base.domain.names import check_name
 
 DEFAULT_TIMEOUT_SECONDS = 30.0  # for callers who name no deadline
 MAX_TIMEOUT_SECONDS = 3600.0
+
+
+class Passage(Protocol):
+    """A request being answered."""
+
+    def cancel(self) -> None:
+        """Drop it if it has not ended; nobody is told then."""
 
 
 class Lane(Protocol):
@@ -44,6 +52,18 @@ class Lane(Protocol):
         self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
     ) -> InferResponse:
         """Answer ``request`` by ``deadline`` (``time.monotonic()``); cancelling the call drops it."""
+
+    def start(
+        self,
+        request: InferRequest,
+        principal: Principal,
+        *,
+        request_id: str,
+        deadline: float,
+        input_bytes: int,
+        told: Callable[[InferResponse | Exception], None],
+    ) -> Passage:
+        """The same without a task: raise at once, or call ``told`` later, once."""
 
 
 def check_target(endpoint: str, version: str) -> None:

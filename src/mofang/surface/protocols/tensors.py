@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -47,10 +48,15 @@ def number_array(name: str, datatype: Datatype, numbers: Sequence[float], shape:
     """
     try:
         if datatype == "FP32":  # struct raises where numpy would make a number infinite, and it is faster
-            return np.frombuffer(struct.pack(f"={len(numbers)}f", *numbers), dtype=np.float32).reshape(shape)
+            return np.ndarray(shape, np.float32, _floats(len(numbers)).pack(*numbers))
         return np.array(numbers, dtype=NUMPY[datatype]).reshape(shape)
     except OverflowError:
         raise _out_of_range(name, datatype, numbers) from None
+
+
+@lru_cache(maxsize=64)
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"={count}f")
 
 
 def _out_of_range(name: str, datatype: Datatype, numbers: Sequence[float]) -> TensorData:

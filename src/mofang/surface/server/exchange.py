@@ -1,8 +1,9 @@
 """What passes between an HTTP connection and the application behind it.
 
-For each request head the application's :data:`Router` chooses who answers and how the body is given: :class:`Whole`
-collects it (the inference lane), :class:`Streamed` hands it on piece by piece with back-pressure (what is forwarded).
-Both may answer at once (:class:`HttpResponse`) or piece by piece (:class:`HttpStream`).
+For each request head the application's :data:`Router` chooses who answers and how the body is given: :class:`Direct`
+and :class:`Whole` get it collected (the inference lane; what is asked rarely), :class:`Streamed` piece by piece with
+back-pressure (what is forwarded). The last two may answer at once (:class:`HttpResponse`) or piece by piece
+(:class:`HttpStream`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from mofang.base.domain.errors import MofangError
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead
@@ -89,6 +92,35 @@ class BodyStream:
             self._waiter.set_result(None)
 
 
+class Running(Protocol):
+    """A request that is being answered."""
+
+    def cancel(self) -> object:
+        """Drop it: nobody waits for the answer any more, and it is not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """Answer when the whole body is here, decompressed, without a task: the fast lane.
+
+    ``start`` takes the request, its id and what to call with the answer. It raises nothing, and returns what is
+    running, or None if it has answered already.
+    """
+
+    start: Callable[[HttpRequest, str, Callable[[HttpResponse], None]], Running | None]
+
+    async def ask(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        """Do the same in a task."""
+        answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+        running = self.start(request, request_id, answer.set_result)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if running is not None:
+                running.cancel()
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """Answer when the whole body is here, decompressed. Takes the request and its id."""
@@ -103,7 +135,8 @@ class Streamed:
     respond: Callable[[RequestHead, AsyncIterator[bytes], str], Awaitable[Reply]]
 
 
-Router = Callable[[RequestHead], Whole | Streamed]
+Route = Direct | Whole | Streamed
+Router = Callable[[RequestHead], Route]
 """Chooses who answers; may raise a MofangError, which becomes the answer."""
 
 
@@ -115,7 +148,7 @@ class Exchange:
         "wants_continue",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead | None, route: Whole | Streamed | None, keep_alive: bool) -> None:
+    def __init__(self, head: RequestHead | None, route: Route | None, keep_alive: bool) -> None:
         self.head = head
         self.route = route
         self.keep_alive = keep_alive
@@ -131,6 +164,14 @@ class Exchange:
     def method(self) -> str:
         """The method, empty for what never became a request."""
         return self.head.method if self.head is not None else ""
+
+
+class KnownHead(msgspec.Struct, frozen=True, gc=False):
+    """What the bytes of a head mean that was read before: parsing is for bytes that are new."""
+
+    head: RequestHead  # without the peer's address
+    route: Direct
+    body_bytes: int
 
 
 class Member(Protocol):
@@ -160,6 +201,7 @@ class House:
     date: str = ""  # the header line, kept fresh by the sweep
     draining: bool = False
     answered: int = 0
+    known_heads: dict[bytes, KnownHead] = field(default_factory=dict)  # bounded by whoever adds
     connections: set[Member] = field(default_factory=set)
     addresses: Counter[str] = field(default_factory=Counter)  # connections from each
     quiet: asyncio.Event = field(default_factory=asyncio.Event)  # while draining: nobody is busy any more

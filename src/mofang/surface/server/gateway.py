@@ -26,7 +26,7 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.server.child import run_child
 from mofang.surface.server.descriptors import affordable_connections
-from mofang.surface.server.exchange import Limits, Router, Streamed, Whole
+from mofang.surface.server.exchange import Direct, Limits, Route, Router, Streamed, Whole
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.link import ControllerLink, Word, load_snapshot
@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 
 def router(lane: Lane, admission: Admission, forwarder: Forwarder) -> Router:
     """Choose who answers a request by its path."""
-    inference = Whole(OipRest(lane, admission.standing).respond)
+    inference = Direct(OipRest(lane, admission.standing).start)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
-    def choose(head: RequestHead) -> Whole | Streamed:
+    def choose(head: RequestHead) -> Route:
         if head.path.startswith("/v2/") or head.path == "/v2":
             if head.method == "POST":  # before a stranger's 64 MiB are kept in memory, not after
                 lane.authenticate(head.headers.get("authorization"))

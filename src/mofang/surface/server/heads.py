@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from mofang.base.domain.errors import HeadTooLarge, Internal, InvalidRequest
-from mofang.surface.protocols.http import RequestHead
+from mofang.base.domain.errors import HeadTooLarge, InvalidRequest
+from mofang.surface.protocols.http import RequestHead, header_lines
 from mofang.surface.server.exchange import Limits
 
 # Fields of which a second one would leave open which counts.
@@ -96,8 +96,5 @@ def keeps_alive(headers: dict[str, str], version: str) -> bool:
 
 def response_head(status: int, headers: list[tuple[str, str]], *more: str) -> bytes:
     """Return the bytes of an answer's head; ``more`` are whole lines. Raise Internal if a field would break it."""
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    if not fields.count("\r") == fields.count("\n") == len(headers):
-        raise Internal("a header field of the answer has a line break")
     line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n"
-    return "".join((line, fields, *more, "\r\n")).encode("latin-1", "replace")
+    return "".join((line, header_lines(headers), *more, "\r\n")).encode("latin-1", "replace")

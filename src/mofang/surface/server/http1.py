@@ -8,7 +8,11 @@ The life of a request here::
 
     data_received -> on_message_begin -> on_headers_complete -> on_body ... -> on_message_complete
                                            (Streamed: _begin)                   (Whole: _begin)
-    _begin -> _answer (a task: the application) -> _send -> _end -> the next in the queue
+    _begin -> _start (Direct: a call) ................ -> _replied -> _end -> the next in the queue
+           -> _answer (others: a task) ................ -> _end
+
+A client sends the same head again and again. The bytes of a head that led to a Direct answer are remembered, with what
+they mean, for all connections: if a packet is such a head and a body of its length, it is not parsed (``known``).
 
 Whatever is wrong with the bytes becomes a refusal: an exchange whose answer is known. After it nothing more is read,
 since nobody can say where the next request would start.
@@ -17,31 +21,22 @@ since nobody can say where the next request would start.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
+from functools import partial
 from typing import cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from mofang.base.domain.errors import (
-    Cancelled,
-    Internal,
-    InvalidRequest,
-    MofangError,
-    RequestTimeout,
-    RequestTooLarge,
-    TooManyConnections,
-)
+from mofang.base.domain.errors import InvalidRequest, MofangError, RequestTimeout, RequestTooLarge, TooManyConnections
 from mofang.base.domain.names import new_id
-from mofang.surface.protocols.http import HttpRequest, error_response
-from mofang.surface.server.bodies import decompress
-from mofang.surface.server.exchange import BodyStream, Exchange, House, Limits, Reply, Streamed, Whole
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
+from mofang.surface.server.asking import ask, unexpected
+from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, KnownHead, Running, Streamed, Whole
 from mofang.surface.server.heads import HeadBuilder, keeps_alive
+from mofang.surface.server.known import find_known, remember
 from mofang.surface.server.writer import Writer
 
 _STREAM_HIGH = 256 << 10  # held bytes of a streamed body at which reading pauses
-_THREAD_BYTES = 256 << 10  # compressed bodies from this size are decompressed beside the event loop
-_log = logging.getLogger(__name__)
 
 
 class Connection(asyncio.Protocol):
@@ -57,7 +52,8 @@ class Connection(asyncio.Protocol):
         self._builder: HeadBuilder | None = None  # while a head is being received
         self._receiving: Exchange | None = None  # while a body is being received
         self._queue: deque[Exchange] = deque()  # the first is being answered
-        self._task: asyncio.Task[None] | None = None  # answers the first of the queue
+        self._running: Running | None = None  # answers the first of the queue
+        self._packet = b""  # what is being parsed, if a request begins with it
         self._head_bytes = 0
         self._since = house.loop.time()  # when the message being received began, or idling did
         self._made_at = self._since
@@ -87,6 +83,12 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._fresh = False
+        if not self._queue and self._builder is None:
+            known = find_known(self._house.known_heads, data)
+            if known is not None:
+                self._take(*known)
+                return
+            self._packet = data
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -98,11 +100,12 @@ class Connection(asyncio.Protocol):
                 self._queue[-1].keep_alive = False
         except HttpParserCallbackError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, MofangError) else _unexpected(cause))
+            self._refuse(cause if isinstance(cause, MofangError) else unexpected(cause))
         except HttpParserError as error:
             self._refuse(InvalidRequest(f"not HTTP/1.1: {error}"))
         except MofangError as error:
             self._refuse(error)
+        self._packet = b""
 
     def eof_received(self) -> bool:
         """Note that the peer sends no more: it may still read, if it waits for an answer."""
@@ -122,9 +125,9 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._closed_at = self._house.loop.time()
         self._house.leave(self, self._client)
-        if self._task is not None:
-            self._task.cancel()
         self._queue.clear()
+        if self._running is not None:
+            self._running.cancel()
         self._notice_quiet()
 
     def pause_writing(self) -> None:
@@ -177,7 +180,7 @@ class Connection(asyncio.Protocol):
         if isinstance(exchange.route, Streamed):
             exchange.body = BodyStream(self._watch_reading)
         elif int(builder.headers.get("content-length", "0")) > self._limits.body_bytes:
-            raise _body_too_large(self._limits)
+            raise _body_too_large(self._limits.body_bytes)
         if len(self._queue) == 1:
             self._begin(exchange)
         else:
@@ -202,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._watch_reading()
             return
         if exchange.received > self._limits.body_bytes:
-            raise _body_too_large(self._limits)
+            raise _body_too_large(self._limits.body_bytes)
         exchange.body.append(piece)
 
     def on_message_complete(self) -> None:
@@ -216,7 +219,16 @@ class Connection(asyncio.Protocol):
         if isinstance(exchange.body, BodyStream):
             exchange.body.finish()
         elif self._queue[0] is exchange:
+            if self._packet:
+                remember(self._house.known_heads, self._packet, exchange)
             self._begin(exchange)
+
+    def _take(self, known: KnownHead, body: bytes) -> None:
+        """Take a request that came in one packet, with a head that is known."""
+        exchange = Exchange(known.head, known.route, keep_alive=True)
+        exchange.complete = True
+        self._queue.append(exchange)
+        self._start(exchange, known.route, body)
 
     # --- answering -------------------------------------------------------------------------------------------
 
@@ -224,55 +236,57 @@ class Connection(asyncio.Protocol):
         """Go on with the first of the queue as far as it is there."""
         if exchange.refusal is not None:
             self._answer_refusal(exchange.refusal)
+        elif isinstance(exchange.route, Direct) and exchange.head and "content-encoding" not in exchange.head.headers:
+            if exchange.complete:
+                assert isinstance(exchange.body, list)
+                self._start(exchange, exchange.route, b"".join(exchange.body))
         elif exchange.complete or isinstance(exchange.body, BodyStream):
-            self._task = self._house.loop.create_task(self._answer(exchange))
+            self._running = self._house.loop.create_task(self._answer(exchange))
         if exchange.wants_continue and not exchange.complete and self._closed_at is None:
             exchange.wants_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _answer(self, exchange: Exchange) -> None:
-        """Ask the application and send what it says."""
-        reply = await self._ask(exchange, new_id("req"))
+    def _start(self, exchange: Exchange, route: Direct, body: bytes) -> None:
+        """Ask the application without a task."""
+        head = exchange.head
+        assert head is not None
+        request = HttpRequest(head.method, head.path, head.query, head.headers, body)
+        running = route.start(request, new_id("req"), partial(self._replied, exchange))
+        if running is not None:
+            self._running = running
+
+    def _replied(self, exchange: Exchange, reply: HttpResponse) -> None:
+        """Send what the application says."""
+        if self._closed_at is not None:
+            return
         self._house.answered += 1
         exchange.answering = True
-        keep = exchange.keep_alive and exchange.complete and not self._house.draining and self._ended_at is None
-        keep = keep and not self._aged
-        keep = await self._writer.send(exchange.method, reply, keep)
+        keep = self._writer.send_whole(exchange.method, reply, self._may_stay(exchange))
+        if self._writer.blocked_at is None:
+            self._end(exchange, keep)
+        else:
+            self._running = self._house.loop.create_task(self._end_when_read(exchange, keep))
+
+    async def _end_when_read(self, exchange: Exchange, keep: bool) -> None:
+        await self._writer.room()
         self._end(exchange, keep)
 
-    async def _ask(self, exchange: Exchange, request_id: str) -> Reply:
-        head, route, body = exchange.head, exchange.route, exchange.body
-        assert head is not None
-        try:
-            if isinstance(route, Streamed) and isinstance(body, BodyStream):
-                return await route.respond(head, body, request_id)
-            assert isinstance(route, Whole)
-            assert isinstance(body, list)
-            content = body[0] if len(body) == 1 else b"".join(body)
-            encoding = head.headers.get("content-encoding")
-            if encoding is not None:
-                content = await self._decompress(encoding, content)
-            request = HttpRequest(head.method, head.path, head.query, head.headers, content)
-            return await route.respond(request, request_id)
-        except MofangError as error:
-            reply = error_response(error)
-        except asyncio.CancelledError:
-            if self._closed_at is not None:
-                raise  # it was we who cancelled, for a peer that is gone
-            reply = error_response(Cancelled("the request was cancelled"))
-        except Exception as error:
-            reply = error_response(_unexpected(error))
-        reply.headers.append(("x-request-id", request_id))
-        return reply
+    async def _answer(self, exchange: Exchange) -> None:
+        """Ask the application and send what it says."""
+        reply = await ask(exchange, new_id("req"), self._limits, lambda: self._closed_at is not None)
+        self._house.answered += 1
+        exchange.answering = True
+        keep = await self._writer.send(exchange.method, reply, self._may_stay(exchange))
+        self._end(exchange, keep)
 
-    async def _decompress(self, encoding: str, content: bytes) -> bytes:
-        if len(content) < _THREAD_BYTES:
-            return decompress(encoding, content, self._limits)
-        return await asyncio.to_thread(decompress, encoding, content, self._limits)
+    def _may_stay(self, exchange: Exchange) -> bool:
+        """Tell whether the connection may stay open after the answer."""
+        wanted = exchange.keep_alive and exchange.complete and self._ended_at is None
+        return wanted and not self._aged and not self._house.draining
 
     def _end(self, exchange: Exchange, keep: bool) -> None:
         """Close after an answer, or go on with the next request."""
-        self._task = None
+        self._running = None
         self._queue.popleft()
         if not keep or (self._ended_at is not None and not self._queue):  # it may have ended while we answered
             self._close(linger=not exchange.complete)
@@ -280,11 +294,15 @@ class Connection(asyncio.Protocol):
         if self._queue:
             if not self._queue[0].complete:
                 self._since = self._house.loop.time()
-            self._begin(self._queue[0])
+            self._house.loop.call_soon(self._go_on, self._queue[0])
         elif self._builder is None:
             self._since = self._house.loop.time()
         self._watch_reading()
         self._notice_quiet()
+
+    def _go_on(self, exchange: Exchange) -> None:
+        if self._running is None and self._queue and self._queue[0] is exchange:
+            self._begin(exchange)
 
     # --- refusing and closing --------------------------------------------------------------------------------
 
@@ -298,7 +316,7 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(None, None, keep_alive=False)
             self._queue.append(exchange)
         exchange.keep_alive = False
-        if self._task is not None and self._queue[0] is exchange:
+        if self._running is not None and self._queue[0] is exchange:
             assert isinstance(exchange.body, BodyStream)
             exchange.body.finish(error)  # whoever reads it gets the error, and answers it
             return
@@ -393,10 +411,5 @@ class Connection(asyncio.Protocol):
             self._house.notice_quiet()
 
 
-def _body_too_large(limits: Limits) -> RequestTooLarge:
-    return RequestTooLarge(f"the body is over {limits.body_bytes} bytes", hint="send it in several requests")
-
-
-def _unexpected(error: BaseException | None) -> MofangError:
-    _log.error("a request failed", exc_info=error)
-    return Internal("the server failed on this request")
+def _body_too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is over {limit} bytes", hint="send it in several requests")

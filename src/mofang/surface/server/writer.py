@@ -15,6 +15,7 @@ from mofang.surface.server.exchange import House
 from mofang.surface.server.heads import response_head
 
 _BODYLESS = frozenset({204, 304})
+_CLOSE = "connection: close\r\n"
 _log = logging.getLogger(__name__)
 
 
@@ -41,22 +42,30 @@ class Writer:
         """Write an answer; tell whether the connection may stay open after it (False: it broke off)."""
         try:
             if isinstance(reply, HttpStream):
-                whole = await self._send_stream(method, reply, keep)
+                keep = await self._send_stream(method, reply, keep) and keep
             else:
-                self.write(method, reply, keep)
-                whole = True
+                keep = self.send_whole(method, reply, keep)
+        except MofangError as error:  # the head cannot be written; nothing has been
+            return self.send_whole(method, error_response(error), keep=False)
+        if self.blocked_at is not None:
+            await self.room()
+        return keep
+
+    def send_whole(self, method: str, reply: HttpResponse, keep: bool) -> bool:
+        """Write a whole answer at once; tell whether the connection may stay open after it."""
+        try:
+            self.write(method, reply, keep)
         except MofangError as error:  # the head cannot be written; nothing has been
             self.write(method, error_response(error), keep=False)
             return False
-        if self.blocked_at is not None:
-            await self._room()
-        return whole and keep
+        return keep
 
     def write(self, method: str, reply: HttpResponse, keep: bool) -> None:
         """Write a whole answer at once."""
         bodyless = reply.status in _BODYLESS
         length = "" if bodyless else f"content-length: {len(reply.body)}\r\n"
-        head = self._head(reply, length, keep)
+        connection = "" if keep else _CLOSE
+        head = response_head(reply.status, reply.headers, reply.lines, self._house.date, length, connection)
         self._transport.write(head if bodyless or method == "HEAD" else head + reply.body)
 
     async def _send_stream(self, method: str, reply: HttpStream, keep: bool) -> bool:
@@ -72,7 +81,7 @@ class Writer:
                         sent += len(piece)
                         self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                     if self.blocked_at is not None:
-                        await self._room()
+                        await self.room()
             except Exception:
                 _log.exception("an answer broke off")
                 self._transport.abort()
@@ -84,10 +93,10 @@ class Writer:
             return False
         return True
 
-    def _head(self, reply: HttpResponse | HttpStream, framing: str, keep: bool) -> bytes:
-        connection = "" if keep else "connection: close\r\n"
-        return response_head(reply.status, reply.headers, self._house.date, framing, connection)
+    def _head(self, reply: HttpStream, framing: str, keep: bool) -> bytes:
+        return response_head(reply.status, reply.headers, self._house.date, framing, "" if keep else _CLOSE)
 
-    async def _room(self) -> None:
+    async def room(self) -> None:
+        """Wait until the peer has read on."""
         self._unblocked = self._house.loop.create_future()
         await self._unblocked

@@ -10,12 +10,14 @@ Source: https://github.com/open-inference/open-inference-protocol and the extens
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from mofang.base.domain.errors import InvalidRequest, OutputNotJson, TensorData, TensorName, TensorShape
 from mofang.base.domain.inference import InferRequest, InferResponse
@@ -65,6 +67,17 @@ class _AnswerBody(msgspec.Struct, gc=False, omit_defaults=True):
     id: str = ""
 
 
+class _PlainTensor(msgspec.Struct, gc=False):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[float]
+
+
+class _PlainBody(msgspec.Struct, gc=False):
+    inputs: list[_PlainTensor]
+
+
 class Wants(msgspec.Struct, frozen=True, gc=False):
     """Which outputs the client wants as binary data: those in ``binary``, the rest as ``otherwise`` says."""
 
@@ -73,12 +86,17 @@ class Wants(msgspec.Struct, frozen=True, gc=False):
 
 
 _BODY = msgspec.json.Decoder(_InferBody)
+_PLAIN = msgspec.json.Decoder(_PlainBody)
+_PLAIN_BYTES = 64 << 10  # decoded before their number is known to be right, larger bodies could cost much memory
+_AS_JSON = Wants({}, otherwise=False)
 _ENCODER = msgspec.json.Encoder()
 _ELEMENT: Mapping[str, type] = {"BOOL": bool, "FP32": float, "FP64": float, "BYTES": str}  # others: int
 
 
 def parse_infer(endpoint: str, version: str, headers: Mapping[str, str], body: bytes) -> tuple[InferRequest, Wants]:
     """Return what the body asks and how the answer is wanted. Raises Invalid errors that name the place."""
+    if len(body) <= _PLAIN_BYTES and JSON_LENGTH not in headers and (plain := _plain_inputs(body)):
+        return InferRequest(endpoint, plain, (), version), _AS_JSON
     text, raw = _split(headers.get(JSON_LENGTH), body)
     parsed = _decode_body(text)
     _check_duplicate_keys(text, parsed)
@@ -107,6 +125,13 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
 
     Raises OutputNotJson if an output wanted as JSON has a value JSON cannot write.
     """
+    if wants is _AS_JSON and len(response.outputs) == 1 and not response.client_id:
+        [(name, array)] = response.outputs.items()
+        if array.dtype.kind == "f":
+            values = _ENCODER.encode(array.ravel().tolist())
+            if b"null" not in values:
+                before, after = _frame_of(response.endpoint, response.version, name, array.dtype, array.shape)
+                return before + values + after, None
     tensors: list[_OutputTensor] = []
     raw: list[bytes] = []
     for name, array in response.outputs.items():
@@ -122,6 +147,37 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
     if b"null" in text:  # how the encoder writes NaN and infinity; the word may also be data
         _check_finite(response, wants)
     return (b"".join((text, *raw)), len(text)) if raw else (text, None)
+
+
+def _plain_inputs(body: bytes) -> dict[str, Array] | None:
+    """Return the inputs of the usual body: flat lists of floats and nothing else. None: it must be read with care.
+
+    Where all keys that must be there are, and there are no more strings than those keys, names and datatypes, no key is
+    given twice and there is no further one.
+    """
+    try:
+        tensors = _PLAIN.decode(body).inputs
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if body.count(b'"') != 2 + 12 * len(tensors) or not body.isascii():
+        return None
+    inputs: dict[str, Array] = {}
+    for tensor in tensors:
+        shape, data = tensor.shape, tensor.data
+        if tensor.datatype != "FP32" or not shape or min(shape) < 1 or math.prod(shape) != len(data):
+            return None
+        inputs[tensor.name] = number_array(tensor.name, "FP32", data, shape)
+    return inputs if len(inputs) == len(tensors) else None
+
+
+@lru_cache(maxsize=1024)
+def _frame_of(
+    endpoint: str, version: int, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]
+) -> tuple[bytes, bytes]:
+    """Return what stands before and after the values of an answer's only output."""
+    tensor = _OutputTensor(name, datatype_of(np.empty(0, dtype)), shape, data=[])
+    before, _, after = _ENCODER.encode(_AnswerBody(endpoint, str(version), [tensor])).rpartition(b"[]")
+    return before, after
 
 
 def _split(json_length: str | None, body: bytes) -> tuple[bytes, memoryview]:

@@ -1,6 +1,6 @@
 """The paths of the Open Inference Protocol under ``/v2``: from an HTTP request to an HTTP answer.
 
-The gateway calls :meth:`OipRest.respond` with complete requests. Paths: ``/v2``, ``/v2/health/live``,
+The gateway calls :meth:`OipRest.start` with complete requests. Paths: ``/v2``, ``/v2/health/live``,
 ``/v2/health/ready``, ``/v2/models/M[/versions/V]`` alone or followed by ``/ready``, ``/infer`` or ``/stats``,
 ``/v2/models/stats`` and ``/v2/repository/index``. A model of the protocol is an endpoint here. Health and readiness
 need no key.
@@ -8,9 +8,11 @@ need no key.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,23 +31,27 @@ from mofang.base.domain.errors import (
     ReplicaUnavailable,
     RouteNotFound,
 )
+from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import TensorSpec
 from mofang.sell.meter.limits import Standing
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, rate_headers
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, header_lines, rate_headers
 from mofang.surface.protocols.lane import (
     DEFAULT_TIMEOUT_SECONDS,
     MAX_TIMEOUT_SECONDS,
     Lane,
+    Passage,
     check_target,
     refuse_loading,
 )
-from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
+from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer, render_infer
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 _log = logging.getLogger(__name__)
 
-Answer = Callable[[HttpRequest, str], Awaitable[HttpResponse]]
+_PATHS_KEPT = 4096
+
+Reply = Callable[[HttpResponse], None]
 
 
 class OipRest:
@@ -54,26 +60,47 @@ class OipRest:
     def __init__(self, lane: Lane, standing: Callable[[Principal], Standing | None] = lambda _: None) -> None:
         self._lane = lane
         self._standing = standing
+        self._targets: dict[str, tuple[str, str]] = {}  # endpoint and version of paths that were asked to infer
 
     async def respond(self, request: HttpRequest, request_id: str) -> HttpResponse:
         """Answer one request."""
-        try:
-            response = await self._dispatch(request, request_id)
-        except MofangError as error:
-            response = error_response(error)
-        except Exception:
-            _log.exception("request %s failed", request_id)
-            response = error_response(Internal("the server failed on this request"))
-        response.headers.append(("x-request-id", request_id))
-        return response
+        answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
-    async def _dispatch(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        def reply(response: HttpResponse) -> None:
+            if not answer.done():
+                answer.set_result(response)
+
+        passage = self.start(request, request_id, reply)
+        try:
+            return await answer
+        finally:
+            if passage is not None:
+                passage.cancel()  # does nothing unless it was us who was cancelled
+
+    def start(self, request: HttpRequest, request_id: str, reply: Reply) -> Passage | None:
+        """Answer one request by calling ``reply``: now (and return None), or later, unless the passage is cancelled."""
+        try:
+            target = self._targets.get(request.path)
+            response = (
+                self._infer(request, *target, request_id, reply)
+                if target is not None
+                else self._dispatch(request, request_id, reply)
+            )
+            if not isinstance(response, HttpResponse):
+                return response
+        except Exception as error:
+            response = _failure(error, request_id)
+        response.headers.append(("x-request-id", request_id))
+        reply(response)
+        return None
+
+    def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Passage:
         path = request.path if "%" not in request.path else unquote(request.path)
         match path.rstrip("/").split("/")[2:]:
             case ["models", name, "infer"]:
-                return await self._infer(request, name, "", request_id)
+                return self._infer(request, name, "", request_id, reply)
             case ["models", name, "versions", version, "infer"]:
-                return await self._infer(request, name, version, request_id)
+                return self._infer(request, name, version, request_id, reply)
             case ["models", name, "ready"]:
                 return self._model_ready(request, name, "")
             case ["models", name, "versions", version, "ready"]:
@@ -107,36 +134,44 @@ class OipRest:
                     hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
                 )
 
-    async def _infer(self, request: HttpRequest, name: str, version: str, request_id: str) -> HttpResponse:
+    def _infer(
+        self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply
+    ) -> HttpResponse | Passage:
         principal = self._lane.authenticate(request.headers.get("authorization"))
-        try:
-            response = await self._ask(request, principal, name, version, request_id)
-        except Exhausted as error:
-            response = error_response(error)
-        response.headers.extend(rate_headers(self._standing(principal)))
-        return response
-
-    async def _ask(
-        self, request: HttpRequest, principal: Principal, name: str, version: str, request_id: str
-    ) -> HttpResponse:
         _check_method(request, "POST")
-        check_target(name, version)
+        if request.path not in self._targets:
+            check_target(name, version)
+            if len(self._targets) < _PATHS_KEPT:
+                self._targets[request.path] = (name, version)
         deadline = _deadline(request)
         asked, wants = parse_infer(name, version, request.headers, request.body)
-        answer = await self._lane.infer(
-            asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
-        )
-        body, json_length = render_infer(answer, wants)
-        headers = [
-            ("mofang-version", str(answer.version)),
-            ("mofang-revision", str(answer.revision)),
-            ("mofang-digest", answer.digest),
-        ]
-        if json_length is None:
-            headers.append(("content-type", "application/json"))
+
+        def told(outcome: InferResponse | Exception) -> None:
+            try:
+                response = self._outcome(outcome, wants, principal)
+            except Exception as error:
+                response = _failure(error, request_id)
+            response.headers.append(("x-request-id", request_id))
+            reply(response)
+
+        try:
+            return self._lane.start(
+                asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body), told=told
+            )
+        except Exhausted as error:
+            return self._outcome(error, wants, principal)
+
+    def _outcome(self, outcome: InferResponse | Exception, wants: Wants, principal: Principal) -> HttpResponse:
+        if isinstance(outcome, InferResponse):
+            response = _answer(outcome, wants)
+        elif isinstance(outcome, Exhausted):
+            response = error_response(outcome)
         else:
-            headers += (("content-type", "application/octet-stream"), (JSON_LENGTH, str(json_length)))
-        return HttpResponse(200, headers, body)
+            raise outcome
+        standing = self._standing(principal)
+        if standing is not None:
+            response.headers.extend(rate_headers(standing))
+        return response
 
     def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
         _check_method(request, "GET")
@@ -191,6 +226,32 @@ class OipRest:
             return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": error.message}
         state = "READY" if self._lane.is_ready(name) else "UNAVAILABLE"
         return {"name": name, "version": str(route.revision.version), "state": state, "reason": route.broken}
+
+
+def _answer(answer: InferResponse, wants: Wants) -> HttpResponse:
+    body, json_length = render_infer(answer, wants)
+    lines = _lines(answer.version, answer.revision, answer.digest, binary=json_length is not None)
+    headers = [] if json_length is None else [(JSON_LENGTH, str(json_length))]
+    return HttpResponse(200, headers, body, lines)
+
+
+@lru_cache(maxsize=1024)
+def _lines(version: int, revision: int, digest: str, *, binary: bool) -> str:
+    return header_lines(
+        [
+            ("mofang-version", str(version)),
+            ("mofang-revision", str(revision)),
+            ("mofang-digest", digest),
+            ("content-type", "application/octet-stream" if binary else "application/json"),
+        ]
+    )
+
+
+def _failure(error: Exception, request_id: str) -> HttpResponse:
+    if isinstance(error, MofangError):
+        return error_response(error)
+    _log.error("request %s failed", request_id, exc_info=error)
+    return error_response(Internal("the server failed on this request"))
 
 
 class _IndexBody(msgspec.Struct):

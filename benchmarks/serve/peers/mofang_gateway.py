@@ -1,0 +1,95 @@
+"""A Mofang gateway as ``surface/server/gateway.py`` puts it together, on a Snapshot made by hand instead of the link.
+
+    python mofang_gateway.py MODEL_FOLDER PORT thread|process governed|bare JOURNAL_FOLDER WORKER_SOCKET
+
+``governed``: keys, roles, limits, usage records in a journal, counters: what every request of a real server passes.
+``bare``: the same objects, but everybody is the same principal and nothing is recorded or counted; only a benchmark
+does that.
+Prints the key when it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from mofang.base.domain.access import KeyEntry, Principal
+from mofang.base.domain.deployment import EndpointRoutes, ReplicaLimits, ReplicaSpec, Revision, Route, Snapshot
+from mofang.base.domain.usage import UsageRecord
+from mofang.base.engines.catalog import load_engine
+from mofang.base.identity.keys import new_key
+from mofang.base.placement.process import ProcessPlacement
+from mofang.base.placement.thread import ThreadPlacement
+from mofang.base.storage.journal import JournalWriter
+from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.lane import Lane
+from mofang.sell.meter.admission import Admission
+from mofang.sell.meter.recorder import Recorder
+from mofang.surface.server.child import die_with_parent
+from mofang.surface.server.forward import Forwarder
+from mofang.surface.server.gateway import router
+from mofang.surface.server.listener import HttpServer
+from mofang.surface.server.telemetry import Telemetry
+
+ANYBODY = Principal("none", "default", "default", "consumer")
+
+
+class BareLane(Lane):
+    """A lane without keys."""
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        return ANYBODY
+
+
+def snapshot(folder: Path, placement: str, worker: str) -> tuple[Snapshot, str]:
+    """One endpoint ``tiny`` and one key; the key's text."""
+    engine = load_engine("onnx", folder)
+    digest = "sha256:" + hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    revision = Revision("tiny", 1, "tiny", 1, digest, "onnx", engine.signature, placement)  # type: ignore[arg-type]
+    engine.close()
+    spec = ReplicaSpec("tiny/1/0", "onnx", str(folder), placement, ReplicaLimits(), worker)  # type: ignore[arg-type]
+    key = new_key()
+    entry = KeyEntry(key.id, key.secret_sha256, "default", "default", "consumer")
+    routes = EndpointRoutes("tiny", {1: Route(revision, (spec,))}, {1: 100})
+    return Snapshot(1, {"tiny": routes}, {key.id: entry}), key.text
+
+
+async def serve(folder: Path, port: int, placement: str, mode: str, journal: Path, worker: str) -> None:
+    """Serve until killed."""
+    fleet = Fleet("bench", {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine)}, lambda: None)
+    recorder, telemetry = Recorder(JournalWriter(journal, "bench")), Telemetry()
+    admission = Admission(lambda: fleet.snapshot)
+    if mode == "governed":
+        lane = Lane(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
+    else:
+
+        def forget(usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
+            written(None)
+
+        lane = BareLane(fleet, admit=lambda *_: nullcontext(), record=forget, observe=lambda *_: None)
+    current, key = snapshot(folder, placement, worker)
+    fleet.adopt(current)
+    if placement == "process":
+        spec = msgspec.json.encode(current.endpoints["tiny"].routes[1].replicas[0]).decode()
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "mofang.surface.server.worker", spec)
+    http = HttpServer(router(lane, admission, Forwarder(journal / "none.sock")))
+    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    await http.serve(listener)
+    while not lane.is_ready("tiny"):  # noqa: ASYNC110 (a benchmark may look)
+        await asyncio.sleep(0.01)
+    print(key, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    model, port, placement, mode, journal, worker = sys.argv[1:]
+    uvloop.run(serve(Path(model), int(port), placement, mode, Path(journal), worker))

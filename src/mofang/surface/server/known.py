@@ -1,0 +1,47 @@
+"""Heads of requests that were read before: parsing is for bytes that are new.
+
+A client sends the same head again and again. ``http1`` remembers the bytes of a head that led to a Direct answer, for
+all connections of a server, with what they mean; the lane then asks for the key's rights each time all the same. What
+is not exactly a known head and a body of its length goes to the parser.
+"""
+
+from __future__ import annotations
+
+from mofang.surface.protocols.http import RequestHead
+from mofang.surface.server.exchange import Direct, Exchange, KnownHead
+
+_MAX_HEADS, _MAX_BYTES = 1024, 2048
+_NOT_KEPT = frozenset({"content-encoding", "transfer-encoding", "expect", "upgrade", "connection"})
+
+
+def find_known(known: dict[bytes, KnownHead], packet: bytes) -> tuple[KnownHead, bytes] | None:
+    """Return what ``packet``, which comes between two requests, means, and the body, if it is one whole request."""
+    end = packet.find(b"\r\n\r\n", 0, _MAX_BYTES) + 4
+    found = known.get(packet[:end])
+    if found is None or len(packet) != end + found.body_bytes:
+        return None
+    return found, packet[end:]
+
+
+def remember(known: dict[bytes, KnownHead], packet: bytes, exchange: Exchange) -> None:
+    """Remember the head of a complete request that ``packet`` begins with, if those bytes can mean nothing else.
+
+    Then every line of it ends in CRLF, and its first empty line is where the parser found the end: all that comes after
+    is the body, of the length that the head says.
+    """
+    head, route = exchange.head, exchange.route
+    if head is None or not isinstance(route, Direct) or not exchange.keep_alive:
+        return
+    end = packet.find(b"\r\n\r\n", 0, _MAX_BYTES) + 4
+    raw = packet[:end]
+    if (
+        not raw.startswith(b"POST /")
+        or raw.count(b"\n") != raw.count(b"\r\n")
+        or head.headers.get("content-length") != str(exchange.received)
+        or exchange.received != len(packet) - end
+        or not _NOT_KEPT.isdisjoint(head.headers)
+    ):
+        return
+    if len(known) >= _MAX_HEADS:
+        known.clear()
+    known[raw] = KnownHead(RequestHead(head.method, head.path, head.query, head.headers), route, exchange.received)
