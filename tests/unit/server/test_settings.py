@@ -29,7 +29,18 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert split_address("http", "[::1]:80") == ("::1", 80)
 
 
-@pytest.mark.parametrize(("name", "text"), [("GATEWAYS", "many"), ("GATEWAYS", "0"), ("DRAIN_SECONDS", "soon")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("GATEWAYS", "many"),
+        ("GATEWAYS", "0"),
+        ("BODY_BYTES", "-1"),
+        ("UPLOAD_BYTES", "0"),
+        ("DRAIN_SECONDS", "soon"),
+        ("DRAIN_SECONDS", "nan"),
+        ("DRAIN_SECONDS", "-5"),
+    ],
+)
 def test_a_value_that_cannot_be_is_refused(name: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings):
         Settings.load({f"MOFANG_{name}": text}, data=tmp_path)

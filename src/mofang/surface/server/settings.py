@@ -67,6 +67,7 @@ class Settings:
             split_address(name, getattr(self, name))
         bounds = {"gateways": (1, 64), "jobs": (1, 64), "engine_threads": (1, 256)}
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
+        bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
