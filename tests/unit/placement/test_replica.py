@@ -88,7 +88,7 @@ def test_what_nobody_waits_for_is_given_up(how: str) -> None:
         if how == "cancelled":
             long.cancel()
         assert np.array_equal((await next_one).outputs["y"], rows(1, 2) + 1)
-        assert long.done()
+        assert long.cancelled() if how == "cancelled" else isinstance(long.exception(), DeadlineExceeded)
         await replica.close()
 
     run(main())
@@ -238,6 +238,26 @@ def test_a_quick_engine_runs_in_the_loop_and_a_slow_one_in_one_thread() -> None:
     assert quick.threads[-1] == here
     assert here not in slow.threads
     assert len(set(slow.threads)) == 1
+
+
+def test_what_cannot_be_in_time_any_more_is_told_so_and_not_computed() -> None:
+    engine = FunctionEngine((1, 1), lambda x: time.sleep(float(x[0, 0])) or x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+        for _ in range(3):
+            await replica.submit(call(rows(1, 1) + 0.05))
+        slower = replica.submit(call(rows(1, 1) + 0.5))  # than expected
+        hopeless = replica.submit(call(rows(1, 1) + 0.05, seconds=0.53))
+        patient = replica.submit(call(rows(1, 1) + 0.05))
+        with pytest.raises(Overloaded, match="slower than expected") as refusal:
+            await hopeless
+        assert refusal.value.retry_after_seconds == 1
+        await asyncio.gather(slower, patient)
+        await replica.close()
+
+    run(main())
+    assert len(engine.shapes) == 5
 
 
 def test_a_call_that_would_be_late_is_refused_but_never_by_an_idle_replica() -> None:

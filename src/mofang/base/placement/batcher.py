@@ -5,6 +5,7 @@ The replica forms a batch on its event loop and computes it there or in its thre
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mofang.base.domain.deployment import ReplicaLimits
-from mofang.base.domain.errors import EngineFailed, MofangError
+from mofang.base.domain.errors import EngineFailed, MofangError, Overloaded
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array, Signature
 from mofang.base.engines.base import Engine
@@ -51,11 +52,12 @@ class Shapes:
         return tuple(call.inputs[name].shape[1:] for name in self._ragged if name in call.inputs)
 
 
-def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float) -> Batch | None:
+def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, least: float = 0.0) -> Batch | None:
     """Take the next batch out of ``queue``; None if nothing in it waits for an answer.
 
     The call whose turn it is decides the shape; calls of other shapes are passed over and keep their place. A call that
-    nobody waits for any more is dropped, an expired one is told so; neither is ever computed.
+    nobody waits for any more is dropped, an expired one is told so; neither is ever computed. Nor is one that has less
+    time than ``least``, the seconds it would take.
     """
     tickets: list[Ticket] = []
     passed_over: list[Ticket] = []
@@ -64,8 +66,8 @@ def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float) ->
         call = ticket.call
         if ticket.done():
             queue.drop()
-        elif call.deadline <= now:
-            queue.drop().set_exception(expired())
+        elif call.deadline <= now + least:
+            queue.drop().set_exception(expired() if call.deadline <= now else _hopeless(least))
         elif not tickets:
             tickets.append(queue.pop())
             rows, key = call.rows, shapes.key(call)
@@ -83,6 +85,13 @@ def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float) ->
     if passed_over:
         queue.restore(passed_over)
     return Batch(tickets, rows, now) if tickets else None
+
+
+def _hopeless(seconds: float) -> Overloaded:
+    return Overloaded(
+        f"the queue was slower than expected, and an answer takes about {seconds:.2f} s more",
+        retry_after_seconds=max(1, math.ceil(seconds)),
+    )
 
 
 def compute(engine: Engine, shapes: Shapes, batch: Batch) -> tuple[list[Outcome], float]:

@@ -27,6 +27,7 @@ from mofang.base.placement.watchdog import Watchdog
 
 _INLINE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
+_USABLE = 0.8  # of the time until a deadline may be planned for; the rest is for what takes longer than expected
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
 
@@ -52,6 +53,7 @@ class Replica:
         self._turn: asyncio.Handle | None = None  # set while the formation of a batch is scheduled or waits
         self._filling: asyncio.TimerHandle | None = None  # set while that waits for a fuller batch
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
+        self._behind = False  # whether what waits has waited for another batch
         self._purged_at = 0.0
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
         self._closed = False
@@ -114,16 +116,17 @@ class Replica:
 
     def _refuse_late(self, call: Call, now: float) -> None:
         """Refuse a call that would be late. An idle replica refuses nothing, so that it goes on measuring."""
-        remaining = call.deadline - now
+        remaining = (call.deadline - now) * _USABLE
         most = self._limits.max_batch_rows if self._shapes.joinable else 1
         if (self._queue.rows // most + 2) * self._slowest < remaining:
             return  # surely in time
-        if self._wait(self._queue.rows, now) <= remaining:
+        own = self._pace.expect(call.rows)
+        if self._wait(self._queue.rows, now) + own <= remaining:
             return
-        wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows), now)
+        wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows), now) + own
         if wait > remaining:
             raise Overloaded(
-                f"an answer would take about {wait:.1f} s and the deadline is in {remaining:.1f} s",
+                f"an answer would take about {wait:.1f} s and the deadline is in {call.deadline - now:.1f} s",
                 retry_after_seconds=max(1, math.ceil(wait)),
             )
 
@@ -178,7 +181,9 @@ class Replica:
 
     def _form(self) -> None:
         self._turn = self._filling = None
-        batch = form(self._queue, self._shapes, self._limits, time.monotonic())
+        least = self._pace.expect(1) if self._behind else 0.0  # an idle replica refuses nothing: it goes on measuring
+        batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least)
+        self._behind = False
         if batch is None:
             self._settle()
             return
@@ -231,6 +236,7 @@ class Replica:
             else:
                 ticket.set_result(outcome)
         if self._queue.count:
+            self._behind = True
             self._schedule()
         else:
             self._settle()
