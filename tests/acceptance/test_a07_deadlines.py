@@ -1,5 +1,6 @@
 """A07: a deadline is kept whatever the model does, and what has expired in a queue is never computed."""
 
+import select
 import socket
 import statistics
 import time
@@ -13,20 +14,25 @@ from nets import slow
 
 from servers import Server, wait_until
 
+ENDPOINTS = pytest.mark.parametrize("endpoint", ["slow", "near"])
+
 
 @pytest.fixture(scope="module")
 def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    server.serve("slow", slow(tmp_path_factory.mktemp("slow")))
+    file = slow(tmp_path_factory.mktemp("slow"))
+    server.serve("slow", file)
+    server.serve("near", file, placement="thread")  # computes in the gateway's own process
     return server
 
 
-def test_over_rest_the_answer_comes_at_the_deadline(served: Server) -> None:
+@ENDPOINTS
+def test_over_rest_the_answer_comes_at_the_deadline(served: Server, endpoint: str) -> None:
     seconds = []
     with connect(served) as wire:
         for _ in range(5):
-            _until_free(served)
+            _until_free(served, endpoint)
             began = time.monotonic()
-            wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200"))
+            wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200", endpoint=endpoint))
             answer = wire.recv(1 << 16)
             seconds.append(time.monotonic() - began)
             assert answer.startswith(b"HTTP/1.1 504 ")
@@ -34,16 +40,17 @@ def test_over_rest_the_answer_comes_at_the_deadline(served: Server) -> None:
     assert 0.2 <= statistics.median(seconds) <= 0.3, seconds
 
 
-def test_over_grpc_the_answer_comes_at_the_deadline(served: Server) -> None:
+@ENDPOINTS
+def test_over_grpc_the_answer_comes_at_the_deadline(served: Server, endpoint: str) -> None:
     seconds = []
     with grpc.insecure_channel(served.grpc) as channel:
         call = channel.unary_unary(INFER)
         for _ in range(5):
-            _until_free(served)
+            _until_free(served, endpoint)
             began = time.monotonic()
             with pytest.raises(grpc.RpcError) as caught:
                 call(
-                    slow_message(FOR_EVER).SerializeToString(),
+                    slow_message(FOR_EVER, endpoint).SerializeToString(),
                     metadata=[("authorization", f"Bearer {served.key}")],
                     timeout=0.2,
                 )
@@ -70,19 +77,35 @@ def test_what_expires_in_the_queue_is_never_computed(served: Server) -> None:
     assert cpu_seconds(worker) - used_before < 2.5
 
 
-def test_the_engine_is_free_soon_after_the_deadline(served: Server) -> None:
-    _until_free(served)
+@ENDPOINTS
+def test_the_engine_is_free_soon_after_the_deadline(served: Server, endpoint: str) -> None:
+    _until_free(served, endpoint)
     with connect(served) as wire:
-        wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200"))
+        wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 200", endpoint=endpoint))
         assert _status(wire) == 504
     began = time.monotonic()
-    _until_free(served)
+    _until_free(served, endpoint)
     assert time.monotonic() - began < 1.0
 
 
-def _until_free(server: Server) -> None:
+def test_a_model_in_the_gateway_does_not_hold_up_what_else_is_asked_there(served: Server) -> None:
+    for _ in range(20):  # until it is expected to be short, and computed in the event loop
+        _until_free(served, "near")
+    with connect(served) as wire:
+        wire.sendall(slow_request(served.key, FOR_EVER, "x-request-timeout-ms: 1000", endpoint="near"))
+        slowest = 0.0
+        with httpx.Client(base_url=served.url) as other:
+            while not select.select([wire], [], [], 0)[0]:
+                began = time.monotonic()
+                assert other.get("/v2/health/live").status_code == 200
+                slowest = max(slowest, time.monotonic() - began)
+        assert _status(wire) == 504
+    assert slowest < 0.3
+
+
+def _until_free(server: Server, endpoint: str = "slow") -> None:
     """Have a small question answered: nothing is before it then."""
-    server.client.serve.predict("slow", inputs(1), timeout_seconds=20)
+    server.client.serve.predict(endpoint, inputs(1), timeout_seconds=20)
 
 
 def _computed(server: Server) -> int:
