@@ -14,7 +14,7 @@ from rig import QUICK, request, run, talk
 
 from fake_lane import KEY, FakeLane
 from mofang.surface.protocols.oip.rest import OipRest
-from mofang.surface.server.exchange import Whole
+from mofang.surface.server.exchange import Direct
 from mofang.surface.server.listener import HttpServer
 
 PATH = "/v2/models/digits/infer"
@@ -61,7 +61,7 @@ def resident_kib() -> int:
 
 @asynccontextmanager
 async def gateway() -> AsyncIterator[int]:
-    answers = Whole(OipRest(FakeLane()).respond)
+    answers = Direct(OipRest(FakeLane()).start)  # as in the gateway
     server = HttpServer(lambda head: answers, replace(QUICK, body_seconds=1.0))
     sock = socket.create_server(("127.0.0.1", 0))
     await server.serve(sock)

@@ -31,7 +31,7 @@ from mofang.base.domain.errors import InvalidRequest, MofangError, RequestTimeou
 from mofang.base.domain.names import new_id
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
 from mofang.surface.server.asking import ask, unexpected
-from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, KnownHead, Running, Streamed, Whole
+from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, KnownHead, Running, Streamed
 from mofang.surface.server.heads import HeadBuilder, keeps_alive
 from mofang.surface.server.known import find_known, remember
 from mofang.surface.server.writer import Writer
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
         exchange = self._receiving
         if exchange is not None:
             exchange.chunks += 1
-            if exchange.chunks > self._limits.chunks and isinstance(exchange.route, Whole):
+            if exchange.chunks > self._limits.chunks and not isinstance(exchange.route, Streamed):
                 raise RequestTooLarge(f"the body has over {self._limits.chunks} chunks", hint="send larger chunks")
 
     def on_body(self, piece: bytes) -> None:
