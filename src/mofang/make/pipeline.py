@@ -15,10 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from mofang.base.domain.errors import (
     DatasetNotFound,
     GateFailed,
     Internal,
+    InvalidDataset,
     InvalidModel,
     JobCancelled,
     LeaseLost,
@@ -37,7 +40,7 @@ from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.prepare.dataset import Dataset, load_split
 from mofang.make.prepare.prepare import prepare
-from mofang.make.recipe import Recipe, parse_recipe, recipe_digest
+from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.make.workshop import Workshop
 
@@ -108,6 +111,7 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
     record.note(dataset=dataset.digest)
+    _check_task(recipe, dataset)
 
     trained = train(recipe.train, *load_split(tools.blobs, dataset, "train"), progress)
     record.note(curve=trained.curve, seconds=trained.seconds)
@@ -132,6 +136,16 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     record.note(state="succeeded", version=str(version), ended_at=now_us())
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
     return {"run": record.run.id, "evaluation": evaluation.id, **_told(version, created)}
+
+
+def _check_task(recipe: Recipe, dataset: Dataset) -> None:
+    if dataset.task not in recipe.train.tasks:
+        what = "numbers" if dataset.task == "regression" else f"{len(dataset.schema.labels)} classes"
+        raise InvalidDataset(
+            f"algorithm {recipe.train.algorithm!r} does {' and '.join(recipe.train.tasks)}; the target holds {what}",
+            hint=f"for {dataset.task}: {', '.join(algorithms(dataset.task))};"
+            f' or say what the target is: [prepare] task = "{recipe.train.tasks[0]}"',
+        )
 
 
 def _convert(recipe: Recipe, pipeline: Any, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
@@ -249,6 +263,8 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             f"{version} is computed by engine {version.artifact.engine!r}", hint="only ONNX models can be compressed"
         )
     dataset = _dataset_of(version, "", tools)
+    if dataset.task != "classification":
+        raise NoVariant(f"{version} does {dataset.task}", hint="only classifiers can be compressed and compared so far")
     features, truth = load_split(tools.blobs, dataset, "test")
     with tools.folder() as root, tools.folder() as target:
         source = tools.registry.folder(version, root)
@@ -259,7 +275,7 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             comparison = compare(
                 Contestant(engine, artifact.size_bytes),
                 Contestant(parent, version.artifact.size_bytes),
-                (features, truth, dataset.schema.labels),
+                (features, truth.astype(np.int64), dataset.schema.labels),
                 tools.timing_seconds,
                 progress,
             )

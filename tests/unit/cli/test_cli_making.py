@@ -67,6 +67,24 @@ def test_a_recipe_becomes_a_version_and_its_run_tells_the_story(mofang: Terminal
     assert digest in mofang.good("datasets", "show", digest.removeprefix("sha256:")[:8]).out
 
 
+def test_a_regression_shows_its_residuals_and_no_confusion_matrix(mofang: Terminal, tmp_path: Path) -> None:
+    recipe = (
+        'name = "years"\n[prepare]\nsource = "sklearn:diabetes"\n[train]\nalgorithm = "random_forest"\ntrees = 10\n'
+    )
+    (tmp_path / "years.toml").write_text(recipe + '[evaluate]\ngate = "rmse <= 70"\n')
+    ran = mofang.good("train", str(tmp_path / "years.toml"))
+    assert "passed: rmse <= 70 (rmse " in ran.out
+    shown = mofang.good("runs", "show").out
+    assert "90 of 90 values equal" in shown
+    assert "r2 by epoch, 1 to 10" in shown
+    assert "residuals, answer minus truth" in shown
+    assert "median" in shown
+    assert "<- answered" not in shown
+    refused = mofang("runs", "show", "--confusion", str(tmp_path / "c.svg"))
+    assert "there is no confusion matrix" in refused.err
+    assert not (tmp_path / "c.svg").exists()
+
+
 def test_train_answers_scripts_in_json(mofang: Terminal, tmp_path: Path) -> None:
     ran = mofang.good("train", write_recipe(tmp_path, epochs=4), "--json")
     assert {"job", "run", "model", "version", "digest", "created", "evaluation"} <= ran.json.keys()

@@ -29,11 +29,11 @@ _TRUSTED = frozenset(
         "sklearn.tree._tree.Tree",
     }
 )
-_OUTPUTS: Mapping[str, str] = {"label": "predict", "probabilities": "predict_proba"}
+_OUTPUTS: Mapping[str, str] = {"label": "predict", "probabilities": "predict_proba", "value": "predict"}
 
 
 class SklearnEngine:
-    """``folder/model.skops``: one input, outputs ``label`` and ``probabilities`` (or one of them). No options."""
+    """``folder/model.skops``: one input, outputs ``label`` and ``probabilities``, or ``value``. No options."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Load the estimator. Raises EngineLoadFailed."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
+from mofang.make.convert.graph import name_value, regression_signature
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
@@ -25,7 +26,7 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     """Write ``folder/model.onnx`` and return its signature. The same pipeline gives the same bytes.
 
     Input ``features`` FP32 [n, d]; outputs ``label`` INT64 [n] (BYTES where classes are texts) and ``probabilities``
-    FP32 [n, classes]. Raises ConversionFailed if a step has no ONNX form.
+    FP32 [n, classes], or of a regression ``value`` FP32 [n]. Raises ConversionFailed if a step has no ONNX form.
     """
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
@@ -36,7 +37,9 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     signature = _signature(pipeline)
     # Without "div" a scaler multiplies by the reciprocal: values move by one unit in the last place, across the
     # thresholds of a tree that follows, and labels change.
-    options = {id(pipeline): {"zipmap": False}, StandardScaler: {"div": "div"}}
+    options: dict[Any, Any] = {StandardScaler: {"div": "div"}}
+    if hasattr(pipeline, "classes_"):
+        options[id(pipeline)] = {"zipmap": False}
     inputs = [("features", FloatTensorType([None, pipeline.n_features_in_]))]
     try:
         model = convert_sklearn(pipeline, name="mofang", initial_types=inputs, options=options)
@@ -44,6 +47,8 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
     if isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
         _vote_for_both_classes(model.graph)
+    if not hasattr(pipeline, "classes_"):
+        name_value(model.graph)
     _sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -67,6 +72,8 @@ def save(pipeline: Any, folder: Path) -> Signature:
 def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     """Return what the pipeline itself answers, by output; raise ValueError for features it refuses."""
     label = pipeline.predict(features)
+    if not hasattr(pipeline, "classes_"):
+        return {"value": label.astype(np.float32).reshape(-1)}
     if label.dtype.kind in "biu":
         label = label.astype(np.int64)
     else:
@@ -75,6 +82,10 @@ def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
 
 
 def _signature(pipeline: Any) -> Signature:
+    from sklearn.base import is_regressor
+
+    if is_regressor(pipeline):
+        return regression_signature(int(pipeline.n_features_in_))
     if not hasattr(pipeline, "predict_proba") or not hasattr(pipeline, "classes_"):
         raise ConversionFailed("the pipeline is not a fitted classifier with probabilities", hint="fit it first")
     classes = np.asarray(pipeline.classes_)

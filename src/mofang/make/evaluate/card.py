@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mofang.base.domain.registry import ModelVersion
-from mofang.make.evaluate.report import Report, Scores
+from mofang.make.evaluate.report import RegressionScores, Report, Scores
 
 
 def model_card(version: ModelVersion, dataset: str, report: Report) -> str:
@@ -25,13 +25,14 @@ def _metadata(version: ModelVersion, dataset: str, report: Report) -> Iterator[s
     yield "---"
     yield f"model_name: {quote(str(version))}"
     yield f"library_name: {quote(version.artifact.engine)}"
-    yield "pipeline_tag: tabular-classification"
+    task = "tabular-classification" if isinstance(report.scores, Scores) else "tabular-regression"
+    yield f"pipeline_tag: {task}"
     yield "tags: [mofang]"
-    yield "metrics: [accuracy, f1, precision, recall]"
+    yield f"metrics: [{', '.join(name.removeprefix('macro_') for name in report.metrics)}]"
     yield "model-index:"
     yield f"  - name: {quote(version.model)}"
     yield "    results:"
-    yield "      - task: {type: tabular-classification}"
+    yield f"      - task: {{type: {task}}}"
     yield f"        dataset: {{name: {quote(dataset)}, type: {quote(dataset)}, split: test}}"
     yield "        metrics:"
     for name, value in report.metrics.items():
@@ -59,7 +60,8 @@ def _body(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
         f"{scores.rows:,} held-out rows of `{dataset}`, answered by the served graph"
         f" in {report.seconds:.2f} s ({report.rows_per_second:,.0f} rows/s)."
     )
-    yield from ("", *_verdict(report), *_class_table(scores), *_confusions(scores))
+    yield from ("", *_verdict(report))
+    yield from (*_class_table(scores), *_confusions(scores)) if isinstance(scores, Scores) else _errors(scores)
 
 
 def _verdict(report: Report) -> Iterator[str]:
@@ -78,6 +80,18 @@ def _class_table(scores: Scores) -> Iterator[str]:
     macro = f"{scores.macro_precision:.4f} | {scores.macro_recall:.4f} | {scores.macro_f1:.4f} | {scores.rows:,}"
     yield f"| **macro average** | {macro} |"
     yield from ("", f"Accuracy **{scores.accuracy:.4f}**.", "")
+
+
+def _errors(scores: RegressionScores) -> Iterator[str]:
+    """Tell how far off answers are, in the middle and at the ends."""
+    yield "| MSE | RMSE | MAE | R² | MAPE |"
+    yield "|---:|---:|---:|---:|---:|"
+    yield f"| {scores.mse:.6g} | {scores.rmse:.6g} | {scores.mae:.6g} | {scores.r2:.4f} | {scores.mape:.2%} |"
+    found = scores.residuals
+    yield from ("", "## Limitations", "")
+    yield f"- half of the answers lie between {found.p25:+.4g} and {found.p75:+.4g} of the truth"
+    yield f"- nine of ten lie between {found.p05:+.4g} and {found.p95:+.4g}"
+    yield f"- the furthest are {found.smallest:+.4g} and {found.largest:+.4g} off"
 
 
 def _confusions(scores: Scores) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Classification scores from labels and predictions: pure numpy, defined as in scikit-learn with zero_division=0.
+"""Scores from truth and predictions: pure numpy, defined as in scikit-learn (with zero_division=0).
 
 Called by the suite for a report, and by ``compress`` to compare two sets of predictions.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.make.evaluate.report import ClassScores, Scores
+from mofang.make.evaluate.report import ClassScores, RegressionScores, Residuals, Scores
 
 Indices = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+_STEPS = 24  # of the histogram of residuals
 
 
 def confusion_matrix(truth: Indices, predicted: Indices, classes: int) -> Indices:
@@ -42,6 +45,24 @@ def score(truth: Indices, predicted: Indices, labels: tuple[str, ...]) -> Scores
             for i, label in enumerate(labels)
         ),
         confusion=tuple(tuple(row) for row in counts.tolist()),
+    )
+
+
+def score_numbers(truth: Numbers, predicted: Numbers) -> RegressionScores:
+    """Score ``predicted`` against ``truth``, both ``[n]`` finite numbers, n > 0."""
+    apart = predicted - truth
+    mse, spread = float((apart**2).mean()), float(truth.var())
+    unexplained = mse / spread if spread else float(mse > 0)
+    low, p05, p25, median, p75, p95, high = np.quantile(apart, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]).tolist()
+    counts = np.histogram(apart, _STEPS)[0] if high > low else np.array([len(truth)])
+    return RegressionScores(
+        rows=len(truth),
+        mse=mse,
+        rmse=float(np.sqrt(mse)),
+        mae=float(np.abs(apart).mean()),
+        r2=1.0 - unexplained,
+        mape=float((np.abs(apart) / np.maximum(np.abs(truth), np.finfo(np.float64).eps)).mean()),
+        residuals=Residuals(low, p05, p25, median, p75, p95, high, tuple(counts.tolist())),
     )
 
 

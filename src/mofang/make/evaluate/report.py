@@ -1,12 +1,16 @@
 """What an evaluation found, as plain numbers.
 
-Made by :mod:`mofang.make.evaluate.metrics` from labels and predictions, judged by :mod:`mofang.make.evaluate.gate`,
+Made by :mod:`mofang.make.evaluate.metrics` from truth and predictions, judged by :mod:`mofang.make.evaluate.gate`,
 kept by the store, drawn by the picture and told by the card. It knows no engine and no version.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+CLASSIFICATION = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+REGRESSION = ("mse", "rmse", "mae", "r2", "mape")
+"""The metrics of each task, which are the names of fields of its scores, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,59 @@ class Scores:
         """Names of the classes, in the order of the confusion matrix."""
         return tuple(entry.label for entry in self.classes)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The few numbers that go with a registered version."""
+        return {name: getattr(self, name) for name in CLASSIFICATION}
+
+    @property
+    def headline(self) -> str:
+        """The whole in one phrase."""
+        return f"accuracy {self.accuracy:.4f} on {self.rows:,} rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """How far answers lie from the truth (answer minus truth): quantiles, and counts in equal steps between ends."""
+
+    smallest: float
+    p05: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+    largest: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionScores:
+    """Scores of predicted numbers. MAPE is a fraction of the true number, R² is 1 for perfect and 0 for their mean."""
+
+    rows: int
+    mse: float
+    rmse: float
+    mae: float
+    r2: float
+    mape: float
+    residuals: Residuals
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The few numbers that go with a registered version."""
+        return {name: getattr(self, name) for name in REGRESSION}
+
+    @property
+    def headline(self) -> str:
+        """The whole in one phrase."""
+        return f"RMSE {self.rmse:.4g}, R² {self.r2:.4f} on {self.rows:,} rows"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """Scores, what computing them took, and what the gate said (``failures`` is empty if it passed)."""
 
-    scores: Scores
+    scores: Scores | RegressionScores
     seconds: float
     gate: str = ""
     failures: tuple[str, ...] = ()
@@ -60,10 +111,4 @@ class Report:
     @property
     def metrics(self) -> dict[str, float]:
         """The few numbers that go with a registered version."""
-        scores = self.scores
-        return {
-            "accuracy": scores.accuracy,
-            "macro_precision": scores.macro_precision,
-            "macro_recall": scores.macro_recall,
-            "macro_f1": scores.macro_f1,
-        }
+        return self.scores.metrics

@@ -15,7 +15,7 @@ from mofang.base.domain.errors import EvaluationNotFound
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
-from mofang.make.evaluate.report import Report
+from mofang.make.evaluate.report import RegressionScores, Report, Scores
 
 evaluations = Table(
     "evaluations",
@@ -85,5 +85,11 @@ class EvaluationStore:
 
 
 def _evaluation(row: Row[Any]) -> Evaluation:
-    report = msgspec.json.decode(row.report, type=Report)
+    told = msgspec.json.decode(row.report)
+    scores: Scores | RegressionScores
+    if "accuracy" in told["scores"]:
+        scores = msgspec.convert(told["scores"], Scores)
+    else:
+        scores = msgspec.convert(told["scores"], RegressionScores)
+    report = Report(scores, told["seconds"], told["gate"], tuple(told["failures"]))
     return Evaluation(row.id, row.model, row.digest, row.dataset, report, row.created_at)

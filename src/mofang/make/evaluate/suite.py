@@ -16,11 +16,11 @@ from mofang.base.domain.tensors import NUMPY, Array, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
 from mofang.make.evaluate.gate import Gate
-from mofang.make.evaluate.metrics import Indices, score
-from mofang.make.evaluate.report import Report
+from mofang.make.evaluate.metrics import Indices, Numbers, score, score_numbers
+from mofang.make.evaluate.report import RegressionScores, Report, Scores
 
 BATCH_ROWS = 256
-LABEL = "label"  # the output classifiers made here have
+LABEL, VALUE = "label", "value"  # the outputs classifiers and regressions made here have
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +32,49 @@ class Predictions:
 
 
 def evaluate(
-    engine: Engine, features: Array, truth: Indices, labels: tuple[str, ...], gate: Gate, progress: Progress
+    engine: Engine, features: Array, truth: Indices | Numbers, labels: tuple[str, ...], gate: Gate, progress: Progress
 ) -> Report:
-    """Ask ``engine`` for every row of ``features`` ``[n, d]`` and compare with the class indices ``truth`` ``[n]``.
+    """Ask ``engine`` for every row of ``features`` ``[n, d]`` and compare with ``truth`` ``[n]``.
 
-    Raises InvalidGate if the gate names a class that is not among ``labels`` (before computing anything), and
+    The truth is class indices into ``labels``, or numbers if there are no labels. Raises InvalidGate if the gate names
+    a class that is not among ``labels`` (before computing anything), and
     InvalidModel if the model's inputs or answers do not fit the data.
     """
     gate.check_labels(labels)
-    predictions = predict(engine, features, labels, progress)
-    scores = score(truth, predictions.classes, labels)
+    scores: Scores | RegressionScores
+    if labels:
+        predictions = predict(engine, features, labels, progress)
+        scores, seconds = score(truth.astype(np.int64), predictions.classes, labels), predictions.seconds
+    else:
+        numbers, seconds = predict_numbers(engine, features, progress)
+        scores = score_numbers(truth.astype(np.float64), numbers)
     failures = gate.failures(scores)
-    progress.report(
-        "evaluate", 1.0, f"accuracy {scores.accuracy:.4f} on {scores.rows:,} rows", accuracy=scores.accuracy
-    )
-    return Report(scores, predictions.seconds, gate.text, failures)
+    progress.report("evaluate", 1.0, scores.headline, **scores.metrics)
+    return Report(scores, seconds, gate.text, failures)
 
 
 def predict(engine: Engine, features: Array, labels: tuple[str, ...], progress: Progress) -> Predictions:
     """Return the class the engine answers for each row of ``features`` ``[n, d]``."""
-    name, prepared = fit_rows(engine, features)
+    fitted = fit_rows(engine, features)
     output = _output(engine, len(labels))
+    answers, seconds = _answers(engine, fitted, output, progress)
+    return Predictions(_indices(answers if output.name == LABEL else answers.argmax(axis=1), labels), seconds)
+
+
+def predict_numbers(engine: Engine, features: Array, progress: Progress) -> tuple[Numbers, float]:
+    """Return the number the engine answers for each row of ``features`` ``[n, d]``, and the seconds for all of them."""
+    fitted = fit_rows(engine, features)
+    answers, seconds = _answers(engine, fitted, _number_output(engine), progress)
+    numbers = answers.reshape(-1).astype(np.float64)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise InvalidModel(f"the model answers {numbers[row]} for row {row}, which cannot be scored")
+    return numbers, seconds
+
+
+def _answers(engine: Engine, fitted: tuple[str, Array], output: TensorSpec, progress: Progress) -> tuple[Array, float]:
+    """Return one output for all rows, and the seconds the engine needed."""
+    name, prepared = fitted
     rows = BATCH_ROWS if engine.signature.batchable else 1
     answers: list[Array] = []
     seconds = 0.0
@@ -60,11 +82,11 @@ def predict(engine: Engine, features: Array, labels: tuple[str, ...], progress: 
         begun = time.perf_counter()
         answer = engine.infer({name: prepared[start : start + rows]})[output.name]
         seconds += time.perf_counter() - begun
-        answers.append(answer if output.name == LABEL else answer.argmax(axis=1))
+        answers.append(answer)
         if start % BATCH_ROWS == 0:
             done = min(start + BATCH_ROWS, len(prepared))
             progress.report("evaluate", done / len(prepared), f"{done:,} of {len(prepared):,} rows")
-    return Predictions(_indices(np.concatenate(answers), labels), seconds)
+    return np.concatenate(answers), seconds
 
 
 def fit_rows(engine: Engine, features: Array) -> tuple[str, Array]:
@@ -101,6 +123,21 @@ def _output(engine: Engine, classes: int) -> TensorSpec:
             hint=f"a classifier has an output {LABEL!r}, or one of shape [n, {classes}]",
         )
     return (named or scores)[0]
+
+
+def _number_output(engine: Engine) -> TensorSpec:
+    """Return the output ``value``, or else the only one with one number for each row."""
+    outputs = engine.signature.outputs
+    single = [
+        spec for spec in outputs if spec.datatype.startswith("FP") and spec.shape[1:] in ((), (1,)) and spec.shape
+    ]
+    named = [spec for spec in single if spec.name == VALUE]
+    if not named and len(single) != 1:
+        raise InvalidModel(
+            f"the data's target is a number, but the model answers {'; '.join(map(str, outputs))}",
+            hint=f"a regression has an output {VALUE!r} FP32 [n], or only one of one number for each row",
+        )
+    return (named or single)[0]
 
 
 def _indices(answers: Array, labels: tuple[str, ...]) -> Indices:

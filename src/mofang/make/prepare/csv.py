@@ -1,4 +1,4 @@
-"""CSV files: a header, numeric features, and one column with the classes."""
+"""CSV files: a header, numeric features, and one column to predict: classes, or a number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
 from mofang.make.prepare.table import Table
 
+_LARGEST_WHOLE = 2.0**53  # above, a float tells no more which integer was meant
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 """What a missing value looks like, in lower case. Rows with one are dropped and counted."""
 
 
 def read(where: str, target: str) -> Table:
-    """Read the file ``where``; the classes are in the column ``target`` (empty: the last). Errors name the line."""
+    """Read the file ``where``; what to predict is in the column ``target`` (empty: the last). Errors name the line."""
     try:
         with open(where, encoding="utf-8-sig", newline="") as file:
             return _Reader(where, _records(where, file)).table(target)
@@ -54,7 +55,7 @@ class _Reader:
     def table(self, target: str) -> Table:
         """Read all records."""
         position = self._position(target)
-        values, classes, unlabelled = array("d"), [], 0
+        values, found, unlabelled = array("d"), [], 0
         for line, record in self._records:
             if len(record) != len(self._columns):
                 self._fail(line, f"{len(record)} fields, but the header has {len(self._columns)}")
@@ -64,14 +65,14 @@ class _Reader:
                 unlabelled += 1
                 continue
             values.extend(numbers)
-            classes.append(label)
+            found.append(label)
         names = tuple(name for index, name in enumerate(self._columns) if index != position)
         return Table(
             name=Path(self._where).stem,
-            features=np.frombuffer(values).reshape(len(classes), len(names)),
-            classes=_integers_or_texts(classes),
+            features=np.frombuffer(values).reshape(len(found), len(names)),
+            target=_numbers_or_texts(found),
             names=names,
-            removed={"no class": unlabelled} if unlabelled else {},
+            removed={"no target": unlabelled} if unlabelled else {},
         )
 
     def _check_header(self, line: int) -> None:
@@ -113,8 +114,13 @@ def _is_number(text: str) -> bool:
     return "_" not in text  # Python reads 1_000, other programs do not
 
 
-def _integers_or_texts(classes: list[str]) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+def _numbers_or_texts(found: list[str]) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+    """Return integers if all are whole (1.0 is: so programs write them where some are missing), floats, or texts."""
     try:
-        return np.array([int(text) for text in classes], dtype=np.int64)
+        return np.array([int(text) for text in found], dtype=np.int64)
     except (ValueError, OverflowError):
-        return np.array(classes, dtype=np.str_)
+        if not all(map(_is_number, found)):
+            return np.array(found, dtype=np.str_)
+    numbers = np.array(found, dtype=np.float64)
+    whole = bool((np.floor(numbers) == numbers).all() and (np.abs(numbers) < _LARGEST_WHOLE).all())
+    return numbers.astype(np.int64) if whole else numbers

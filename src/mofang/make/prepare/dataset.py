@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
+from mofang.make.recipe import Task
 
+Target = NDArray[np.int64] | NDArray[np.float64]
 SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One part of the rows: SHA-256 (hex) of the .npy blobs of its features [rows, n] and classes [rows]."""
+    """One part of the rows: SHA-256 (hex) of the .npy blobs of its features [rows, n] and target [rows]."""
 
     rows: int
     features: str
-    classes: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
     """What a row looks like: how many features of which dtype, their names if they have any, names of the classes.
 
-    Class ``i`` of the data is ``labels[i]``.
+    Class ``i`` of the data is ``labels[i]``; there are none if the target is a number.
     """
 
     features: int
@@ -50,7 +52,7 @@ class Dataset:
     digest: str
     name: str
     source: str
-    task: Literal["classification"]
+    task: Task
     splits: Mapping[str, Split]
     schema: Schema
     created_at: int
@@ -63,9 +65,10 @@ def dataset_digest(splits: Mapping[str, Split], schema: Schema) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(content)).hexdigest()
 
 
-def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features [rows, n] and class indices [rows] of one split; raises BlobNotFound or DigestMismatch."""
+def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[np.float32], Target]:
+    """Return features [rows, n] and target [rows], class indices or numbers; raises BlobNotFound or DigestMismatch."""
     parts = dataset.splits[split]
     features = np.load(io.BytesIO(blobs.read(parts.features)), allow_pickle=False)
-    classes = np.load(io.BytesIO(blobs.read(parts.classes)), allow_pickle=False)
-    return features.astype(np.float32), classes.astype(np.int64)
+    target = np.load(io.BytesIO(blobs.read(parts.target)), allow_pickle=False)
+    kind = np.float64 if dataset.task == "regression" else np.int64
+    return features.astype(np.float32), target.astype(kind)

@@ -41,7 +41,7 @@ def read(where: str) -> Table:
     return Table(
         name=folder.name,
         features=np.concatenate([train, test]),
-        classes=np.concatenate(parts[1::2]),
+        target=np.concatenate(parts[1::2]),
         test_rows=len(test),
         labels=_labels(folder),
     )

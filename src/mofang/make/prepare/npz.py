@@ -41,8 +41,8 @@ def _table(path: Path) -> Table:
                 hint="name them x and y, or x_train, y_train, x_test and y_test",
             )
         parts = [arrays[name] for name in wanted]
-    for features, classes in zip(parts[::2], parts[1::2], strict=True):
-        _check(str(path), features, classes)
+    for features, target in zip(parts[::2], parts[1::2], strict=True):
+        _check(str(path), features, target)
     flat = [features.reshape(len(features), -1) for features in parts[::2]]
     if len({rows.shape[1] for rows in flat}) > 1:
         raise InvalidDataset(f"rows of {str(path)!r} differ in size between the splits")
@@ -50,10 +50,10 @@ def _table(path: Path) -> Table:
     return Table(path.stem, np.concatenate(flat), np.concatenate(parts[1::2]), test_rows)
 
 
-def _check(path: str, features: NDArray[Any], classes: NDArray[Any]) -> None:
+def _check(path: str, features: NDArray[Any], target: NDArray[Any]) -> None:
     if features.dtype.kind not in "biuf" or features.ndim < 2 or features.size == 0:
         raise InvalidDataset(f"x of {path!r} must be numbers [rows, features], got {features.dtype} {features.shape}")
-    if classes.dtype.kind not in "biuSU" or classes.shape != (len(features),):
+    if target.dtype.kind not in "biufSU" or target.shape != (len(features),):
         raise InvalidDataset(
-            f"y of {path!r} must be {len(features)} integers or texts, got {classes.dtype} {list(classes.shape)}"
+            f"y of {path!r} must be {len(features)} numbers or texts, got {target.dtype} {list(target.shape)}"
         )

@@ -17,9 +17,9 @@ from mofang.base.domain.names import now_us
 from mofang.base.domain.work import Progress
 from mofang.base.storage.blobs import Blobs
 from mofang.make.prepare import csv, idx, npz, sklearn
-from mofang.make.prepare.clean import CleanRows, clean
+from mofang.make.prepare.clean import CleanRows, clean, task_of
 from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
-from mofang.make.prepare.split import draw
+from mofang.make.prepare.split import draw, strata
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
@@ -34,14 +34,15 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
     """
     progress.report("prepare", 0.0, f"looking for {' or '.join(spec.sources)}")
     source, table = _read_first(spec)
-    progress.report("prepare", 0.4, f"read {len(table.classes)} rows from {source}", rows=len(table.classes))
-    rows = clean(table)
+    progress.report("prepare", 0.4, f"read {len(table.target)} rows from {source}", rows=len(table.target))
+    task = task_of(table) if spec.task == "auto" else spec.task
+    rows = clean(table, task)
     for reason, count in rows.removed.items():
         progress.report("prepare", 0.5, f"dropped {count} rows: {reason}", dropped=count)
     held_out, removed = _split(rows, spec)
     splits = {}
     for name, mask in (("train", ~held_out & ~removed), ("test", held_out & ~removed)):
-        splits[name] = _store(rows.features[mask], rows.classes[mask], blobs)
+        splits[name] = _store(rows.features[mask], rows.target[mask], blobs)
         progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows} rows")
     schema = Schema(rows.features.shape[1], str(rows.features.dtype), rows.labels, table.names)
     left_out = {"over the limit": int(removed.sum())} if removed.any() else {}
@@ -49,7 +50,7 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
         digest=dataset_digest(splits, schema),
         name=table.name,
         source=source,
-        task="classification",
+        task=task,
         splits=splits,
         schema=schema,
         created_at=now_us(),
@@ -81,25 +82,24 @@ def _read_first(spec: Prepare) -> tuple[str, Table]:
 
 def _split(rows: CleanRows, spec: Prepare) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return masks of the held-out rows and of those over the limit; every class is in the training rows."""
-    total = len(rows.classes)
+    total, layers = len(rows.target), strata(rows.target)
     if rows.test_rows:
         held_out = np.arange(total) >= total - rows.test_rows
     else:
-        held_out = draw(rows.classes, spec.test_fraction, spec.seed)
+        held_out = draw(layers, spec.test_fraction, spec.seed)
     removed = np.zeros(total, dtype=np.bool_)
     if 0 < spec.limit < total:
         for part in (held_out, ~held_out):
-            removed[part] = draw(rows.classes[part], 1 - spec.limit / total, spec.seed + 1)
-    trained = np.unique(rows.classes[~held_out])
-    if len(trained) != len(rows.labels) or not held_out.any():
-        lacking = sorted(set(range(len(rows.labels))) - set(trained.tolist()))
-        problem = f"class {rows.labels[lacking[0]]!r} has no training row" if lacking else "no row is left to test on"
+            removed[part] = draw(layers[part], 1 - spec.limit / total, spec.seed + 1)
+    lacking = sorted(set(range(len(rows.labels))) - set(rows.target[~held_out].tolist()))
+    if lacking or held_out.all() or not held_out.any():
+        problem = f"class {rows.labels[lacking[0]]!r} has no training row" if lacking else "no row is left on one side"
         raise InvalidDataset(f"the data's own split cannot be used: {problem}")
     return held_out, removed
 
 
-def _store(features: NDArray[Any], classes: NDArray[np.int64], blobs: Blobs) -> Split:
-    return Split(len(classes), blobs.put(_npy(features)).sha256, blobs.put(_npy(classes)).sha256)
+def _store(features: NDArray[Any], target: NDArray[Any], blobs: Blobs) -> Split:
+    return Split(len(target), blobs.put(_npy(features)).sha256, blobs.put(_npy(target)).sha256)
 
 
 def _npy(array: NDArray[Any]) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ def read(name: str) -> Table:
     return Table(
         name=name,
         features=features,
-        classes=bunch.target,
+        target=bunch.target,
         names=() if name == "digits" else tuple(map(str, bunch.feature_names)),
-        labels=tuple(map(str, bunch.target_names)),
+        labels=tuple(map(str, bunch.get("target_names", ()))),
     )

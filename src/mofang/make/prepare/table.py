@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Features [rows, n] of any real dtype (NaN: missing) and classes [rows], integers or texts.
+    """Features [rows, n] of any real dtype (NaN: missing) and what to predict [rows].
+
+    The target holds integers or texts where it names classes, floats where it measures.
 
     If ``test_rows`` is not 0, that many rows at the end are the data's own held-out split. ``labels`` names the classes
     0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out.
@@ -19,7 +21,7 @@ class Table:
 
     name: str
     features: NDArray[Any]
-    classes: NDArray[Any]
+    target: NDArray[Any]
     test_rows: int = 0
     names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from mofang.make.recipe.spec import (
     Prepare,
     Recipe,
     Register,
+    algorithms,
 )
 from mofang.make.recipe.words import describe, listed, nearest, shown
 
@@ -80,6 +81,13 @@ class _Parser:
         )
         for source in recipe.prepare.sources:
             self._check_source(source)
+        if recipe.prepare.task not in ("auto", *recipe.train.tasks):
+            self._fail(
+                ("train", "algorithm"),
+                f"[train] algorithm {recipe.train.algorithm!r} is for {listed(recipe.train.tasks)},"
+                f" but [prepare] task is {recipe.prepare.task!r}",
+                hint=f"for {recipe.prepare.task}: {listed(algorithms(recipe.prepare.task))}",
+            )
         if recipe.register.alias:
             self._checked(("register", "alias"), lambda: check_name("version", recipe.register.alias))
         if recipe.evaluate.gate and check_gate is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -21,8 +21,10 @@ Share = Annotated[float, Meta(ge=0.01, le=0.9)]
 Decay = Annotated[float, Meta(ge=0, le=10, description="strength of the L2 penalty")]
 Source = Annotated[str, Meta(description="SCHEME:NAME, e.g. sklearn:digits, idx:/folder, csv:/file, npz:/file")]
 
+Task = Literal["classification", "regression"]
+
 SCHEMES = ("idx", "sklearn", "csv", "npz")
-BUNDLED = ("digits", "iris", "wine", "breast_cancer")
+BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 """The data sets that come with scikit-learn and need no network."""
 
 
@@ -30,7 +32,11 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[prepare]: where the data comes from, and how it is split."""
 
     source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
-    target: Annotated[str, Meta(description="csv: the column with the classes; empty: the last column")] = ""
+    target: Annotated[str, Meta(description="csv: the column to predict; empty: the last column")] = ""
+    task: Annotated[
+        Literal["auto", "classification", "regression"],
+        Meta(description="auto: regression if the target holds fractions, classification if whole numbers or texts"),
+    ] = "auto"
     test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
     limit: Annotated[int, Meta(ge=0, description="use at most so many rows, 0: all")] = 0
     seed: Seed = 0
@@ -44,6 +50,8 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="algorithm"):
     """[train]: what every algorithm understands."""
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
+
     validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
     seed: Seed = 0
 
@@ -54,15 +62,27 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 
 class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logistic_regression"):
-    """A linear model, trained by stochastic gradient descent on the log loss."""
+    """A linear model of classes, trained by stochastic gradient descent on the log loss."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
 
     epochs: Epochs = 10
     learning_rate: Rate = 0.001
     alpha: Decay = 0.0001
 
 
+class LinearRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="linear_regression"):
+    """A linear model of a number, by least squares."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("regression",)
+
+    alpha: Decay = 0.0
+
+
 class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp"):
     """A multi-layer perceptron, trained by Adam on the log loss."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
 
     epochs: Epochs = 10
     learning_rate: Rate = 0.001
@@ -90,8 +110,16 @@ class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
-    {str(kind.__struct_config__.tag): kind for kind in (LogisticRegression, Mlp, DecisionTree, RandomForest)}
+    {
+        str(kind.__struct_config__.tag): kind
+        for kind in (LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest)
+    }
 )
+
+
+def algorithms(task: str) -> list[str]:
+    """Name the algorithms that learn ``task``."""
+    return [name for name, kind in ALGORITHMS.items() if task in kind.tasks]
 
 
 class Convert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,13 +128,22 @@ class Convert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[
         Literal["onnx", "skops"], Meta(description="onnx: portable and fast; skops: served by scikit-learn itself")
     ] = "onnx"
-    tolerance: Annotated[float, Meta(gt=0, le=0.1, description="largest difference of a probability")] = 1e-4
+    tolerance: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=0.1,
+            description="largest difference of a probability; of a number, in standard deviations of the answers",
+        ),
+    ] = 1e-4
 
 
 class Evaluate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[evaluate]: what the model must reach on the held-out rows to be registered."""
 
-    gate: Annotated[str, Meta(description="e.g. accuracy >= 0.85 and recall[3] >= 0.7; empty: no gate")] = ""
+    gate: Annotated[
+        str, Meta(description="e.g. accuracy >= 0.85 and recall[3] >= 0.7, or rmse <= 60; empty: no gate")
+    ] = ""
 
 
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,7 +157,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(description="the model to register the result under")]
     prepare: Prepare
-    train: LogisticRegression | Mlp | DecisionTree | RandomForest
+    train: LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest
     convert: Convert = Convert()
     evaluate: Evaluate = Evaluate()
     register: Register = Register()

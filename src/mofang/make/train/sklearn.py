@@ -7,66 +7,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
-from mofang.make.prepare.split import draw
-from mofang.make.recipe import DecisionTree, LogisticRegression, Mlp, RandomForest, Train
+from mofang.make.prepare.dataset import Target
+from mofang.make.prepare.split import draw, strata
+from mofang.make.recipe import DecisionTree, LinearRegression, LogisticRegression, Mlp, RandomForest, Train
+from mofang.make.train.model import Rows, TrainedModel, curve_report
 
 _FOREST_STEPS = 10
 """A forest grows in so many steps, so that it has a curve and can be cancelled."""
 
-Rows = NDArray[np.float32]
-Classes = NDArray[np.int64]
 
+def train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
+    """Fit what ``spec`` says to features [rows, n] and target [rows]; report loss and quality every epoch.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedModel:
-    """A fitted sklearn Pipeline and its curve.
-
-    Points have epoch, loss (log loss) and accuracy on the validation rows, seconds so far, and rows_per_second.
-    """
-
-    pipeline: Any
-    curve: tuple[dict[str, float], ...]
-    seconds: float
-
-
-def train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> TrainedModel:
-    """Fit what ``spec`` says to features [rows, n] and class indices [rows]; report loss and accuracy every epoch.
-
-    The same arguments make the same model. Raises InvalidDataset if the rows cannot be trained on, TrainingFailed if
-    the loss runs away.
+    The target is class indices (integers), or numbers (floats). The same arguments make the same model. Raises
+    InvalidDataset if the rows cannot be trained on, TrainingFailed if the loss runs away.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    if len(np.unique(classes)) < 2:
-        raise InvalidDataset("training needs rows of two classes or more")
+    if len(np.unique(target)) < 2:
+        what = "numbers that differ" if target.dtype.kind == "f" else "rows of two classes or more"
+        raise InvalidDataset(f"training needs {what}")
     # The number of threads changes the order of sums, and with it the model: one thread makes the same everywhere.
     with threadpool_limits(1, user_api="blas"):
-        return _train(spec, features, classes, progress)
+        return _train(spec, features, target, progress)
 
 
-def _train(spec: Train, features: Rows, classes: Classes, progress: Progress) -> TrainedModel:
+def _train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
     from sklearn.pipeline import Pipeline
 
     started = time.perf_counter()
-    validation = draw(classes, spec.validation_fraction, spec.seed)
+    validation = draw(strata(target), spec.validation_fraction, spec.seed)
     preprocessing = Pipeline(_preprocessing(spec))
-    rows, known = preprocessing.fit_transform(features[~validation]), classes[~validation]
-    checked, expected = preprocessing.transform(features[validation]), classes[validation]
-    estimator = _estimator(spec, len(rows))
+    rows, known = preprocessing.fit_transform(features[~validation]), target[~validation]
+    checked, expected = preprocessing.transform(features[validation]), target[validation]
+    estimator = _regressor(spec) if target.dtype.kind == "f" else _classifier(spec, len(rows))
     steps, curve = _steps(spec), []
     for epoch, _ in enumerate(_fit(spec, estimator, rows, known), 1):
         seconds = time.perf_counter() - started
         point = {"epoch": float(epoch), **_quality(estimator, checked, expected), "seconds": seconds}
         curve.append({**point, "rows_per_second": epoch * len(rows) / seconds})
-        _report(progress, epoch, steps, curve[-1])
+        curve_report(progress, epoch, steps, curve[-1])
     for name in ("_optimizer", "_random_state"):  # what only more training would need; twice the size of the weights
         vars(estimator).pop(name, None)
     model = Pipeline([*preprocessing.steps, ("model", estimator)])
@@ -82,7 +68,7 @@ def _preprocessing(spec: Train) -> list[tuple[str, Any]]:
     return [impute] if isinstance(spec, DecisionTree | RandomForest) else [impute, ("scale", StandardScaler())]
 
 
-def _estimator(spec: Train, rows: int) -> Any:
+def _classifier(spec: Train, rows: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import SGDClassifier
     from sklearn.neural_network import MLPClassifier
@@ -113,7 +99,31 @@ def _estimator(spec: Train, rows: int) -> Any:
             return DecisionTreeClassifier(
                 max_depth=spec.max_depth, min_samples_leaf=spec.min_samples_leaf, random_state=spec.seed
             )
-    raise TypeError(f"no estimator for {spec!r}")
+    raise TypeError(f"no classifier for {spec!r}")
+
+
+def _regressor(spec: Train) -> Any:
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import LinearRegression as LeastSquares
+    from sklearn.linear_model import Ridge
+    from sklearn.tree import DecisionTreeRegressor
+
+    match spec:
+        case LinearRegression():
+            return Ridge(alpha=spec.alpha) if spec.alpha else LeastSquares()
+        case RandomForest():
+            return RandomForestRegressor(
+                max_depth=spec.max_depth,
+                min_samples_leaf=spec.min_samples_leaf,
+                random_state=spec.seed,
+                warm_start=True,
+                n_jobs=-1,
+            )
+        case DecisionTree():
+            return DecisionTreeRegressor(
+                max_depth=spec.max_depth, min_samples_leaf=spec.min_samples_leaf, random_state=spec.seed
+            )
+    raise TypeError(f"no regressor for {spec!r}")
 
 
 def _steps(spec: Train) -> int:
@@ -125,9 +135,9 @@ def _steps(spec: Train) -> int:
     return 1
 
 
-def _fit(spec: Train, estimator: Any, rows: Rows, classes: Classes) -> Iterator[None]:
+def _fit(spec: Train, estimator: Any, rows: Rows, target: Target) -> Iterator[None]:
     """Train step by step; the estimator can predict after each."""
-    kinds = np.unique(classes)
+    kinds = np.unique(target)
     for step in range(_steps(spec)):
         try:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -135,28 +145,29 @@ def _fit(spec: Train, estimator: Any, rows: Rows, classes: Classes) -> Iterator[
                     case LogisticRegression():
                         # Each call would shuffle alike: another seed gives another order of rows.
                         estimator.set_params(random_state=(spec.seed + step) % 2**32)
-                        estimator.partial_fit(rows, classes, classes=kinds)
+                        estimator.partial_fit(rows, target, classes=kinds)
                     case Mlp():
-                        estimator.partial_fit(rows, classes, classes=kinds)
+                        estimator.partial_fit(rows, target, classes=kinds)
                     case RandomForest():
                         trees = spec.trees * (step + 1) // _steps(spec)
-                        estimator.set_params(n_estimators=trees).fit(rows, classes)
+                        estimator.set_params(n_estimators=trees).fit(rows, target)
                     case _:
-                        estimator.fit(rows, classes)
+                        estimator.fit(rows, target)
         except ValueError as error:  # how scikit-learn reports weights that are not finite
             raise TrainingFailed(f"training failed in epoch {step + 1}: {error}") from error
         yield
 
 
-def _quality(estimator: Any, rows: Rows, classes: Classes) -> dict[str, float]:
-    probabilities = estimator.predict_proba(rows).astype(np.float64)
-    right = np.clip(probabilities[np.arange(len(classes)), classes], 1e-15, 1.0)
-    loss, accuracy = -np.log(right).mean(), (probabilities.argmax(axis=1) == classes).mean()
+def _quality(estimator: Any, rows: Rows, target: Target) -> dict[str, float]:
+    if target.dtype.kind == "f":
+        errors = estimator.predict(rows).astype(np.float64) - target
+        loss, spread = (errors**2).mean(), target.var()
+        quality = {"r2": float(1 - loss / spread) if spread else 0.0}
+    else:
+        probabilities = estimator.predict_proba(rows).astype(np.float64)
+        right = np.clip(probabilities[np.arange(len(target)), target.astype(np.int64)], 1e-15, 1.0)
+        loss = -np.log(right).mean()
+        quality = {"accuracy": float((probabilities.argmax(axis=1) == target).mean())}
     if not np.isfinite(loss):
         raise TrainingFailed("the loss is not finite any more")
-    return {"loss": float(loss), "accuracy": float(accuracy)}
-
-
-def _report(progress: Progress, epoch: int, steps: int, point: dict[str, float]) -> None:
-    message = f"epoch {epoch} of {steps}: loss {point['loss']:.4f}, accuracy {point['accuracy']:.2%}"
-    progress.report("train", epoch / steps, message, **point)
+    return {"loss": float(loss), **quality}

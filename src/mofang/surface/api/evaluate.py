@@ -6,14 +6,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from mofang.base.domain.errors import VersionNotFound
+from mofang.base.domain.errors import EvaluationNotFound, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.card import model_card
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.picture import confusion_svg
-from mofang.make.evaluate.report import Report
+from mofang.make.evaluate.report import Report, Scores
 from mofang.make.evaluate.store import Evaluation, EvaluationStore
 from mofang.make.register.store import Registry
 from mofang.surface.api.access import Caller, Route, table
@@ -92,6 +92,11 @@ class Evaluate:
     def get_confusion_matrix(self, evaluation: Id) -> Response:
         """Return the confusion matrix as a picture."""
         scores = self._evaluations.get(evaluation).report.scores
+        if not isinstance(scores, Scores):
+            hint = f"its residuals are in the report: /api/v1/evaluations/{evaluation}"
+            raise EvaluationNotFound(
+                f"evaluation {evaluation!r} is of numbers: there is no confusion matrix", hint=hint
+            )
         return Response(confusion_svg(scores), media_type="image/svg+xml", headers=_STILL)
 
     def get_model_card(self, evaluation: Id) -> Response:

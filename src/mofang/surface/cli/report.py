@@ -29,10 +29,11 @@ def draw(evaluation: Evaluation) -> None:
     screen.fields(
         [
             ("gate", f"{gate}: {evaluation.gate or 'none set'}" + (f" ({failures})" if failures else "")),
-            *((name.replace("_", " "), f"{value:.4f}") for name, value in evaluation.metrics.items()),
+            *((name.replace("_", " "), number(value)) for name, value in evaluation.metrics.items()),
             ("rows", f"{format.count(rows)} of {format.short_digest(evaluation.dataset)}, {speed(rows, report)}"),
         ]
     )
+    _draw_residuals(scores.get("residuals"))
     _draw_classes(scores.get("classes", ()))
     matrix = scores.get("confusion", ())
     if matrix:
@@ -45,6 +46,32 @@ def speed(rows: int, report: Mapping[str, Any]) -> str:
     """Say how long measuring took."""
     seconds = float(report.get("seconds", 0.0))
     return f"in {format.duration(seconds)} ({format.rate(rows / seconds, 'rows')})" if seconds else ""
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """Return the one metric that tells most, e.g. ``accuracy 0.9123`` or ``rmse 53.2``."""
+    name = next((name for name in ("accuracy", "rmse") if name in metrics), "")
+    return f"{name} {number(metrics[name])}" if name else "no metric"
+
+
+def number(value: float) -> str:
+    """Write a metric: a fraction with four decimals, a measurement with five digits."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.5g}"
+
+
+def _draw_residuals(residuals: Mapping[str, Any] | None) -> None:
+    if not residuals:
+        return
+    words = {"smallest": "smallest", "p05": "5%", "p25": "25%", "median": "median", "p75": "75%", "p95": "95%"}
+    table = [*words.items(), ("largest", "largest")]
+    screen.say("\n  residuals, answer minus truth")
+    screen.table(
+        ("  residual", *(f">{word}" for _, word in table)),
+        [("  at", *(f"{float(residuals[name]):+.4g}" for name, _ in table))],
+    )
+    counts = [float(count) for count in residuals.get("counts", ())]
+    if len(counts) > 1:
+        screen.say(f"  {residuals['smallest']:+.4g} {chart.sparkline(counts)} {residuals['largest']:+.4g}")
 
 
 def _draw_classes(classes: list[Mapping[str, Any]]) -> None:

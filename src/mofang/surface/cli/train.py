@@ -62,7 +62,7 @@ def _draw_result(session: Session, job: Job) -> None:
 def _gate(session: Session, run: TrainingRun) -> str:
     evaluation = session.client.evaluate.get_evaluation(run.evaluation)
     word = screen.state("passed" if evaluation.passed else "failed")
-    return f"{word}: {evaluation.gate or 'none set'} (accuracy {evaluation.metrics.get('accuracy', 0.0):.4f})"
+    return f"{word}: {evaluation.gate or 'none set'} ({report.headline(evaluation.metrics)})"
 
 
 def _about(run: TrainingRun) -> list[tuple[str, object]]:
@@ -88,8 +88,8 @@ def _parity(run: TrainingRun) -> str:
     sizes = ", ".join(str(size) for size in proof.get("batch_sizes", ()))
     word = "proved" if proof.get("passed") else "refused"
     return (
-        f"{word}: {format.count(same)} of {format.count(rows)} labels equal, largest difference "
-        f"{float(proof.get('max_difference', 0.0)):.1e}, batches of {sizes}"
+        f"{word}: {format.count(same)} of {format.count(rows)} {proof.get('compared', 'labels')} equal, "
+        f"largest difference {float(proof.get('max_difference', 0.0)):.1e}, batches of {sizes}"
     )
 
 
@@ -156,7 +156,7 @@ def _draw_story(run: TrainingRun, evaluation: Evaluation | None, with_recipe: bo
             ("error", f"[{run.error['code']}] {run.error['message']}" if run.error else ""),
         ]
     )
-    for name in ("loss", "accuracy"):
+    for name in ("loss", "accuracy", "r2"):
         values = [point[name] for point in run.curve if name in point]
         if len(values) > 1:
             screen.say(f"\n  {name} by epoch, 1 to {len(values)}")

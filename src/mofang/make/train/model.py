@@ -1,0 +1,35 @@
+"""What training gives, whatever the framework: the fitted model and the curve of how it came to be.
+
+Every trainer returns a :class:`TrainedModel`; the pipeline hands it to the converter of the same framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.domain.work import Progress
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel:
+    """A fitted model of some framework and its curve.
+
+    Points have epoch, loss (log loss, or mean squared error) and accuracy or r2 on the validation rows, seconds so far,
+    and rows_per_second.
+    """
+
+    pipeline: Any
+    curve: tuple[dict[str, float], ...]
+    seconds: float
+
+
+def curve_report(progress: Progress, epoch: int, steps: int, point: dict[str, float], unit: str = "epoch") -> None:
+    """Report the newest point of a curve."""
+    quality = f"accuracy {point['accuracy']:.2%}" if "accuracy" in point else f"R² {point['r2']:.4f}"
+    progress.report("train", epoch / steps, f"{unit} {epoch} of {steps}: loss {point['loss']:.4f}, {quality}", **point)
