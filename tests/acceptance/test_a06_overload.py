@@ -113,7 +113,7 @@ def test_ten_times_too_much_is_refused_in_words_and_the_rest_is_in_time(served: 
     steps = _steps_for(served, COST_SECONDS)
     account, deepest = asyncio.run(storm(served, steps, OVERLOAD / COST_SECONDS))
     late = account.outcomes.pop("504", 0) + account.outcomes.pop("DEADLINE_EXCEEDED", 0)
-    assert late <= 0.01 * OVERLOAD * SECONDS / COST_SECONDS  # the machine stalled; what was to be late was refused
+    assert late <= 0.02 * OVERLOAD * SECONDS / COST_SECONDS  # the machine stalled; what was to be late was refused
     assert set(account.outcomes) <= {"200", "OK", "429", "503", "RESOURCE_EXHAUSTED"}, account.outcomes
     assert account.outcomes["429"] > 100
     assert account.outcomes["RESOURCE_EXHAUSTED"] > 20

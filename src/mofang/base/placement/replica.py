@@ -181,7 +181,8 @@ class Replica:
 
     def _form(self) -> None:
         self._turn = self._filling = None
-        least = self._pace.expect(1) if self._behind else 0.0  # an idle replica refuses nothing: it goes on measuring
+        # What an idle replica is asked is not dropped, so that it goes on measuring.
+        least = self._pace.expect(1) / _USABLE if self._behind else 0.0
         batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least)
         self._behind = False
         if batch is None:
