@@ -144,8 +144,8 @@ def test_the_word_null_may_be_data() -> None:
 
 
 BAD = {
-    "not json": (b"{", errors.InvalidRequest, "truncated"),
-    "empty": (b"", errors.InvalidRequest, ""),
+    "not json": (b"{", errors.InvalidRequest, "cut off"),
+    "empty": (b"", errors.InvalidRequest, "empty"),
     "not an object": (b"[]", errors.InvalidRequest, "object"),
     "no inputs": (b"{}", errors.InvalidRequest, "inputs"),
     "NaN": (ask(data=[float("nan"), 1]), errors.InvalidRequest, "malformed"),

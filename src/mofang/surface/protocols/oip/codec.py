@@ -201,7 +201,8 @@ def _decode_body(text: bytes) -> _InferBody:
     except msgspec.DecodeError as error:
         nonfinite = b"NaN" in text or b"Infinity" in text
         hint = f"JSON has neither NaN nor Infinity; {_SEND_BINARY}" if nonfinite else None
-        raise InvalidRequest(str(error), hint=hint) from None
+        said = "the JSON is cut off" if "truncated" in str(error) else str(error)
+        raise InvalidRequest(said if text else "the body is empty", hint=hint) from None
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the JSON is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
