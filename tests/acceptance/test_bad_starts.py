@@ -7,7 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,29 +90,16 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    ("limit_bytes", "code", "exit_code"), [(10_000, "server.data_unusable", 6), (90_000, "storage.full", 11)]
-)
-def test_a_full_disk(
-    tmp_path: Path, limit_bytes: int, code: str, exit_code: int, started: Callable[[Path], Server]
-) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    ending = up(data, limit_bytes=limit_bytes)
-    assert (ending.code, ending.exit_code) == (code, exit_code), ending
-    assert not (data / "admin.key").exists()
-    assert started(data).client.identity.list_keys(), "a server starts where another could not"
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[[Path], Server]]:
-    servers: list[Server] = []
-
-    def start(data: Path) -> Server:
-        servers.append(Server(data))
-        return servers[-1]
-
-    yield start
-    for server in servers:
+    for limit_bytes, exit_code, code in ((10_000, 6, "server.data_unusable"), (90_000, 11, "storage.full")):
+        ending = up(data, limit_bytes=limit_bytes)
+        assert (ending.exit_code, ending.code) == (exit_code, code), ending
+        assert not (data / "admin.key").exists()
+    server = Server(data)  # with room again, it starts where it could not
+    try:
+        assert [key.role for key in server.client.identity.list_keys()] == ["admin"]
+    finally:
         server.close()
 
 
@@ -141,7 +128,6 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
         ((), {"MOFANG_DRAIN_SECONDS": "nan"}, "settings.invalid"),
         ((), {"MOFANG_DRAIN_SECONDS": "-5"}, "settings.invalid"),
         ((), {"MOFANG_DATABASE": "nonsense"}, "settings.invalid"),
-        ((), {"MOFANG_DATABASE": "oracle://host/db"}, "settings.invalid"),
     ],
 )
 def test_a_setting_that_cannot_be(

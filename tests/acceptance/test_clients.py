@@ -47,10 +47,10 @@ def echo(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two gateways in front of ``scale`` (two versions of which the second serves) and ``echo``."""
+    """Two gateways in front of ``scale`` (its second version, as revision 1) and ``echo``."""
     models = tmp_path_factory.mktemp("models")
     server = Server(tmp_path_factory.mktemp("server"), "--gateways", "2")
-    server.serve("scale", scaled(models / "one", 1))
+    server.push("scale", scaled(models / "one", 1))
     server.serve("scale", scaled(models / "two", 2))
     server.serve("echo", echo(models / "echo"))
     yield server
@@ -191,12 +191,12 @@ def test_every_answer_over_grpc_tells_who_made_it(serving: Server, headers: dict
 
 def check_told(serving: Server, told: Any) -> None:
     version = serving.client.register.get_version("scale@2")
-    assert (told["mofang-version"], told["mofang-revision"]) == ("2", "2")
+    assert (told["mofang-version"], told["mofang-revision"]) == ("2", "1")
     assert told["mofang-digest"] == version.digest
     events = [*serving.client.meter.events(request_id=told["x-request-id"])]
     assert {event.meter for event in events} >= {"requests", "rows", "compute_us"}
     assert {(event.request_id, event.version, event.revision, event.digest) for event in events} == {
-        (told["x-request-id"], 2, 2, version.digest)
+        (told["x-request-id"], 2, 1, version.digest)
     }
 
 
