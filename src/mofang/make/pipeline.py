@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +35,7 @@ from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.make.compress.compare import Contestant, compare, refusal
 from mofang.make.compress.store import Variant
+from mofang.make.convert.catalog import converter
 from mofang.make.convert.parity import prove
 from mofang.make.convert.rows import settled
 from mofang.make.evaluate.gate import parse_gate
@@ -41,6 +43,7 @@ from mofang.make.evaluate.suite import evaluate
 from mofang.make.prepare.dataset import Dataset, load_split
 from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
+from mofang.make.train.catalog import trainer
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.make.workshop import Workshop
 
@@ -48,6 +51,14 @@ Spec = Mapping[str, Any]
 Result = dict[str, Any]
 
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
+_PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sklearn": ("scikit-learn", "skl2onnx"),
+        "xgboost": ("xgboost-cpu", "xgboost", "onnxmltools"),
+        "lightgbm": ("lightgbm", "onnxmltools"),
+    }
+)
+"""What a version's code names, of the packages that are installed: XGBoost comes under two names."""
 
 
 # --- train: prepare, train, convert, evaluate, register -----------------------------------------------------------
@@ -100,13 +111,12 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
         algorithm=recipe.train.algorithm,
         state="running",
         created_at=earlier.created_at if earlier else now_us(),
-        code=_code("scikit-learn", "skl2onnx"),
+        code=_code(*_PACKAGES[recipe.train.framework]),
     )
 
 
 def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) -> Result:
-    from mofang.make.train.sklearn import train
-
+    train = trainer(recipe.train)  # before any data is touched
     dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress))
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
@@ -150,10 +160,11 @@ def _check_task(recipe: Recipe, dataset: Dataset) -> None:
 
 def _convert(recipe: Recipe, pipeline: Any, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
     """Write the artifact; return its engine, its signature, and the source to hold it against."""
-    from mofang.make.convert.sklearn import reference, save, to_onnx
-
+    to_onnx, reference = converter(recipe.train.framework)
     source = partial(reference, pipeline)
     if recipe.convert.format == "skops":
+        from mofang.make.convert.sklearn import save
+
         return "sklearn", save(pipeline, folder), source
     return "onnx", to_onnx(pipeline, folder), source
 
@@ -312,4 +323,12 @@ def _told(version: ModelVersion, created: bool) -> Result:
 
 def _code(*packages: str) -> str:
     """Name what made a version: Mofang and the frameworks, with their versions."""
-    return ", ".join(f"{package} {installed(package)}" for package in ("mofang", *packages))
+    there = {package: version for package in ("mofang", *packages) if (version := _installed(package))}
+    return ", ".join(f"{package} {version}" for package, version in there.items())
+
+
+def _installed(package: str) -> str:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return ""

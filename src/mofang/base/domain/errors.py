@@ -344,6 +344,13 @@ class TrainingFailed(Conflict):
     hint = "try a smaller learning_rate"
 
 
+class ExtraMissing(Conflict):
+    """A package that the recipe or the model needs is not installed."""
+
+    code = "extra.missing"
+    hint = "install it where the server runs: `pip install 'mofang[boosting]'`"
+
+
 class ConversionFailed(Conflict):
     """A step of the pipeline has no portable form."""
 

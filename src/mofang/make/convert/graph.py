@@ -5,9 +5,16 @@ Called by the converters with the protobuf of a graph; it imports no framework i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from mofang.base.domain.tensors import Signature, TensorSpec
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.tensors import Array, Signature, TensorSpec
+
+_INT64 = 7  # TensorProto.INT64
 
 
 def regression_signature(features: int) -> Signature:
@@ -15,13 +22,46 @@ def regression_signature(features: int) -> Signature:
     return Signature((TensorSpec("features", "FP32", (-1, features)),), (TensorSpec("value", "FP32", (-1,)),))
 
 
+def boosted_signature(features: int, classes: int) -> Signature:
+    """Return the signature of boosted trees: of a regression if there are no classes, else of class indices."""
+    if not classes:
+        return regression_signature(features)
+    outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("probabilities", "FP32", (-1, classes)))
+    return Signature((TensorSpec("features", "FP32", (-1, features)),), outputs)
+
+
+def boosted_answers(found: NDArray[Any], classes: int) -> dict[str, Array]:
+    """Name what a booster predicts: values [n], the probability of the second class [n], or of every class [n, k]."""
+    if not classes:
+        return {"value": found.astype(np.float32).reshape(-1)}
+    both = np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
+    return {"label": both.argmax(axis=1).astype(np.int64), "probabilities": both.astype(np.float32)}
+
+
+def write_boosted(model: Any, classes: int, folder: Path) -> None:
+    """Give the graph of a boosting converter our outputs, and write ``folder/model.onnx``.
+
+    Converters guess what a model is for; one that guessed otherwise is refused here.
+    """
+    names = [output.name for output in model.graph.output]
+    if names != (["label", "probabilities"] if classes else ["variable"]):
+        raise ConversionFailed(f"the converter took the model for another kind: it answers {', '.join(names)}")
+    if classes:
+        label = model.graph.output[0].type.tensor_type.shape
+        del label.dim[:]
+        label.dim.add(dim_param="n")  # onnxmltools declares one row for LightGBM, and the runtime complains of others
+    else:
+        name_value(model.graph)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
 def name_value(graph: Any) -> None:
     """Let the graph answer ``value`` [n] in place of its one output [n, 1], whatever that is called."""
     (output,) = graph.output
-    shape = graph.initializer.add(name="one_axis", dims=[1], data_type=7)  # TensorProto.INT64
+    shape = graph.initializer.add(name="one_axis", dims=[1], data_type=_INT64)
     shape.int64_data.append(-1)
     graph.node.add(name="value_of_rows", op_type="Reshape", input=[output.name, "one_axis"], output=["value"])
     output.name = "value"
-    rows = output.type.tensor_type.shape.dim[0]
     del output.type.tensor_type.shape.dim[:]
-    output.type.tensor_type.shape.dim.add(dim_param=rows.dim_param or "n")
+    output.type.tensor_type.shape.dim.add(dim_param="n")

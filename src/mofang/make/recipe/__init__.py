@@ -10,6 +10,7 @@ from mofang.make.recipe.spec import (
     Convert,
     DecisionTree,
     Evaluate,
+    LightGBM,
     LinearRegression,
     LogisticRegression,
     Mlp,
@@ -19,6 +20,7 @@ from mofang.make.recipe.spec import (
     Register,
     Task,
     Train,
+    XGBoost,
     algorithms,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "Convert",
     "DecisionTree",
     "Evaluate",
+    "LightGBM",
     "LinearRegression",
     "LogisticRegression",
     "Mlp",
@@ -36,6 +39,7 @@ __all__ = [
     "Register",
     "Task",
     "Train",
+    "XGBoost",
     "algorithms",
     "parse_recipe",
     "recipe_digest",

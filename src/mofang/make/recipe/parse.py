@@ -88,6 +88,12 @@ class _Parser:
                 f" but [prepare] task is {recipe.prepare.task!r}",
                 hint=f"for {recipe.prepare.task}: {listed(algorithms(recipe.prepare.task))}",
             )
+        if recipe.convert.format == "skops" and recipe.train.framework != "sklearn":
+            self._fail(
+                ("convert", "format"),
+                f"[convert] format 'skops' is for models of scikit-learn, not for {recipe.train.algorithm!r}",
+                hint="leave it out: the model is served as ONNX",
+            )
         if recipe.register.alias:
             self._checked(("register", "alias"), lambda: check_name("version", recipe.register.alias))
         if recipe.evaluate.gate and check_gate is not None:

@@ -51,6 +51,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     """[train]: what every algorithm understands."""
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
+    framework: ClassVar[str] = "sklearn"
 
     validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
     seed: Seed = 0
@@ -109,10 +110,41 @@ class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True,
     min_samples_leaf: Leaf = 1
 
 
+Rounds = Annotated[int, Meta(ge=1, le=10_000, description="trees (of each class), each on the errors of those before")]
+Patience = Annotated[
+    int, Meta(ge=0, le=10_000, description="stop after so many rounds without a better validation loss, 0: never")
+]
+
+
+class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="xgboost"):
+    """Gradient boosting by XGBoost, trees grown level by level. Needs the extra `boosting`."""
+
+    framework: ClassVar[str] = "xgboost"
+
+    rounds: Rounds = 100
+    learning_rate: Rate = 0.1
+    max_depth: Depth = 6
+    l2: Decay = 1.0
+    early_stopping: Patience = 20
+
+
+class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="lightgbm"):
+    """Gradient boosting by LightGBM, trees grown leaf by leaf. Needs the extra `boosting`."""
+
+    framework: ClassVar[str] = "lightgbm"
+
+    rounds: Rounds = 100
+    learning_rate: Rate = 0.1
+    leaves: Annotated[int, Meta(ge=2, le=4_096, description="leaves of a tree, at most")] = 31
+    min_samples_leaf: Leaf = 20
+    l2: Decay = 0.0
+    early_stopping: Patience = 20
+
+
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
     {
         str(kind.__struct_config__.tag): kind
-        for kind in (LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest)
+        for kind in (LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM)
     }
 )
 
@@ -157,7 +189,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(description="the model to register the result under")]
     prepare: Prepare
-    train: LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest
+    train: LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
     convert: Convert = Convert()
     evaluate: Evaluate = Evaluate()
     register: Register = Register()
