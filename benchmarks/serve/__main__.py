@@ -74,10 +74,10 @@ def rounds(
         sys.stderr.write(f"round {number + 1} of {count}\n")
 
 
-def good(slices: list[Slice], best: float) -> list[Slice]:
-    """Return the slices in which the machine was fast and ours; the two best if there is none."""
+def good(slices: list[Slice], best: float) -> tuple[list[Slice], str]:
+    """Return the slices in which the machine was fast and ours; if there is none the two best, and a mark."""
     kept = [each for each in slices if each.speed >= SLOW * best and each.foreign <= FOREIGN]
-    return kept or sorted(slices, key=lambda each: each.foreign - each.speed / best)[:2]
+    return (kept, "") if kept else (sorted(slices, key=lambda each: each.foreign - each.speed / best)[:2], " !")
 
 
 def table(found: dict[tuple[str, Case], list[Slice]], names: list[str], cases: list[Case]) -> list[str]:
@@ -86,20 +86,24 @@ def table(found: dict[tuple[str, Case], list[Slice]], names: list[str], cases: l
     heads = (
         f"{'clients':>7} {'inferences/s':>13} {'ratio':>6} {'per core s':>11} {'ratio':>6} {'p50 ms':>7} {'slices':>7}"
     )
-    lines = [f"{'':30} {heads}"]
+    lines = [f"{'':32} {heads}"]
     for case in cases:
         base = None
         for name in names:
-            kept = good(found[name, case], best)
+            kept, mark = good(found[name, case], best)
             rate = statistics.median(each.rate for each in kept)
             per_core = statistics.median(each.per_core_second for each in kept)
             p50 = statistics.median(each.p50_ms for each in kept)
             base = base or (rate, per_core)
             lines.append(
-                f"{name + ', ' + case[0]:30} {case[1]:7} {rate:13,.0f} {rate / base[0]:6.2f} {per_core:11,.0f} "
-                f"{per_core / base[1]:6.2f} {p50:7.3f} {len(kept):3} of {len(found[name, case])}"
+                f"{name + ', ' + case[0]:32} {case[1]:7} {rate:13,.0f} {rate / base[0]:6.2f} {per_core:11,.0f} "
+                f"{per_core / base[1]:6.2f} {p50:7.3f} {len(kept):3} of {len(found[name, case])}{mark}"
             )
         lines.append("")
+    if any(line.endswith("!") for line in lines):
+        lines.append(
+            "!: no slice was clean; the machine was slow or in use by others, and the figure is a hint at most"
+        )
     return lines
 
 
@@ -112,8 +116,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--clients", default="", help="numbers of clients, with commas between")
     parser.add_argument("--only", default="", help="only contenders with this in their name, and raw ASGI")
     given = parser.parse_args()
-    given.rounds = given.rounds or (3 if given.quick else 7)
-    given.seconds = given.seconds or (1 if given.quick else 2)
+    given.rounds = given.rounds or (4 if given.quick else 6)
+    given.seconds = given.seconds or 1
     given.clients = (
         [int(each) for each in given.clients.split(",")] if given.clients else [1, 64] if given.quick else [1, 8, 64]
     )

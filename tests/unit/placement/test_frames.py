@@ -15,6 +15,7 @@ from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec
 from mofang.base.placement.frames import (
     COPIED_BYTES,
+    MAGIC,
     Ask,
     Fault,
     Forget,
@@ -26,7 +27,10 @@ from mofang.base.placement.frames import (
     Tell,
     encode,
     encode_answer,
+    encode_answers,
     encode_call,
+    encode_calls,
+    form,
 )
 
 numeric = st.sampled_from([dtype for name, dtype in NUMPY.items() if name != "BYTES"]).flatmap(
@@ -80,6 +84,45 @@ def test_calls_and_answers_cross_however_the_stream_is_cut(sets: list[dict[str, 
         assert same(outputs, each)
 
 
+@given(st.data(), st.lists(st.integers(0), max_size=8))
+def test_what_differs_in_its_rows_crosses_in_one_frame(data: st.DataObject, cuts: list[int]) -> None:
+    dtypes = data.draw(st.dictionaries(st.text(max_size=5), numeric.map(lambda array: array.dtype), min_size=1))
+    tail = data.draw(nps.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
+    sets = [
+        {name: data.draw(nps.arrays(dtype, (rows, *tail))) for name, dtype in dtypes.items()}
+        for rows in data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
+    ]
+    assert len({str(form(each)) for each in sets}) == 1
+    calls = [(number, Call("r", "t", each, 1 + number, 1.5, 2)) for number, each in enumerate(sets)]
+    answers = [(number, Answer(each, 5, 6, 7, {"tokens": number})) for number, each in enumerate(sets)]
+    stream = b"".join(map(bytes, encode_calls(calls) + encode_answers(answers)))
+    assert stream.count(MAGIC) == 2
+    frames = read(stream, cuts)
+    for (number, each), (ask, inputs) in zip(enumerate(sets), frames[: len(sets)], strict=True):
+        assert isinstance(ask, Ask)
+        assert (ask.id, ask.rows, ask.deadline, ask.priority) == (number, 1 + number, 1.5, 2)
+        assert same(inputs, each)
+    for (number, each), (tell, outputs) in zip(enumerate(sets), frames[len(sets) :], strict=True):
+        assert isinstance(tell, Tell)
+        assert (tell.id, tell.extras) == (number, {"tokens": number})
+        assert same(outputs, each)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"x": np.float32(1).reshape(())},
+        {"t": np.array([b"a"], dtype=object)},
+        {"x": np.zeros((2, 1)), "y": np.zeros((3, 1))},
+        {"x": np.zeros((1, COPIED_BYTES))},
+    ],
+    ids=["none", "no rows", "texts", "rows differ", "large"],
+)
+def test_what_cannot_be_joined_has_no_form(arrays: dict[str, Array]) -> None:
+    assert form(arrays) is None
+
+
 @given(st.binary(max_size=300), st.lists(st.integers(0), max_size=4))
 def test_noise_is_refused_or_waited_for(noise: bytes, cuts: list[int]) -> None:
     try:
@@ -92,7 +135,10 @@ def test_noise_is_refused_or_waited_for(noise: bytes, cuts: list[int]) -> None:
 @given(st.data())
 def test_a_damaged_frame_is_refused_or_read_and_raises_nothing_else(data: st.DataObject) -> None:
     inputs = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "t": np.array([b"ab", b""], dtype=object)}
-    stream = bytearray(b"".join(map(bytes, encode_call(1, Call("r", "t", inputs, 2, 1.0)))))
+    call = Call("r", "t", inputs, 2, 1.0)
+    bundled = Call("r", "t", {"x": inputs["x"]}, 2, 1.0)
+    pieces = encode_calls([(1, bundled), (2, bundled)]) if data.draw(st.booleans()) else encode_call(1, call)
+    stream = bytearray(b"".join(map(bytes, pieces)))
     for _ in range(data.draw(st.integers(1, 3))):
         stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
     try:

@@ -91,9 +91,9 @@ def test_statistics_come_as_triton_clients_read_them() -> None:
     async def test(rig: Rig) -> None:
         revision = rig.lane.route("digits").revision
         for _ in range(2):
-            rig.lane.counted.computed(revision, 3, Answer({}, compute_us=50, queue_us=7, batch_rows=6))
-        rig.lane.counted.ended(revision, True, 0.5)
-        rig.lane.counted.ended(revision, False, 0.25)
+            rig.lane.counted.entry(revision).computed(3, Answer({}, compute_us=50, queue_us=7, batch_rows=6))
+        rig.lane.counted.entry(revision).ended(True, 0.5)
+        rig.lane.counted.entry(revision).ended(False, 0.25)
         async with InferenceServerClient(rig.address) as client:
             found = await client.get_inference_statistics("digits", headers=AUTH)
             (stats,) = found.model_stats

@@ -119,7 +119,7 @@ def test_metadata() -> None:
 @pytest.mark.parametrize("path", ["digits/stats", "digits/versions/3/stats", "stats"])
 def test_statistics(path: str) -> None:
     lane = FakeLane()
-    lane.counted.ended(lane.route("digits").revision, True, 0.5)
+    lane.counted.entry(lane.route("digits").revision).ended(True, 0.5)
     response = send(f"/v2/models/{path}", lane=lane)
     assert response.status == 200
     entries = {entry["name"]: entry for entry in json.loads(response.body)["model_stats"]}
@@ -181,7 +181,7 @@ def test_no_path_gets_through(segment: str, escape: bool) -> None:
     name = quote(segment, safe="") if escape else "../" + segment
     for path in (f"/v2/models/{name}", f"/v2/models/digits/versions/{name}", f"/v2/{name}/../../etc"):
         response = send(path)
-        assert response.status in (400, 404) or segment in FakeLane().models
+        assert response.status in (400, 404) or segment in (*FakeLane().models, "3")  # its version
 
 
 def test_answers_and_refusals_say_where_the_caller_stands() -> None:

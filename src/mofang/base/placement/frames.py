@@ -3,7 +3,10 @@
 A frame is ``magic, length of the frame, length of the header`` (12 bytes, little-endian), a msgpack header, and the raw
 bytes of its tensors; header and tensors are padded to 8 bytes, so that arrays can be read in place. BYTES tensors are
 a length (4 bytes, little-endian) and the bytes, for each element, as in the Open Inference Protocol. There is no
-pickle: whatever arrives becomes one of five frames or a :class:`FrameError`.
+pickle: whatever arrives becomes frames of five sorts or a :class:`FrameError`.
+
+Calls (or answers) whose tensors differ in nothing but their rows cross in a bundle: one frame, their tensors joined
+along the first axis. The reader takes it apart again, so that whoever reads meets calls and answers only.
 
 Deadlines cross as they are: ``time.monotonic()`` is one clock for all processes of a machine.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -108,11 +111,19 @@ class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
     signature: Signature | None = None
 
 
+class Bundle(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """Several Asks or Tells, without tables of their own; ``rows`` are the parts they have in each joined tensor."""
+
+    members: list[Ask | Tell]
+    rows: list[Annotated[int, msgspec.Meta(ge=0)]]
+    tables: list[Table]
+
+
 Header = Ask | Forget | Tell | Refuse | Hello
 Frame = tuple[Header, dict[str, Array]]
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
+_decoder: msgspec.msgpack.Decoder[Header | Bundle] = msgspec.msgpack.Decoder(Header | Bundle)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -126,18 +137,54 @@ def encode(header: Header) -> bytes:
 def encode_call(number: int, call: Call) -> list[Buffer]:
     """Return the frame of ``call`` in pieces to be written one after the other."""
     tables, bodies = _bodies(call.inputs)
-    header = Ask(number, call.request_id, call.tenant, call.rows, call.deadline, call.priority, tables)
-    return _frame(header, bodies)
+    return _frame(_ask(number, call, tables), bodies)
+
+
+def encode_calls(calls: Sequence[tuple[int, Call]]) -> list[Buffer]:
+    """Return the frame of several calls whose inputs are of one :func:`form`."""
+    return _bundle([_ask(number, call, []) for number, call in calls], [call.inputs for _, call in calls])
 
 
 def encode_answer(number: int, answer: Answer) -> list[Buffer]:
     """Return the frame of ``answer`` in pieces to be written one after the other."""
     tables, bodies = _bodies(answer.outputs)
-    header = Tell(number, answer.compute_us, answer.queue_us, answer.batch_rows, dict(answer.extras), tables)
-    return _frame(header, bodies)
+    return _frame(_tell(number, answer, tables), bodies)
 
 
-def _frame(header: Header, bodies: list[Buffer]) -> list[Buffer]:
+def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
+    """Return the frame of several answers whose outputs are of one :func:`form`."""
+    return _bundle([_tell(number, answer, []) for number, answer in answers], [each.outputs for _, each in answers])
+
+
+def form(arrays: Mapping[str, Array]) -> object:
+    """Return a value that is equal for tensors that can be joined in a bundle; None for those that cannot."""
+    parts: list[object] = []
+    rows = -1
+    for name, array in arrays.items():
+        shape, dtype = array.shape, array.dtype
+        if not shape or dtype.hasobject or array.nbytes > COPIED_BYTES or (rows >= 0 and shape[0] != rows):
+            return None
+        rows = shape[0]
+        parts += (name, dtype, shape[1:])
+    return parts or None
+
+
+def _ask(number: int, call: Call, tables: list[Table]) -> Ask:
+    return Ask(number, call.request_id, call.tenant, call.rows, call.deadline, call.priority, tables)
+
+
+def _tell(number: int, answer: Answer, tables: list[Table]) -> Tell:
+    return Tell(number, answer.compute_us, answer.queue_us, answer.batch_rows, dict(answer.extras), tables)
+
+
+def _bundle(members: list[Ask | Tell], tensors: list[Mapping[str, Array]]) -> list[Buffer]:
+    names = list(tensors[0])
+    joined = {name: np.concatenate([each[name] for each in tensors]) for name in names}
+    tables, bodies = _bodies(joined)
+    return _frame(Bundle(members, [len(each[names[0]]) for each in tensors], tables), bodies)
+
+
+def _frame(header: Header | Bundle, bodies: list[Buffer]) -> list[Buffer]:
     encoded = _encoder.encode(header)
     pieces: list[Buffer] = [encoded, _padding(_PREFIX.size + len(encoded))]
     for body in bodies:
@@ -194,7 +241,7 @@ class FrameReader:
         offset = 0
         view = memoryview(data)
         while (length := self._length(data, offset)) and offset + length <= len(data):
-            yield _decode(view[offset : offset + length])
+            yield from _decode(view[offset : offset + length])
             offset += length
         self._pieces = [data[offset:]]
         self._have = len(data) - offset
@@ -210,15 +257,31 @@ class FrameReader:
         return int(length)
 
 
-def _decode(frame: memoryview) -> Frame:
+def _decode(frame: memoryview) -> Iterable[Frame]:
     length = _PREFIX.unpack_from(frame)[2]
     end = _PREFIX.size + length
     try:
         header = _decoder.decode(frame[_PREFIX.size : end])
+        if isinstance(header, Bundle):
+            return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN))
         tables = header.tables if isinstance(header, Ask | Tell) else []
-        return header, _arrays(tables, frame, end + -end % _ALIGN)
+        return ((header, _arrays(tables, frame, end + -end % _ALIGN)),)
     except (msgspec.MsgspecError, ValueError, struct.error) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
+
+
+def _taken_apart(bundle: Bundle, joined: dict[str, Array]) -> list[Frame]:
+    total = sum(bundle.rows)
+    if len(bundle.rows) != len(bundle.members) or any(not a.ndim or len(a) != total for a in joined.values()):
+        raise FrameError("the parts of a bundle are not the whole")
+    items = list(joined.items())
+    frames: list[Frame] = []
+    start = 0
+    for member, rows in zip(bundle.members, bundle.rows, strict=True):
+        end = start + rows
+        frames.append((member, {name: array[start:end] for name, array in items}))
+        start = end
+    return frames
 
 
 def _arrays(tables: list[Table], frame: memoryview, offset: int) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from mofang.base.placement.frames import (
     Refuse,
     encode,
     encode_answer,
+    encode_answers,
+    form,
 )
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.ticket import call_bytes
@@ -106,6 +109,7 @@ class _Gateway(asyncio.Protocol):
         self._desk = desk
         self._reader = FrameReader()
         self._asked: dict[int, _RemoteTicket] = {}
+        self._answers: list[tuple[int, Answer]] = []  # of this turn
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,7 +146,24 @@ class _Gateway(asyncio.Protocol):
         self._outbox.add(encode(self._desk.hello))
 
     def answer(self, number: int, answer: Answer) -> None:
+        """Send ``answer`` when the turn of the event loop ends, together with all others of that turn."""
         del self._asked[number]
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._send_answers)
+        self._answers.append((number, answer))
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for shared, group in itertools.groupby(answers, lambda pair: form(pair[1].outputs)):
+            pairs = list(group)
+            if shared is not None and len(pairs) > 1:
+                self._outbox.extend(encode_answers(pairs))
+            else:
+                for number, answer in pairs:
+                    self._send(number, answer)
+        self._outbox.flush()
+
+    def _send(self, number: int, answer: Answer) -> None:
         try:
             pieces = encode_answer(number, answer)
         except (FrameError, MofangError, TypeError, ValueError) as error:
@@ -156,7 +177,7 @@ class _Gateway(asyncio.Protocol):
 
     def close(self) -> asyncio.Future[None]:
         """Close when all that was written has been read; the future is done then."""
-        self._outbox.flush()
+        self._send_answers()
         self._transport.close()
         return self._closed
 

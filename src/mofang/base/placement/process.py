@@ -35,6 +35,8 @@ from mofang.base.placement.frames import (
     Tell,
     encode,
     encode_call,
+    encode_calls,
+    form,
 )
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.waiting import WaitingRoom
@@ -173,23 +175,30 @@ class ProcessReplica:
             return
         pieces: list[Buffer] = []
         if self._hello is not None and self._hello.state == "ready":
-            for ticket in self._waiting.empty():
-                pieces += self._ask(ticket)
+            for shared, group in itertools.groupby(self._waiting.empty(), lambda ticket: form(ticket.call.inputs)):
+                pieces += self._ask(list(group), together=shared is not None)
         if self._forgotten:
             pieces.append(encode(Forget(self._forgotten)))
             self._forgotten = []
         if pieces:
             self._connection.write(pieces)
 
-    def _ask(self, ticket: Ticket) -> list[Buffer]:
-        number = next(self._numbers)
-        try:
-            pieces = encode_call(number, ticket.call)
-        except (FrameError, MofangError, TypeError, ValueError) as error:
-            ticket.set_exception(RequestTooLarge(f"the request cannot be sent to the worker: {error}"))
-            return []
-        ticket.number = number
-        self._asked[number] = ticket
+    def _ask(self, tickets: list[Ticket], *, together: bool) -> list[Buffer]:
+        if together and len(tickets) > 1:
+            for ticket in tickets:
+                ticket.number = next(self._numbers)
+                self._asked[ticket.number] = ticket
+            return encode_calls([(ticket.number, ticket.call) for ticket in tickets])
+        pieces: list[Buffer] = []
+        for ticket in tickets:
+            number = next(self._numbers)
+            try:
+                pieces += encode_call(number, ticket.call)
+            except (FrameError, MofangError, TypeError, ValueError) as error:
+                ticket.set_exception(RequestTooLarge(f"the request cannot be sent to the worker: {error}"))
+                continue
+            ticket.number = number
+            self._asked[number] = ticket
         return pieces
 
     def drop(self, ticket: Ticket) -> None:

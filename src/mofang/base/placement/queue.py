@@ -95,7 +95,7 @@ class FairQueue:
             self._lines.clear()
             self._heap.clear()
             self._time = 0.0
-        line = self._line(ticket.call.tenant)
+        line = self._lines.get(ticket.call.tenant) or self._line(ticket.call.tenant)
         victims = [] if self._has_room(ticket) else self._make_room(ticket, line)
         self._add(line, ticket)
         return victims
@@ -116,7 +116,10 @@ class FairQueue:
         self._time = line.time
         ticket = self._take(line)
         line.time += ticket.call.rows / line.weight
-        heapq.heapreplace(self._heap, (line.time, line.arrival, line))
+        if len(self._heap) == 1:
+            self._heap[0] = (line.time, line.arrival, line)
+        else:
+            heapq.heapreplace(self._heap, (line.time, line.arrival, line))
         return ticket
 
     def drop(self) -> Ticket:

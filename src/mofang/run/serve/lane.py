@@ -33,7 +33,7 @@ from mofang.base.identity.keys import authenticate
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import call_bytes
 from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.statistics import Statistics
+from mofang.run.serve.statistics import Entry, Statistics
 
 Admit = Callable[[Principal, Route, int, int], AbstractContextManager[object]]
 """Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
@@ -161,10 +161,10 @@ class Lane:
         """
         started = time.monotonic()
         route = self._fleet.pick(request.endpoint, request.version)
+        plan = self._plan(route)
         try:
             if self.draining:
                 raise Draining("the server is shutting down", retry_after_seconds=5)
-            plan = self._plan(route)
             rows = plan.check(request.inputs)
             wanted = request.outputs
             if wanted:
@@ -181,7 +181,7 @@ class Lane:
                 self._let_go(passage)
                 raise
         except MofangError as error:
-            self._count(route, error.code, started)
+            self._count(plan, error.code, started)
             raise
         return passage
 
@@ -190,15 +190,12 @@ class Lane:
     def _ended(self, passage: Passage, outcome: str) -> None:
         """Count a request that had begun."""
         self._let_go(passage)
-        self._count(passage.plan.route, outcome, passage.started)
+        self._count(passage.plan, outcome, passage.started)
 
-    def _computed(self, passage: Passage, answer: Answer) -> None:
-        self._statistics.computed(passage.plan.route.revision, passage.call.rows, answer)
-
-    def _count(self, route: Route, outcome: str, started: float) -> None:
+    def _count(self, plan: _Plan, outcome: str, started: float) -> None:
         seconds = time.monotonic() - started
-        self._observe(route.revision.endpoint, outcome, seconds)
-        self._statistics.ended(route.revision, outcome == "ok", seconds)
+        self._observe(plan.route.revision.endpoint, outcome, seconds)
+        plan.statistics.ended(outcome == "ok", seconds)
 
     def _let_go(self, passage: Passage) -> None:
         self._fleet.leave(passage.plan.revision)
@@ -212,17 +209,18 @@ class Lane:
             self._follow(self._fleet.snapshot)
         plan = self._plans.get(id(route))
         if plan is None:
-            plan = self._plans[id(route)] = _Plan(route)
+            plan = self._plans[id(route)] = _Plan(route, self._statistics.entry(route.revision))
         return plan
 
 
 class _Plan:
     """What can be known of a route before any request comes."""
 
-    __slots__ = ("check", "outputs", "revision", "route")
+    __slots__ = ("check", "outputs", "revision", "route", "statistics")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, statistics: Entry) -> None:
         revision = route.revision
+        self.statistics = statistics
         self.route = route
         self.revision = revision.key
         self.check = InputCheck(revision.signature, f"endpoint {revision.endpoint!r}")
@@ -285,7 +283,7 @@ class Passage:
         self._done = True
         wanted = self.request.outputs or self.plan.outputs
         try:
-            self._lane._computed(self, answer)
+            self.plan.statistics.computed(self.call.rows, answer)
             outputs = {name: answer.outputs[name] for name in wanted}
             revision = self.plan.route.revision
             self._response = InferResponse(

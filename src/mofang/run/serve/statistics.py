@@ -27,7 +27,9 @@ class _Computed:
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
+    """The counters of one version."""
+
     succeeded: int = 0
     succeeded_seconds: float = 0.0
     failed: int = 0
@@ -36,38 +38,36 @@ class _Entry:
     last_ns: int = 0
     batches: dict[int, _Computed] = field(default_factory=dict)  # by rows of the batch
 
+    def computed(self, rows: int, answer: Answer) -> None:
+        """Count what an engine has computed."""
+        self.queue_us += answer.queue_us
+        batch = self.batches.get(answer.batch_rows)
+        if batch is None:
+            batch = self.batches[answer.batch_rows] = _Computed()
+        batch.calls += 1
+        batch.rows += rows
+        batch.compute_us += answer.compute_us
+
+    def ended(self, well: bool, seconds: float) -> None:
+        """Count a request that was answered, or failed."""
+        if well:
+            self.succeeded += 1
+            self.succeeded_seconds += seconds
+            self.last_ns = time.time_ns()
+        else:
+            self.failed += 1
+            self.failed_seconds += seconds
+
 
 class Statistics:
     """The counters."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, int], _Entry] = {}
-
-    def computed(self, revision: Revision, rows: int, answer: Answer) -> None:
-        """Count what an engine has computed."""
-        entry = self._entry(revision)
-        entry.queue_us += answer.queue_us
-        batch = entry.batches.get(answer.batch_rows)
-        if batch is None:
-            batch = entry.batches[answer.batch_rows] = _Computed()
-        batch.calls += 1
-        batch.rows += rows
-        batch.compute_us += answer.compute_us
-
-    def ended(self, revision: Revision, well: bool, seconds: float) -> None:
-        """Count a request that was answered, or failed."""
-        entry = self._entry(revision)
-        if well:
-            entry.succeeded += 1
-            entry.succeeded_seconds += seconds
-            entry.last_ns = time.time_ns()
-        else:
-            entry.failed += 1
-            entry.failed_seconds += seconds
+        self._entries: dict[tuple[str, int], Entry] = {}
 
     def show(self, endpoint: str, version: int) -> dict[str, Any]:
         """Return the extension's entry of one version, zeros if it was never asked."""
-        entry = self._entries.get((endpoint, version), _Entry())
+        entry = self._entries.get((endpoint, version), Entry())
         batches = entry.batches.items()
         calls = sum(batch.calls for _, batch in batches)
         compute_us = sum(batch.compute_us for _, batch in batches)
@@ -92,13 +92,14 @@ class Statistics:
             ],
         }
 
-    def _entry(self, revision: Revision) -> _Entry:
+    def entry(self, revision: Revision) -> Entry:
+        """Return the counters of a revision's version."""
         key = (revision.endpoint, revision.version)
         entry = self._entries.get(key)
         if entry is None:
             if len(self._entries) >= _MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
-            entry = self._entries[key] = _Entry()
+            entry = self._entries[key] = Entry()
         return entry
 
 

@@ -47,8 +47,11 @@ class Admission:
 
     def standing(self, principal: Principal) -> Standing | None:
         """Return where the caller stands with the tightest of her limits on requests; None if she has none."""
+        binding = self._binding(principal)
+        if not binding:
+            return None
         now_ns = self._clock_ns()
-        found = [b.requests.standing(now_ns) for b in self._binding(principal) if b.requests is not None]
+        found = [b.requests.standing(now_ns) for b in binding if b.requests is not None]
         return min(found, key=lambda standing: standing.remaining, default=None)
 
     def _binding(self, principal: Principal) -> tuple[Bounds, ...]:

@@ -58,6 +58,8 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
 
 def header_lines(headers: Sequence[tuple[str, str]]) -> str:
     """Return header fields as they are written. Raises Internal if one would break the head."""
+    if not headers:
+        return ""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if not lines.count("\r") == lines.count("\n") == len(headers):
         raise Internal("a header field of the answer has a line break")

@@ -87,14 +87,14 @@ class OipRest:
                 else self._dispatch(request, request_id, reply)
             )
             if not isinstance(response, HttpResponse):
-                return response
+                return response  # a passage, or None: refused for now, and answered already
         except Exception as error:
             response = _failure(error, request_id)
         response.headers.append(("x-request-id", request_id))
         reply(response)
         return None
 
-    def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Passage:
+    def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Passage | None:
         path = request.path if "%" not in request.path else unquote(request.path)
         match path.rstrip("/").split("/")[2:]:
             case ["models", name, "infer"]:
@@ -134,9 +134,7 @@ class OipRest:
                     hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
                 )
 
-    def _infer(
-        self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply
-    ) -> HttpResponse | Passage:
+    def _infer(self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply) -> Passage | None:
         principal = self._lane.authenticate(request.headers.get("authorization"))
         _check_method(request, "POST")
         if request.path not in self._targets:
@@ -148,10 +146,10 @@ class OipRest:
 
         def told(outcome: InferResponse | Exception) -> None:
             try:
-                response = self._outcome(outcome, wants, principal)
+                response = self._outcome(outcome, wants, principal, request_id)
             except Exception as error:
                 response = _failure(error, request_id)
-            response.headers.append(("x-request-id", request_id))
+                response.headers.append(("x-request-id", request_id))
             reply(response)
 
         try:
@@ -159,13 +157,17 @@ class OipRest:
                 asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body), told=told
             )
         except Exhausted as error:
-            return self._outcome(error, wants, principal)
+            reply(self._outcome(error, wants, principal, request_id))
+            return None
 
-    def _outcome(self, outcome: InferResponse | Exception, wants: Wants, principal: Principal) -> HttpResponse:
+    def _outcome(
+        self, outcome: InferResponse | Exception, wants: Wants, principal: Principal, request_id: str
+    ) -> HttpResponse:
         if isinstance(outcome, InferResponse):
-            response = _answer(outcome, wants)
+            response = _answer(outcome, wants, request_id)
         elif isinstance(outcome, Exhausted):
             response = error_response(outcome)
+            response.headers.append(("x-request-id", request_id))
         else:
             raise outcome
         standing = self._standing(principal)
@@ -228,11 +230,11 @@ class OipRest:
         return {"name": name, "version": str(route.revision.version), "state": state, "reason": route.broken}
 
 
-def _answer(answer: InferResponse, wants: Wants) -> HttpResponse:
+def _answer(answer: InferResponse, wants: Wants, request_id: str) -> HttpResponse:
     body, json_length = render_infer(answer, wants)
     lines = _lines(answer.version, answer.revision, answer.digest, binary=json_length is not None)
     headers = [] if json_length is None else [(JSON_LENGTH, str(json_length))]
-    return HttpResponse(200, headers, body, lines)
+    return HttpResponse(200, headers, body, f"{lines}x-request-id: {request_id}\r\n")
 
 
 @lru_cache(maxsize=1024)
