@@ -21,6 +21,7 @@ from mofang.base.engines.catalog import load_engine
 from mofang.make.convert import lightgbm as from_lightgbm
 from mofang.make.convert import xgboost as from_xgboost
 from mofang.make.convert.catalog import converter
+from mofang.make.convert.graph import write_boosted
 from mofang.make.convert.parity import ParityProof, prove
 from mofang.make.recipe import LightGBM, XGBoost
 from mofang.make.train.catalog import trainer
@@ -59,6 +60,19 @@ def test_what_recipes_boost_converts_exactly_missing_values_too(
     again = trainer(spec)(spec, features, target, Silent())
     converter(spec.framework)[0](again.pipeline, tmp_path / "again")
     assert (tmp_path / "again" / "model.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
+
+
+def test_operator_sets_are_written_in_order_whatever_the_converter_did(tmp_path: Path) -> None:
+    """Converters take them from a set, whose order is another one in the next process."""
+    made = set()
+    for domains in (["", "ai.onnx.ml"], ["ai.onnx.ml", ""]):
+        model = onnx.helper.make_model(
+            onnx.helper.make_graph([], "g", [], [onnx.helper.make_tensor_value_info("variable", 1, ["n", 1])]),
+            opset_imports=[onnx.helper.make_opsetid(domain, 1) for domain in domains],
+        )
+        write_boosted(model, 0, tmp_path)
+        made.add((tmp_path / "model.onnx").read_bytes())
+    assert len(made) == 1
 
 
 def test_rounds_after_the_best_are_cut_off() -> None:

@@ -52,6 +52,7 @@ def write_boosted(model: Any, classes: int, folder: Path) -> None:
         label.dim.add(dim_param="n")  # onnxmltools declares one row for LightGBM, and the runtime complains of others
     else:
         name_value(model.graph)
+    sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
@@ -65,3 +66,11 @@ def name_value(graph: Any) -> None:
     output.name = "value"
     del output.type.tensor_type.shape.dim[:]
     output.type.tensor_type.shape.dim.add(dim_param="n")
+
+
+def sort_opsets(model: Any) -> None:
+    """List every operator set once, in order: converters take them from a set, whose order changes from run to run."""
+    versions = {opset.domain: opset.version for opset in sorted(model.opset_import, key=lambda opset: opset.version)}
+    del model.opset_import[:]
+    for domain in sorted(versions):
+        model.opset_import.add(domain=domain, version=versions[domain])

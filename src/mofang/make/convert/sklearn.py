@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
-from mofang.make.convert.graph import name_value, regression_signature
+from mofang.make.convert.graph import name_value, regression_signature, sort_opsets
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
@@ -49,7 +49,7 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         _vote_for_both_classes(model.graph)
     if not hasattr(pipeline, "classes_"):
         name_value(model.graph)
-    _sort_opsets(model)
+    sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     return signature
@@ -128,14 +128,6 @@ def _vote_for_both_classes(graph: Any) -> None:
         classes.data_type = onnx_proto.TensorProto.INT64
         classes.int64_data.extend(votes["classlabels_int64s"].ints)
     graph.node.add(name="winning_class", op_type="Gather", input=["classes", "winner"], output=[label])
-
-
-def _sort_opsets(model: Any) -> None:
-    """List every operator set once, in order: skl2onnx takes them from a set, whose order changes from run to run."""
-    versions = {opset.domain: opset.version for opset in sorted(model.opset_import, key=lambda opset: opset.version)}
-    del model.opset_import[:]
-    for domain in sorted(versions):
-        model.opset_import.add(domain=domain, version=versions[domain])
 
 
 def _canonical(archive: bytes) -> bytes:
