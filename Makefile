@@ -17,8 +17,10 @@ $(STAMP): pyproject.toml
 demo: setup  ## Watch a model go from data to a metered, keyed, reversible API (ONCE=1: unattended)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-test: setup  ## Run the tests (under 5 minutes)
+quick: setup  ## Run the quick tests (two minutes): what every commit must pass
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance tests/architecture
+
+test: quick  ## Run all tests: the quick ones, then the acceptance cases on real servers (under ten minutes)
 	$(BIN)/python -m pytest -q tests/acceptance
 
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
@@ -46,4 +48,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo test test-postgres check docs bench bench-serve proto clean
+.PHONY: help setup demo quick test test-postgres check docs bench bench-serve proto clean

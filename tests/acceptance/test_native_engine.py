@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mofang.base.domain.deployment import PlacementName
+from mofang.base.domain.registry import ModelVersion
 from mofang.surface.server.folders import DataDirectory
 from servers import Server
 
@@ -23,10 +24,14 @@ format = "skops"
 """
 
 
-@pytest.mark.parametrize("placement", ["process", "thread"])
-def test_a_native_model_is_served(server: Server, placement: PlacementName) -> None:
+@pytest.fixture(scope="module")
+def version(server: Server) -> ModelVersion:
     job = server.client.jobs.wait(server.client.train.run(NATIVE, filename="native.toml").id)
-    version = server.client.register.get_version(f"native@{job.result['version']}")
+    return server.client.register.get_version(f"native@{job.result['version']}")
+
+
+@pytest.mark.parametrize("placement", ["process", "thread"])
+def test_a_native_model_is_served(server: Server, version: ModelVersion, placement: PlacementName) -> None:
     assert version.artifact.engine == "sklearn"
     server.client.deploy.roll_out("native", str(version), placement=placement)
     answer = server.client.serve.predict("native", {"features": np.zeros((2, 64), np.float32)})

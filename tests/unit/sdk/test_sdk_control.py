@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mofang import Client
+from mofang.base.domain.access import ApiKey
 from mofang.base.domain.errors import (
     DeadlineExceeded,
     EndpointNotFound,
@@ -32,7 +33,7 @@ from mofang.base.domain.names import now_us
 from mofang.base.domain.work import JobEvent
 from mofang.base.jobs.store import Lease
 from mofang.surface.api.app import create_app
-from mofang.surface.sdk.identity import ApiKey, NewApiKey
+from mofang.surface.sdk.identity import NewApiKey
 from mofang.surface.sdk.pages import PAGE
 from platforms import House, open_house, serving
 

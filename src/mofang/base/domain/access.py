@@ -59,3 +59,36 @@ class AccessLimits:
     rows_per_minute: int | None = None
     concurrency: int | None = None  # requests being answered at the same time
     payload_bytes: int | None = None  # of one request's body
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who pays."""
+
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Who uses; belongs to a tenant."""
+
+    name: str
+    tenant: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it may be shown: without its secret. ``last_used_at`` is for those to fill in who know the ledger."""
+
+    id: str
+    name: str
+    project: str
+    tenant: str
+    role: Role
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    endpoints: tuple[str, ...] = ()  # what it may ask; empty: every endpoint
+    last_used_at: int | None = None

@@ -7,13 +7,13 @@ Snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, cast, get_args
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from mofang.base.domain.access import AccessLimits, KeyEntry, LimitScope, Role
+from mofang.base.domain.access import AccessLimits, ApiKey, KeyEntry, LimitScope, Project, Role, Tenant
 from mofang.base.domain.errors import (
     InvalidRequest,
     KeyEnded,
@@ -67,39 +67,6 @@ access_limits = Table(
     Column("concurrency", BigInteger),
     Column("payload_bytes", BigInteger),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """Who pays."""
-
-    name: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Who uses; belongs to a tenant."""
-
-    name: str
-    tenant: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as it may be shown: without its secret. ``last_used_at`` is for those to fill in who know the ledger."""
-
-    id: str
-    name: str
-    project: str
-    tenant: str
-    role: Role
-    created_at: int
-    expires_at: int | None = None
-    revoked_at: int | None = None
-    endpoints: tuple[str, ...] = ()  # what it may ask; empty: every endpoint
-    last_used_at: int | None = None
 
 
 class IdentityStore:

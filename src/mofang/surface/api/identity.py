@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.access import AccessLimits, LimitScope, Role
+from mofang.base.domain.access import AccessLimits, ApiKey, LimitScope, Project, Role, Tenant
 from mofang.base.domain.names import now_us
-from mofang.base.identity.store import ApiKey, IdentityStore, Project, Tenant
+from mofang.base.identity.store import IdentityStore
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes

@@ -12,7 +12,8 @@ from mofang.surface.cli.session import Session
 from mofang.surface.cli.verbs import topic
 
 if TYPE_CHECKING:
-    from mofang.surface.sdk.identity import ApiKey, NewApiKey
+    from mofang.base.domain.access import ApiKey
+    from mofang.surface.sdk.identity import NewApiKey
 
 KEY_JSON = "id, name, project, tenant, role, created_at, expires_at, revoked_at, endpoints, last_used_at"
 NEW_KEY_JSON = "One object: id, key (shown this once), name, project, tenant, role, created_at, expires_at, endpoints."

@@ -5,42 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mofang.base.domain.access import AccessLimits, LimitScope, Role
+from mofang.base.domain.access import AccessLimits, ApiKey, LimitScope, Project, Role, Tenant
 from mofang.surface.sdk.pages import walk
 from mofang.surface.sdk.transport import Transport, segment
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """Who pays."""
-
-    name: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Who uses; belongs to a tenant."""
-
-    name: str
-    tenant: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as the server knows it: without its text."""
-
-    id: str
-    name: str
-    project: str
-    tenant: str
-    role: Role
-    created_at: int
-    expires_at: int | None = None
-    revoked_at: int | None = None
-    endpoints: tuple[str, ...] = ()  # what it may ask; empty: every endpoint
-    last_used_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
