@@ -51,6 +51,11 @@ def datatype_of(array: Array) -> Datatype:
         raise TensorDatatype(f"an array of {array.dtype} has no datatype in the protocol") from None
 
 
+def size_bytes(array: Array) -> int:
+    """Return how many bytes of data an array holds; of BYTES, those of its elements."""
+    return array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, datatype and shape of one input or output; ``-1`` is a dimension any size fits."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import size_bytes
 
 
 class Ticket(Protocol):
@@ -51,5 +52,5 @@ def call_bytes(call: Call) -> int:
     """Return how many bytes the inputs of ``call`` hold."""
     total = 0
     for array in call.inputs.values():
-        total += array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
+        total += size_bytes(array)
     return total

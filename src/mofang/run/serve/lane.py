@@ -27,7 +27,7 @@ from mofang.base.domain.deployment import Route, Snapshot
 from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, OutOfScope, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
-from mofang.base.domain.tensors import Array, InputCheck
+from mofang.base.domain.tensors import Array, InputCheck, size_bytes
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import authenticate
 from mofang.base.placement.base import ReplicaHandle
@@ -335,7 +335,7 @@ class Passage:
         revision, principal, call = self.plan.route.revision, self._principal, self.call
         output_bytes = 0
         for array in outputs.values():
-            output_bytes += array.nbytes
+            output_bytes += size_bytes(array)
         quantities = {
             "requests": 1,
             "rows": call.rows,
