@@ -88,17 +88,9 @@ def _classifier(spec: Train, rows: int) -> Any:
                 random_state=spec.seed,
             )
         case RandomForest():
-            return RandomForestClassifier(
-                max_depth=spec.max_depth,
-                min_samples_leaf=spec.min_samples_leaf,
-                random_state=spec.seed,
-                warm_start=True,
-                n_jobs=-1,
-            )
+            return RandomForestClassifier(**_growth(spec), warm_start=True, n_jobs=-1)
         case DecisionTree():
-            return DecisionTreeClassifier(
-                max_depth=spec.max_depth, min_samples_leaf=spec.min_samples_leaf, random_state=spec.seed
-            )
+            return DecisionTreeClassifier(**_growth(spec))
     raise TypeError(f"no classifier for {spec!r}")
 
 
@@ -112,18 +104,15 @@ def _regressor(spec: Train) -> Any:
         case LinearRegression():
             return Ridge(alpha=spec.alpha) if spec.alpha else LeastSquares()
         case RandomForest():
-            return RandomForestRegressor(
-                max_depth=spec.max_depth,
-                min_samples_leaf=spec.min_samples_leaf,
-                random_state=spec.seed,
-                warm_start=True,
-                n_jobs=-1,
-            )
+            return RandomForestRegressor(**_growth(spec), warm_start=True, n_jobs=-1)
         case DecisionTree():
-            return DecisionTreeRegressor(
-                max_depth=spec.max_depth, min_samples_leaf=spec.min_samples_leaf, random_state=spec.seed
-            )
+            return DecisionTreeRegressor(**_growth(spec))
     raise TypeError(f"no regressor for {spec!r}")
+
+
+def _growth(spec: RandomForest | DecisionTree) -> dict[str, int]:
+    """Return how trees grow, in scikit-learn's words."""
+    return {"max_depth": spec.max_depth, "min_samples_leaf": spec.min_samples_leaf, "random_state": spec.seed}
 
 
 def _steps(spec: Train) -> int:
