@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mofang import Client
@@ -25,7 +26,7 @@ class Server:
         self, data: Path, *arguments: str, environ: dict[str, str] | None = None, through: Sequence[str] = ()
     ) -> None:
         self.data = data
-        self._through = through  # a command that runs what follows it
+        self._through = through  # a command that becomes what follows it
         self._arguments = arguments
         self._environ = environ or {}
         self._http = self._grpc = "127.0.0.1:0"
@@ -38,23 +39,33 @@ class Server:
         began = time.monotonic()
         self.close()
         folders = DataDirectory(self.data)
-        folders.running.unlink(missing_ok=True)
         command = [*self._through, str(Path(sys.executable).with_name("mofang")), "up", "--data", str(self.data)]
         command += ["--http", self._http, "--grpc", self._grpc, *self._arguments]
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, env={**os.environ, **self._environ}, start_new_session=True
             )
-            wait_until(lambda: folders.running.exists() or self._process.poll() is not None, START_SECONDS)  # type: ignore[union-attr]
-            if self._process.poll() is not None:
+            about = self._wait_ready(folders)
+            if about is None:
                 output.seek(0)
                 raise AssertionError(f"the server did not start: {output.read().decode()}")
-        about = folders.read_running() or {}
         self._http, self._grpc = about["http"].removeprefix("http://"), about["grpc"]
         self.url, self.grpc = about["http"], about["grpc"]
         self.key = folders.admin_key.read_text().strip()
         self.client = Client(self.url, self.key, grpc=self.grpc)
         return time.monotonic() - began
+
+    def _wait_ready(self, folders: DataDirectory) -> dict[str, str] | None:
+        """Return what the server says of itself when it is ready; None if it ended."""
+        assert self._process is not None
+        until = time.monotonic() + START_SECONDS
+        while self._process.poll() is None:
+            assert time.monotonic() < until, f"the server is not ready after {START_SECONDS} s"
+            about = folders.read_running()
+            if about is not None and about["pid"] == self._process.pid:  # not what a killed server has left
+                return about
+            time.sleep(0.02)
+        return None
 
     @property
     def pid(self) -> int:
@@ -104,6 +115,22 @@ class Server:
                 self.terminate()
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Give a function that starts servers (arguments, environment), and end them all."""
+    started: list[Server] = []
+
+    def start(*arguments: str, **environ: str) -> Server:
+        started.append(Server(folder / f"data{len(started)}", *arguments, environ=environ))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for running in started:
+            running.close()
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str = "") -> float:

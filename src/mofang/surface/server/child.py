@@ -1,13 +1,10 @@
-"""What every child process does first and last: die with its parent, log, stop on SIGTERM, refuse with a sentence."""
+"""What every child process does first and last: log, stop on SIGTERM, refuse with a sentence."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,7 +14,6 @@ import uvloop
 from mofang.base.domain.errors import Internal, MofangError, catalog
 
 REFUSED = 78  # sysexits.h EX_CONFIG: starting again will not help
-_PR_SET_PDEATHSIG = 1
 
 
 def run_child(main: Callable[[asyncio.Event], Awaitable[None]], refusal: Path | None = None) -> int:
@@ -25,7 +21,6 @@ def run_child(main: Callable[[asyncio.Event], Awaitable[None]], refusal: Path | 
 
     A MofangError is written to ``refusal`` for the parent to show, and ends the process with :data:`REFUSED`.
     """
-    die_with_parent()
     start_logging()
     try:
         uvloop.run(_until_stopped(main))
@@ -35,14 +30,6 @@ def run_child(main: Callable[[asyncio.Event], Awaitable[None]], refusal: Path | 
             write_refusal(refusal, error)
         return REFUSED
     return 0
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, so that a killed server leaves nothing running."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # it died in between
 
 
 def start_logging() -> None:

@@ -19,7 +19,7 @@ from mofang.base.domain.errors import Internal, JobCancelled, LeaseLost, MofangE
 from mofang.base.jobs.store import JobStore, Lease
 from mofang.make.pipeline import JOB_KINDS
 from mofang.make.workshop import Workshop
-from mofang.surface.server.child import die_with_parent, start_logging
+from mofang.surface.server.child import start_logging
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
 from mofang.surface.server.wiring import Stores, open_stores
@@ -47,7 +47,6 @@ class LeasedProgress:
 
 def main() -> int:
     """Do the job named on the command line."""
-    die_with_parent()
     start_logging()
     signal.signal(signal.SIGTERM, _stop)
     settings = Settings.load()

@@ -31,6 +31,7 @@ _READY_SECONDS = 60.0
 _START_ATTEMPTS = 3
 _POLL_SECONDS = 0.05
 _BACKLOG = 4096
+_LEAVING_SECONDS = 5.0  # how long the port of a killed server is waited for: its children are just dying
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,10 @@ class _Tree:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        http = _bind("http", self._settings.http)
-        grpc_address = _free_address("grpc", self._settings.grpc)
+        until = started + (_LEAVING_SECONDS if self._folders.running.exists() else 0.0)
+        self._folders.running.unlink(missing_ok=True)
+        http = await _bind("http", self._settings.http, until)
+        grpc_address = await _free_address("grpc", self._settings.grpc, until)
         os.environ.update(_environment(self._settings, grpc_address))
         self._refusal.unlink(missing_ok=True)
         had_key = self._folders.admin_key.exists()
@@ -174,14 +177,13 @@ def _detached(settings: Settings, folders: DataDirectory) -> Ready:
     started, had_key = time.monotonic(), folders.admin_key.exists()
     refusal = folders.sockets / "up.refusal.json"
     refusal.unlink(missing_ok=True)
-    folders.running.unlink(missing_ok=True)
     with open(folders.logs / "supervisor.log", "ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "mofang.surface.server.launch", str(refusal)],
             env={**os.environ, **_environment(settings, settings.grpc)},
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-    while (about := folders.read_running()) is None:
+    while (about := folders.read_running()) is None or about["pid"] != child.pid:
         if child.poll() is not None:
             raise read_refusal(refusal) or ServerFailed(
                 f"the server ended at once ({child.returncode})", hint=f"see {folders.logs / 'supervisor.log'}"
@@ -198,8 +200,21 @@ def _environment(settings: Settings, grpc_address: str) -> dict[str, str]:
     return {f"MOFANG_{name.upper()}": value for name, value in values.items()}
 
 
-def _bind(name: str, address: str) -> socket.socket:
-    """Bind and listen before any child runs: a taken port is refused at once, and a gateway's restart loses nobody."""
+async def _bind(name: str, address: str, until: float) -> socket.socket:
+    """Bind and listen before any child runs: a taken port is refused, and a gateway's restart loses nobody.
+
+    A port in use is tried again ``until`` then, on time.monotonic().
+    """
+    while True:
+        try:
+            return _listening(name, address)
+        except PortInUse:
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _listening(name: str, address: str) -> socket.socket:
     host, port = split_address(name, address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -213,9 +228,9 @@ def _bind(name: str, address: str) -> socket.socket:
     return listener
 
 
-def _free_address(name: str, address: str) -> str:
+async def _free_address(name: str, address: str, until: float) -> str:
     """Return ``address`` with its port made certain; raise PortInUse if another program has it."""
-    with _bind(name, address) as listener:
+    with await _bind(name, address, until) as listener:
         return _shown(listener)
 
 

@@ -8,6 +8,7 @@ Messages are lines of JSON: an :class:`Order` to here; after every change all st
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,6 +25,8 @@ from mofang.base.domain.names import now_us
 from mofang.surface.server.restarts import ProcessSpec, ProcessState, ProcessStatus, delay, describe_exit, recent
 
 _LOG_BYTES = 10 << 20
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 log = logging.getLogger(__name__)
 
 
@@ -158,7 +162,7 @@ class Supervisor:
             with open(_log_file(self._logs, child.spec.name), "ab") as output:
                 child.process = await asyncio.create_subprocess_exec(
                     sys.executable, *child.spec.argv, stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output, stderr=output, pass_fds=child.pass_fds,
+                    stdout=output, stderr=output, pass_fds=child.pass_fds, preexec_fn=partial(_die_with, os.getpid()),
                 )  # fmt: skip
             child.started_at = now_us()
             return child.process
@@ -187,6 +191,16 @@ class Supervisor:
         line = _line(self.states())
         for client in self._clients:
             client.write(line)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this child when its parent dies, so that a killed server leaves nothing running.
+
+    Done between fork and exec: a child that did it itself would be an orphan for ever if its parent died before.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _line(states: Iterable[ProcessState]) -> bytes:
