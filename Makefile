@@ -23,6 +23,9 @@ quick: setup  ## Run the quick tests (two minutes): what every commit must pass
 test: quick  ## Run all tests: the quick ones, then the acceptance cases on real servers (under ten minutes)
 	$(BIN)/python -m pytest -q tests/acceptance
 
+prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guarantees.md records their results
+	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/prove
+
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres
 
@@ -48,4 +51,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test test-postgres check docs bench bench-serve proto clean
+.PHONY: help setup demo quick test prove test-postgres check docs bench bench-serve proto clean

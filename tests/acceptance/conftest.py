@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import Server
+from servers import Server, starting
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers for one test."""
-    started: list[Server] = []
-
-    def start(*arguments: str, **environ: str) -> Server:
-        started.append(Server(tmp_path / f"data{len(started)}", *arguments, environ=environ))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.close()
+    with starting(tmp_path) as start:
+        yield start

@@ -1,0 +1,118 @@
+"""Kills a process of a server under test at a named point of its code. Python imports this at every start.
+
+A test puts this folder on the server's ``PYTHONPATH`` and names a folder in ``MOFANG_TEST_FAILPOINTS``. As long as a
+file with a point's name lies there, that point is armed: the first process that claims the file (by renaming it) dies
+of SIGKILL there. The product knows nothing of this: functions are wrapped when their module is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+FOLDER = os.environ.get("MOFANG_TEST_FAILPOINTS", "")
+CLAIM = 0.3  # how often a process dies at an armed point it passes: not always the first time
+ONCE = "segment"  # points so named are passed once in a gateway's life: there it dies for certain
+
+POINTS: dict[str, tuple[str, str, str]] = {
+    # gateway
+    "gateway-before-record": ("mofang.sell.meter.recorder", "Recorder.record", "before"),
+    "gateway-before-segment": ("mofang.base.storage.journal", "JournalWriter._begin_segment", "before"),
+    "gateway-after-segment": ("mofang.base.storage.journal", "JournalWriter._begin_segment", "after"),
+    "gateway-before-write": ("mofang.base.storage.journal", "write_all", "before"),
+    "gateway-half-write": ("mofang.base.storage.journal", "write_all", "half"),
+    "gateway-after-write": ("mofang.base.storage.journal", "write_all", "after"),
+    "gateway-before-answer": ("mofang.surface.server.writer", "Writer.write", "before"),
+    "gateway-after-answer": ("mofang.surface.server.writer", "Writer.write", "after"),
+    # controller
+    "settler-before-fold": ("mofang.sell.meter.store", "UsageStore.fold", "before"),
+    "settler-after-events": ("mofang.sell.meter.store", "_add_events", "after"),
+    "settler-after-fold": ("mofang.sell.meter.store", "UsageStore.fold", "after"),
+    "settler-after-look": ("mofang.sell.meter.settler", "is_live", "after"),
+    "controller-before-reconcile": ("mofang.surface.server.floor", "ShopFloor.reconcile", "before"),
+    # worker
+    "worker-before-compute": ("mofang.base.engines.onnx", "OnnxEngine.infer", "before"),
+    "worker-after-compute": ("mofang.base.engines.onnx", "OnnxEngine.infer", "after"),
+}
+
+
+def _die_if_armed(point: str) -> None:
+    armed = os.path.join(FOLDER, point)
+    if os.path.exists(armed) and (point.endswith(ONCE) or random.random() < CLAIM):
+        try:
+            os.rename(armed, armed + ".fired")
+        except FileNotFoundError:
+            return  # another process was here first
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrapped(function: Callable[..., Any], point: str, when: str) -> Callable[..., Any]:
+    def before(*arguments: Any, **named: Any) -> Any:
+        _die_if_armed(point)
+        return function(*arguments, **named)
+
+    def after(*arguments: Any, **named: Any) -> Any:
+        result = function(*arguments, **named)
+        _die_if_armed(point)
+        return result
+
+    def half(descriptor: int, data: bytes) -> None:
+        """Write a torn record, as a kill in the middle of a write leaves it."""
+        if os.path.exists(os.path.join(FOLDER, point)):
+            os.write(descriptor, data[: len(data) // 2])
+            _die_if_armed(point)
+            os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_END) - len(data) // 2)
+        function(descriptor, data)
+
+    return {"before": before, "after": after, "half": half}[when]
+
+
+def _patch(module: ModuleType) -> None:
+    for point, (where, qualified, when) in POINTS.items():
+        if where == module.__name__:
+            *path, name = qualified.split(".")
+            owner: Any = module
+            for part in path:
+                owner = getattr(owner, part)
+            setattr(owner, name, _wrapped(getattr(owner, name), point, when))
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads as ``loader`` does, then patches."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _patch(module)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules that have points."""
+
+    _modules = frozenset(where for where, _, _ in POINTS.values())
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._modules:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+if FOLDER:
+    sys.meta_path.insert(0, _Finder())
