@@ -24,7 +24,7 @@ from msgspec import inspect as shapes
 from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
-from mofang.make.recipe.words import describe
+from mofang.make.recipe.words import describe, sections_of
 from mofang.surface.api.access import Permit
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform
@@ -237,7 +237,10 @@ def _section(spec: msgspec.structs.FieldInfo) -> str:
         return "The model to register the result under; at the top of the file. Required."
     if spec.name != "train":
         kind = cast(type[msgspec.Struct], spec.type)
-        return f"{_purpose(kind)}\n\n{_keys(kind)}"
+        inner = [
+            f"### [{spec.name}.{name}]\n\n{_purpose(part)}\n\n{_keys(part)}" for name, part in sections_of(kind).items()
+        ]
+        return join(_purpose(kind), _keys(kind), *inner)
     known = ", ".join(f"`{name}`" for name in ALGORITHMS)
     parts = [f"The key `algorithm` chooses how the model is trained: {known}. Required."]
     for name, kind in ALGORITHMS.items():
@@ -253,7 +256,8 @@ def _purpose(kind: type[msgspec.Struct]) -> str:
 def _keys(kind: type[msgspec.Struct]) -> str:
     info = cast(shapes.StructType, shapes.type_info(kind))
     rows = []
-    for field in sorted(info.fields, key=lambda field: not field.required):
+    plain = [field for field in info.fields if field.name not in sections_of(kind)]
+    for field in sorted(plain, key=lambda field: not field.required):
         default = "required" if field.required else f"`{_toml(field.default)}`"
         rows.append((f"`{field.name}`", describe(kind, field.name), default, _meaning(field.type)))
     return table(("key", "takes", "default", "what"), rows)

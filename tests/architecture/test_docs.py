@@ -16,7 +16,8 @@ import pytest
 from mofang.base.domain.access import Permission
 from mofang.base.domain.errors import catalog
 from mofang.base.domain.usage import Meter
-from mofang.make.recipe.spec import ALGORITHMS, BUNDLED, SCHEMES
+from mofang.make.recipe.data import BUNDLED, SCHEMES
+from mofang.make.recipe.spec import ALGORITHMS
 from mofang.surface.cli.main import root
 from mofang.surface.cli.verbs import Topic
 from mofang.surface.server.settings import Settings

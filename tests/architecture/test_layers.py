@@ -21,6 +21,7 @@ HEAVY = {
     "xgboost": {"xgboost"},
     "lightgbm": {"lightgbm"},
     "onnxmltools": {"xgboost", "lightgbm"},
+    "PIL": {"pillow"},
     "grpc": {"grpc"},
     "torch": {"torch"},
     "tensorflow": {"tensorflow"},

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mofang.base.domain.errors import (
     DatasetNotFound,
@@ -31,8 +32,9 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.names import VersionRef, check_name, new_id, now_us
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage, ModelVersion
-from mofang.base.domain.tensors import Signature
+from mofang.base.domain.tensors import Array, Signature
 from mofang.base.domain.work import Progress
+from mofang.base.engines.base import Engine
 from mofang.make.compress.compare import Contestant, compare, refusal
 from mofang.make.compress.store import Variant
 from mofang.make.convert.catalog import converter
@@ -40,7 +42,8 @@ from mofang.make.convert.parity import prove
 from mofang.make.convert.rows import settled
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
-from mofang.make.prepare.dataset import Dataset, load_split
+from mofang.make.prepare.dataset import Dataset, Schema, load_examples, load_split
+from mofang.make.prepare.feed import feed
 from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
 from mofang.make.train.catalog import trainer
@@ -123,17 +126,19 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     record.note(dataset=dataset.digest)
     _check_task(recipe, dataset)
 
-    trained = train(recipe.train, *load_split(tools.blobs, dataset, "train"), progress)
+    trained = train(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), progress)
     record.note(curve=trained.curve, seconds=trained.seconds)
 
     features, truth = load_split(tools.blobs, dataset, "test")
     with tools.folder() as folder:
-        engine_name, signature, source = _convert(recipe, trained.pipeline, folder)
+        engine_name, signature, source = _convert(recipe, trained.pipeline, dataset.schema, folder)
         with tools.engine(engine_name, folder) as engine:
-            proof = prove(source, engine.infer, features, progress, tolerance=recipe.convert.tolerance)
+            infer = partial(_ask, engine, dataset.schema)
+            proof = prove(source, infer, features, progress, tolerance=recipe.convert.tolerance)
             artifact = Artifact(engine_name, tools.keep(folder), signature, dataset.schema.labels)
             record.note(artifact=artifact.digest, conversion=asdict(proof))
-            report = evaluate(engine, features, truth, dataset.schema.labels, gate, progress)
+            rows = feed(features, dataset.schema, signature)
+            report = evaluate(engine, rows, truth, dataset.schema.labels, gate, progress)
 
     evaluation = tools.evaluations.record(recipe.name, artifact.digest, dataset.digest, report)
     record.note(evaluation=evaluation.id)
@@ -158,15 +163,30 @@ def _check_task(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def _convert(recipe: Recipe, pipeline: Any, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
-    """Write the artifact; return its engine, its signature, and the source to hold it against."""
+def _convert(recipe: Recipe, pipeline: Any, schema: Schema, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
+    """Write the artifact, preparation included; return its engine, its signature, and the source to hold it against."""
     to_onnx, reference = converter(recipe.train.framework)
-    source = partial(reference, pipeline)
     if recipe.convert.format == "skops":
         from mofang.make.convert.sklearn import save
 
-        return "sklearn", save(pipeline, folder), source
-    return "onnx", to_onnx(pipeline, folder), source
+        return "sklearn", save(pipeline, folder), partial(reference, pipeline)
+    from mofang.make.prepare.onnx import complete
+
+    image = recipe.convert.input == "image" or (recipe.convert.input == "auto" and schema.encoded)
+    signature = complete(folder, to_onnx(pipeline, folder), schema, image=image)
+
+    def source(features: NDArray[np.float32]) -> dict[str, Array]:
+        if image and not np.isfinite(features).all():
+            raise ValueError("a picture has no missing values")
+        return reference(pipeline, schema.scaled(features))
+
+    return "onnx", signature, source
+
+
+def _ask(engine: Engine, schema: Schema, rows: Mapping[str, Array]) -> dict[str, Array]:
+    """Ask as a client would: the one array of ``rows`` holds rows as stored."""
+    (features,) = rows.values()
+    return engine.infer(feed(features, schema, engine.signature))
 
 
 def _register(
@@ -245,7 +265,8 @@ def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     with tools.folder() as root:
         folder = tools.registry.folder(version, root)
         with tools.engine(version.artifact.engine, folder) as engine:
-            report = evaluate(engine, features, truth, dataset.schema.labels, gate, progress)
+            rows = feed(features, dataset.schema, engine.signature)
+            report = evaluate(engine, rows, truth, dataset.schema.labels, gate, progress)
     evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
     return {"evaluation": evaluation.id, "passed": report.passed}
 
@@ -286,7 +307,7 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             comparison = compare(
                 Contestant(engine, artifact.size_bytes),
                 Contestant(parent, version.artifact.size_bytes),
-                (features, truth.astype(np.int64), dataset.schema.labels),
+                (feed(features, dataset.schema, parent.signature), truth.astype(np.int64), dataset.schema.labels),
                 tools.timing_seconds,
                 progress,
             )

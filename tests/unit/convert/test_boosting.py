@@ -23,6 +23,7 @@ from mofang.make.convert import xgboost as from_xgboost
 from mofang.make.convert.catalog import converter
 from mofang.make.convert.graph import write_boosted
 from mofang.make.convert.parity import ParityProof, prove
+from mofang.make.prepare.dataset import examples_of
 from mofang.make.recipe import LightGBM, XGBoost
 from mofang.make.train.catalog import trainer
 
@@ -50,14 +51,14 @@ def test_what_recipes_boost_converts_exactly_missing_values_too(
     spec: XGBoost | LightGBM, name: str, classes: int, tmp_path: Path
 ) -> None:
     features, target = _load(name, classes)
-    model = trainer(spec)(spec, features, target, Silent())
+    model = trainer(spec)(spec, examples_of(features, target), Silent())
     proof = _prove(spec.framework, model.pipeline, features, tmp_path)
     assert (proof.passed, proof.missing, proof.rows) == (True, "equal", len(features))
     assert proof.max_difference < 1e-5
     quality = "accuracy" if classes else "r2"
     assert set(model.curve[0]) == {"epoch", "loss", quality, "seconds", "rows_per_second"}
     assert min(point["loss"] for point in model.curve) < 0.9 * model.curve[0]["loss"]
-    again = trainer(spec)(spec, features, target, Silent())
+    again = trainer(spec)(spec, examples_of(features, target), Silent())
     converter(spec.framework)[0](again.pipeline, tmp_path / "again")
     assert (tmp_path / "again" / "model.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
@@ -78,7 +79,7 @@ def test_operator_sets_are_written_in_order_whatever_the_converter_did(tmp_path:
 def test_rounds_after_the_best_are_cut_off() -> None:
     features, target = _load("diabetes", 0)
     for spec in SPECS:
-        model = trainer(spec)(spec, features, target, Silent())
+        model = trainer(spec)(spec, examples_of(features, target), Silent())
         best = int(np.argmin([point["loss"] for point in model.curve])) + 1
         kept = model.pipeline.num_boosted_rounds() if spec.framework == "xgboost" else model.pipeline.num_trees()
         assert kept == best <= len(model.curve)
@@ -95,20 +96,20 @@ def test_the_share_of_right_classes_is_told_each_round_and_a_cancel_stops_it() -
 
     for spec in SPECS:
         with pytest.raises(JobCancelled):
-            trainer(spec)(spec, features, target, Impatient())
+            trainer(spec)(spec, examples_of(features, target), Impatient())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.algorithm)
 def test_one_class_is_nothing_to_learn(spec: XGBoost | LightGBM) -> None:
     with pytest.raises(InvalidDataset, match="two classes"):
-        trainer(spec)(spec, np.zeros((9, 2), np.float32), np.zeros(9, np.int64), Silent())
+        trainer(spec)(spec, examples_of(np.zeros((9, 2), np.float32), np.zeros(9, np.int64)), Silent())
 
 
 def test_a_loss_that_runs_away_is_told() -> None:
     features, target = _load("diabetes", 0)
     spec = XGBoost(rounds=300, learning_rate=10, early_stopping=0)
     with pytest.raises(TrainingFailed, match="not finite"):
-        trainer(spec)(spec, features, target * 1e30, Silent())
+        trainer(spec)(spec, examples_of(features, target * 1e30), Silent())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.algorithm)
@@ -167,7 +168,7 @@ def test_thresholds_between_two_floats_do_not_round_up_to_the_next(tmp_path: Pat
 
 def test_labels_are_declared_open_and_batches_are_no_surprise(tmp_path: Path) -> None:
     features, target = _load("iris", 3)
-    model = trainer(SPECS[1])(SPECS[1], features, target, Silent())
+    model = trainer(SPECS[1])(SPECS[1], examples_of(features, target), Silent())
     from_lightgbm.to_onnx(model.pipeline, tmp_path)
     label = onnx.load(tmp_path / "model.onnx").graph.output[0]
     assert [dim.dim_param for dim in label.type.tensor_type.shape.dim] == ["n"]

@@ -22,6 +22,7 @@ from mofang.base.domain.work import Silent
 from mofang.base.engines.catalog import load_engine
 from mofang.make.convert.parity import ParityProof, prove
 from mofang.make.convert.sklearn import reference, save, to_onnx
+from mofang.make.prepare.dataset import examples_of
 from mofang.make.recipe import DecisionTree, LogisticRegression, Mlp, RandomForest, Train
 from mofang.make.train.sklearn import train
 
@@ -47,7 +48,7 @@ def check(tmp_path: Path) -> Check:
 def test_what_recipes_train_converts_exactly(check: Check, spec: Train) -> None:
     bunch = load_digits()
     features = bunch.data.astype(np.float32)
-    proof = check(train(spec, features, bunch.target, Silent()).pipeline, features)
+    proof = check(train(spec, examples_of(features, bunch.target), Silent()).pipeline, features)
     assert (proof.rows, proof.labels_equal, proof.batch_sizes) == (1797, 1797, (1, 256))
     assert proof.max_difference < 1e-6
     assert proof.missing == "equal"
@@ -58,7 +59,7 @@ def test_what_recipes_train_converts_exactly(check: Check, spec: Train) -> None:
 def test_two_classes_and_wide_ranges_convert_too(check: Check, spec: Train) -> None:
     bunch = load_breast_cancer()
     features = bunch.data.astype(np.float32)
-    proof = check(train(spec, features, bunch.target, Silent()).pipeline, features)
+    proof = check(train(spec, examples_of(features, bunch.target), Silent()).pipeline, features)
     assert (proof.labels_equal, proof.missing) == (569, "equal")
 
 
@@ -67,7 +68,9 @@ def test_evenly_split_forests_take_the_first_class(check: Check, trees: int) -> 
     """An even vote of a forest of two classes is a tie; summed in float32, it went to the second class."""
     bunch = load_breast_cancer()
     features = bunch.data.astype(np.float32)
-    pipeline = train(RandomForest(trees=trees, seed=1), features[::2], bunch.target[::2], Silent()).pipeline
+    pipeline = train(
+        RandomForest(trees=trees, seed=1), examples_of(features[::2], bunch.target[::2]), Silent()
+    ).pipeline
     assert check(pipeline, features).labels_equal == 569
     votes = pipeline.predict_proba(features)
     assert trees > 20 or (votes[:, 0] == votes[:, 1]).any()
@@ -133,7 +136,7 @@ def test_skops_artifacts_have_a_signature_beside_them(tmp_path: Path) -> None:
     from skops.io import get_untrusted_types, load
 
     bunch = load_digits()
-    pipeline = train(Mlp(epochs=1), bunch.data.astype(np.float32), bunch.target, Silent()).pipeline
+    pipeline = train(Mlp(epochs=1), examples_of(bunch.data.astype(np.float32), bunch.target), Silent()).pipeline
     signature = save(pipeline, tmp_path)
     assert signature == Signature(
         (TensorSpec("features", "FP32", (-1, 64)),),

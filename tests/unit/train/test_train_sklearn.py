@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from mofang.base.domain.errors import InvalidDataset, JobCancelled, TrainingFailed
 from mofang.base.domain.work import Silent
+from mofang.make.prepare.dataset import examples_of
 from mofang.make.recipe import DecisionTree, LogisticRegression, Mlp, RandomForest, Train
 from mofang.make.train.sklearn import train
 
@@ -45,7 +46,7 @@ def digits() -> Rows:
 def test_every_algorithm_learns_and_tells_its_curve(digits: Rows, spec: Train, epochs: int, accuracy: float) -> None:
     features, classes = digits
     progress = Watched()
-    model = train(spec, features[:1400], classes[:1400], progress)
+    model = train(spec, examples_of(features[:1400], classes[:1400]), progress)
     assert model.pipeline.score(features[1400:], classes[1400:]) >= accuracy
     assert [point["epoch"] for point in model.curve] == list(range(1, epochs + 1))
     assert set(model.curve[0]) == {"epoch", "loss", "accuracy", "seconds", "rows_per_second"}
@@ -56,26 +57,26 @@ def test_every_algorithm_learns_and_tells_its_curve(digits: Rows, spec: Train, e
 
 
 def test_models_answer_rows_with_missing_values(digits: Rows) -> None:
-    model = train(LogisticRegression(epochs=1), *digits, Silent())
+    model = train(LogisticRegression(epochs=1), examples_of(*digits), Silent())
     assert np.isfinite(model.pipeline.predict_proba(np.full((1, 64), np.nan, dtype=np.float32))).all()
 
 
 def test_training_stops_within_an_epoch_of_being_cancelled(digits: Rows) -> None:
     progress = Watched(cancel_after=2)
     with pytest.raises(JobCancelled):
-        train(LogisticRegression(epochs=1000), *digits, progress)
+        train(LogisticRegression(epochs=1000), examples_of(*digits), progress)
     assert len(progress.points) == 2
 
 
 def test_weights_that_run_away_are_told(digits: Rows) -> None:
     with pytest.raises(TrainingFailed, match="training failed in epoch 1") as caught:
-        train(Mlp(learning_rate=10, hidden=(512,) * 16, batch_size=500), *digits, Silent())
+        train(Mlp(learning_rate=10, hidden=(512,) * 16, batch_size=500), examples_of(*digits), Silent())
     assert "learning_rate" in caught.value.hint
 
 
 def test_one_class_is_not_enough(digits: Rows) -> None:
     with pytest.raises(InvalidDataset, match="two classes"):
-        train(DecisionTree(), digits[0], np.zeros(len(digits[0]), dtype=np.int64), Silent())
+        train(DecisionTree(), examples_of(digits[0], np.zeros(len(digits[0]), dtype=np.int64)), Silent())
 
 
 PROGRAM = """
@@ -84,11 +85,12 @@ import numpy as np
 from sklearn.datasets import load_digits
 from mofang.base.domain.work import Silent
 from mofang.make.convert.sklearn import save, to_onnx
+from mofang.make.prepare.dataset import examples_of
 from mofang.make.recipe import Mlp, RandomForest
 from mofang.make.train.sklearn import train
 digits = load_digits()
 for spec in (Mlp(epochs=2, hidden=(16,), seed=3), RandomForest(trees=5, seed=3)):
-    model = train(spec, digits.data.astype(np.float32), digits.target, Silent())
+    model = train(spec, examples_of(digits.data.astype(np.float32), digits.target), Silent())
     folder = pathlib.Path(sys.argv[1])
     to_onnx(model.pipeline, folder)
     save(model.pipeline, folder)
@@ -114,5 +116,5 @@ def test_the_same_seed_makes_the_same_bytes_in_every_process(tmp_path_factory: p
 
 
 def test_another_seed_makes_another_model(digits: Rows) -> None:
-    first, other = (train(Mlp(epochs=1, seed=seed), *digits, Silent()).pipeline for seed in (1, 2))
+    first, other = (train(Mlp(epochs=1, seed=seed), examples_of(*digits), Silent()).pipeline for seed in (1, 2))
     assert (first.predict_proba(digits[0][:9]) != other.predict_proba(digits[0][:9])).any()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ _DATATYPES: Mapping[str, Datatype] = {
     "tensor(int64)": "INT64", "tensor(float16)": "FP16", "tensor(float)": "FP32", "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }  # fmt: skip
+_IMAGE_KEY = "mofang.image"  # metadata of a graph: which input takes PNG or JPEG files; `prepare` writes it
 
 
 class OnnxEngine:
@@ -41,15 +44,22 @@ class OnnxEngine:
             tuple(_spec("input", each) for each in self._session.get_inputs()),
             tuple(_spec("output", each) for each in self._session.get_outputs()),
         )
+        self._image = self._session.get_modelmeta().custom_metadata_map.get(_IMAGE_KEY, "")
+        if self._image:
+            self._take_images()
         self._begin()
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._text_inputs = [spec.name for spec in self.signature.inputs if spec.datatype == "BYTES"]
+        if self._image:
+            self._text_inputs.remove(self._image)
         self._text_outputs = [spec.name for spec in self.signature.outputs if spec.datatype == "BYTES"]
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs. Raises EngineFailed, or TensorData for text that is not UTF-8."""
         if self._text_inputs:
             inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._text_inputs}}
+        if self._image:
+            inputs = {**inputs, self._image: self._pixels(inputs[self._image])}
         try:
             answers = self._session.run(self._outputs, inputs, self._begin())
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
@@ -66,6 +76,25 @@ class OnnxEngine:
     def close(self) -> None:
         """Let go of the session; its memory is freed with it."""
         del self._session
+
+    def _take_images(self) -> None:
+        """Show the input that takes pixels as one that takes PNG or JPEG files, which are decoded here."""
+        try:
+            from mofang.base.engines.pillow import pixels
+        except ImportError as error:
+            hint = "install it where the server runs: `pip install 'mofang[images]'`"
+            raise EngineLoadFailed("a model of images needs the package 'pillow'", hint=hint) from error
+        known = {spec.name: spec for spec in self.signature.inputs}
+        if self._image not in known or len(known[self._image].shape) not in (3, 4):
+            raise EngineLoadFailed(f"the graph has no input {self._image!r} of pixels, as its metadata say")
+        height, width, *channels = known[self._image].shape[1:]
+        self._decode = partial(pixels, size=(height, width), channels=sum(channels))
+        files = {self._image: TensorSpec(self._image, "BYTES", (-1,))}
+        self.signature = replace(self.signature, inputs=tuple((known | files).values()))
+
+    def _pixels(self, files: Array) -> Array:
+        named = enumerate(files.tolist())
+        return np.stack([self._decode(file, where=f"row {row} of input {self._image!r}") for row, file in named])
 
     def _begin(self) -> Any:
         """Return the options of one run: new for each, so that an interruption that comes late meets none."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
 from mofang.make.compress.measure import mcnemar, race
 from mofang.make.evaluate.metrics import Indices
-from mofang.make.evaluate.suite import fit_rows, predict
+from mofang.make.evaluate.suite import Rows, inputs_of, predict
 
 BATCHES = (1, 32)
 
@@ -63,23 +62,23 @@ class Contestant:
 def compare(
     variant: Contestant,
     parent: Contestant,
-    data: tuple[Array, Indices, tuple[str, ...]],
+    data: tuple[Rows, Indices, tuple[str, ...]],
     seconds: float,
     progress: Progress,
 ) -> Comparison:
-    """Measure ``variant`` against ``parent`` on ``data``: features [n, d], class indices [n], labels.
+    """Measure ``variant`` against ``parent`` on ``data``: rows, class indices [n], labels.
 
     ``seconds`` is how long each batch size is timed. Raises InvalidModel if the model does not fit the data.
     """
-    features, truth, labels = data
-    right = predict(variant.engine, features, labels, progress).classes == truth
-    parent_right = predict(parent.engine, features, labels, progress).classes == truth
+    rows, truth, labels = data
+    right = predict(variant.engine, rows, labels, progress).classes == truth
+    parent_right = predict(parent.engine, rows, labels, progress).classes == truth
     only_variant, only_parent = int((right & ~parent_right).sum()), int((parent_right & ~right).sum())
     batches = BATCHES if parent.engine.signature.batchable else BATCHES[:1]
     latencies = []
     for index, batch in enumerate(batches):
         progress.report("compress", index / len(batches), f"latency at batch {batch}, in turns")
-        latencies.append(_latency(variant.engine, parent.engine, features, batch, seconds))
+        latencies.append(_latency(variant.engine, parent.engine, rows, batch, seconds))
     return Comparison(
         rows=len(truth),
         accuracy=float(right.mean()),
@@ -108,10 +107,11 @@ def refusal(comparison: Comparison, max_drop: float) -> str:
     return ""
 
 
-def _latency(variant: Engine, parent: Engine, features: Array, batch: int, seconds: float) -> Latency:
+def _latency(variant: Engine, parent: Engine, rows: Rows, batch: int, seconds: float) -> Latency:
     def call(engine: Engine) -> Callable[[], object]:
-        name, rows = fit_rows(engine, np.resize(features[:batch], (batch, features.shape[1])))
-        return lambda: engine.infer({name: rows})
+        known = inputs_of(engine, rows)
+        inputs = {name: np.resize(array[:batch], (batch, *array.shape[1:])) for name, array in known.items()}
+        return lambda: engine.infer(inputs)
 
     timings = race({"variant": call(variant), "parent": call(parent)}, seconds)
     ours, theirs = timings["variant"], timings["parent"]

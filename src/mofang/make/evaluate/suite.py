@@ -7,17 +7,22 @@ model was made, nor where reports are kept.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mofang.base.domain.errors import InvalidModel
-from mofang.base.domain.tensors import NUMPY, Array, TensorSpec
+from mofang.base.domain.tensors import Array, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
 from mofang.make.evaluate.gate import Gate
 from mofang.make.evaluate.metrics import Indices, Numbers, score, score_numbers
 from mofang.make.evaluate.report import RegressionScores, Report, Scores
+from mofang.make.prepare.dataset import Schema
+from mofang.make.prepare.feed import feed
+
+Rows = Array | Mapping[str, Array]  # numbers [n, d], or inputs by name as `prepare.feed` makes them
 
 BATCH_ROWS = 256
 LABEL, VALUE = "label", "value"  # the outputs classifiers and regressions made here have
@@ -32,9 +37,9 @@ class Predictions:
 
 
 def evaluate(
-    engine: Engine, features: Array, truth: Indices | Numbers, labels: tuple[str, ...], gate: Gate, progress: Progress
+    engine: Engine, rows: Rows, truth: Indices | Numbers, labels: tuple[str, ...], gate: Gate, progress: Progress
 ) -> Report:
-    """Ask ``engine`` for every row of ``features`` ``[n, d]`` and compare with ``truth`` ``[n]``.
+    """Ask ``engine`` for every row and compare with ``truth`` ``[n]``.
 
     The truth is class indices into ``labels``, or numbers if there are no labels. Raises InvalidGate if the gate names
     a class that is not among ``labels`` (before computing anything), and
@@ -43,27 +48,27 @@ def evaluate(
     gate.check_labels(labels)
     scores: Scores | RegressionScores
     if labels:
-        predictions = predict(engine, features, labels, progress)
+        predictions = predict(engine, rows, labels, progress)
         scores, seconds = score(truth.astype(np.int64), predictions.classes, labels), predictions.seconds
     else:
-        numbers, seconds = predict_numbers(engine, features, progress)
+        numbers, seconds = predict_numbers(engine, rows, progress)
         scores = score_numbers(truth.astype(np.float64), numbers)
     failures = gate.failures(scores)
     progress.report("evaluate", 1.0, scores.headline, **scores.metrics)
     return Report(scores, seconds, gate.text, failures)
 
 
-def predict(engine: Engine, features: Array, labels: tuple[str, ...], progress: Progress) -> Predictions:
-    """Return the class the engine answers for each row of ``features`` ``[n, d]``."""
-    fitted = fit_rows(engine, features)
+def predict(engine: Engine, rows: Rows, labels: tuple[str, ...], progress: Progress) -> Predictions:
+    """Return the class the engine answers for each row."""
+    fitted = inputs_of(engine, rows)
     output = _output(engine, len(labels))
     answers, seconds = _answers(engine, fitted, output, progress)
     return Predictions(_indices(answers if output.name == LABEL else answers.argmax(axis=1), labels), seconds)
 
 
-def predict_numbers(engine: Engine, features: Array, progress: Progress) -> tuple[Numbers, float]:
-    """Return the number the engine answers for each row of ``features`` ``[n, d]``, and the seconds for all of them."""
-    fitted = fit_rows(engine, features)
+def predict_numbers(engine: Engine, rows: Rows, progress: Progress) -> tuple[Numbers, float]:
+    """Return the number the engine answers for each row, and the seconds for all of them."""
+    fitted = inputs_of(engine, rows)
     answers, seconds = _answers(engine, fitted, _number_output(engine), progress)
     numbers = answers.reshape(-1).astype(np.float64)
     if not np.isfinite(numbers).all():
@@ -72,42 +77,31 @@ def predict_numbers(engine: Engine, features: Array, progress: Progress) -> tupl
     return numbers, seconds
 
 
-def _answers(engine: Engine, fitted: tuple[str, Array], output: TensorSpec, progress: Progress) -> tuple[Array, float]:
+def _answers(
+    engine: Engine, inputs: Mapping[str, Array], output: TensorSpec, progress: Progress
+) -> tuple[Array, float]:
     """Return one output for all rows, and the seconds the engine needed."""
-    name, prepared = fitted
+    total = len(next(iter(inputs.values())))
     rows = BATCH_ROWS if engine.signature.batchable else 1
     answers: list[Array] = []
     seconds = 0.0
-    for start in range(0, len(prepared), rows):
+    for start in range(0, total, rows):
+        batch = {name: array[start : start + rows] for name, array in inputs.items()}
         begun = time.perf_counter()
-        answer = engine.infer({name: prepared[start : start + rows]})[output.name]
+        answer = engine.infer(batch)[output.name]
         seconds += time.perf_counter() - begun
         answers.append(answer)
         if start % BATCH_ROWS == 0:
-            done = min(start + BATCH_ROWS, len(prepared))
-            progress.report("evaluate", done / len(prepared), f"{done:,} of {len(prepared):,} rows")
+            done = min(start + BATCH_ROWS, total)
+            progress.report("evaluate", done / total, f"{done:,} of {total:,} rows")
     return np.concatenate(answers), seconds
 
 
-def fit_rows(engine: Engine, features: Array) -> tuple[str, Array]:
-    """Return the name of the engine's one input, and ``features`` ``[n, d]`` in its datatype and shape."""
-    spec = _input(engine, features.shape[1])
-    inner = spec.shape[1:] if spec.shape[1:] != (-1,) else features.shape[1:]
-    return spec.name, np.ascontiguousarray(features, dtype=NUMPY[spec.datatype]).reshape(-1, *inner)
-
-
-def _input(engine: Engine, width: int) -> TensorSpec:
-    """Return the one input, if rows of ``width`` numbers fit it."""
-    inputs = engine.signature.inputs
-    spec = inputs[0]
-    rest = spec.shape[1:]
-    fits = rest == (-1,) or (all(dim >= 0 for dim in rest) and int(np.prod(rest)) == width)
-    if len(inputs) > 1 or spec.datatype == "BYTES" or not spec.shape or spec.shape[0] not in (-1, 1) or not fits:
-        raise InvalidModel(
-            f"the data has rows of {width} numbers, but the model takes {'; '.join(map(str, inputs))}",
-            hint="evaluate it on a dataset it was made for: `--dataset DIGEST`",
-        )
-    return spec
+def inputs_of(engine: Engine, rows: Rows) -> Mapping[str, Array]:
+    """Return ``rows`` as the engine's inputs. Raises InvalidModel if numbers do not fit."""
+    if isinstance(rows, Mapping):
+        return rows
+    return feed(rows, Schema(rows.shape[1], str(rows.dtype), ()), engine.signature)
 
 
 def _output(engine: Engine, classes: int) -> TensorSpec:

@@ -37,10 +37,11 @@ def task_of(table: Table) -> Task:
 def clean(table: Table, task: Task) -> CleanRows:
     """Drop rows with missing or infinite values, then classes of one row; raise InvalidDataset if little is left."""
     features = table.features
+    finite = np.ones(len(features), np.bool_)
     if features.dtype != np.uint8:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is dropped as such
             features = features.astype(np.float32)
-    finite = np.isfinite(features).all(axis=1)
+        finite = np.isfinite(features.reshape(len(features), -1)).all(axis=1)
     if table.target.dtype.kind == "f":
         finite &= np.isfinite(table.target)
     return _numbers(table, features, finite) if task == "regression" else _classes(table, features, finite)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
-from mofang.make.recipe import Task
+from mofang.make.prepare.augment import augment
+from mofang.make.prepare.normalise import Scaling
+from mofang.make.recipe import Augment, Task
 
 Target = NDArray[np.int64] | NDArray[np.float64]
 SplitName = Literal["train", "test"]
@@ -36,13 +39,26 @@ class Split:
 class Schema:
     """What a row looks like: how many features of which dtype, their names if they have any, names of the classes.
 
-    Class ``i`` of the data is ``labels[i]``; there are none if the target is a number.
+    Class ``i`` of the data is ``labels[i]``; there are none if the target is a number. Images have a ``shape``,
+    (height, width) or (height, width, channels), and are ``encoded`` if they were made from PNG or JPEG files.
+    ``scaling`` is what the numbers pass before a model sees them; they are stored without it.
     """
 
     features: int
     dtype: str
     labels: tuple[str, ...]
     names: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    encoded: bool = False
+    scaling: Scaling | None = None
+
+    def scaled(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Return features [n, d] or [n, *shape] as a model sees them, in the same shape."""
+        if self.scaling is None:
+            return features.astype(np.float32)
+        inner = self.shape or (self.features,)
+        channels = inner if len(inner) != 2 else (*inner, 1)
+        return self.scaling(features.reshape(len(features), *channels)).reshape(features.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,41 @@ class Dataset:
     removed: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What a trainer learns from: features [n, d] or [n, *schema.shape] as stored, and target [n].
+
+    Models that see everything at once take :meth:`rows`, those that learn in steps take :meth:`batch`.
+    """
+
+    features: NDArray[Any]
+    target: Target
+    schema: Schema
+    augmentation: Augment = field(default_factory=Augment)
+
+    def rows(self) -> NDArray[np.float32]:
+        """Return all features [n, d], scaled, images flattened, nothing augmented."""
+        return self.schema.scaled(self.features).reshape(len(self.features), -1)
+
+    def batch(self, index: NDArray[Any], random: np.random.Generator | None = None) -> NDArray[np.float32]:
+        """Return the features of rows ``index`` [b] as [b, d] or [b, *schema.shape], scaled.
+
+        With ``random`` images are augmented first: give it to train on them, leave it out to measure.
+        """
+        chosen = self.features[index]
+        if random is not None and self.augmentation and self.schema.shape:
+            chosen = augment(self.augmentation, chosen, random)
+        return self.schema.scaled(chosen)
+
+
+def examples_of(features: NDArray[Any], target: NDArray[Any]) -> Examples:
+    """Make examples of arrays alone: features [n, d] or images [n, height, width(, channels)], target [n]."""
+    shape = features.shape[1:]
+    labels = () if target.dtype.kind == "f" else tuple(map(str, range(int(target.max()) + 1)))
+    schema = Schema(math.prod(shape), str(features.dtype), labels, shape=shape if len(shape) > 1 else ())
+    return Examples(features, target.astype(np.int64) if labels else target.astype(np.float64), schema)
+
+
 def dataset_digest(splits: Mapping[str, Split], schema: Schema) -> str:
     """Return ``sha256:<hex>`` over every value of every row, and over the schema; where it came from does not count."""
     content = {"splits": {name: asdict(split) for name, split in splits.items()}, "schema": asdict(schema)}
@@ -66,9 +117,21 @@ def dataset_digest(splits: Mapping[str, Split], schema: Schema) -> str:
 
 
 def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[np.float32], Target]:
-    """Return features [rows, n] and target [rows], class indices or numbers; raises BlobNotFound or DigestMismatch."""
+    """Return features [rows, n] as stored, and target [rows], class indices or numbers.
+
+    Raises BlobNotFound or DigestMismatch.
+    """
+    features, target = _load(blobs, dataset, split)
+    return features.reshape(len(features), -1).astype(np.float32), target
+
+
+def load_examples(blobs: Blobs, dataset: Dataset, augmentation: Augment) -> Examples:
+    """Return the training split; raises BlobNotFound or DigestMismatch."""
+    return Examples(*_load(blobs, dataset, "train"), dataset.schema, augmentation)
+
+
+def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:
     parts = dataset.splits[split]
     features = np.load(io.BytesIO(blobs.read(parts.features)), allow_pickle=False)
     target = np.load(io.BytesIO(blobs.read(parts.target)), allow_pickle=False)
-    kind = np.float64 if dataset.task == "regression" else np.int64
-    return features.astype(np.float32), target.astype(kind)
+    return features, target.astype(np.float64 if dataset.task == "regression" else np.int64)

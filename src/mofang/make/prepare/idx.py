@@ -35,9 +35,10 @@ def read(where: str) -> Table:
     for images, labels in (parts[:2], parts[2:]):
         if len(images) != len(labels) or images.ndim < 2 or labels.ndim != 1:
             raise InvalidDataset(f"{where!r} has {len(images)} images for {len(labels)} labels")
-    train, test = (images.reshape(len(images), -1) for images in parts[::2])
-    if train.shape[1] != test.shape[1]:
-        raise InvalidDataset(f"images of {where!r} differ in size: {train.shape[1]} and {test.shape[1]} pixels")
+    train, test = parts[::2]
+    if train.shape[1:] != test.shape[1:]:
+        sizes = " and ".join(" x ".join(map(str, images.shape[1:])) for images in (train, test))
+        raise InvalidDataset(f"images of {where!r} differ in size: {sizes} pixels")
     return Table(
         name=folder.name,
         features=np.concatenate([train, test]),

@@ -18,7 +18,7 @@ _WHOLE, _SPLIT = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
 
 def read(where: str) -> Table:
-    """Read the archive ``where``; more than two dimensions of features are flattened to one row each."""
+    """Read the archive ``where``; images [n, height, width(, channels)] of uint8 stay so, the rest is flattened."""
     path = Path(where)
     try:
         return _table(path)
@@ -43,11 +43,15 @@ def _table(path: Path) -> Table:
         parts = [arrays[name] for name in wanted]
     for features, target in zip(parts[::2], parts[1::2], strict=True):
         _check(str(path), features, target)
-    flat = [features.reshape(len(features), -1) for features in parts[::2]]
-    if len({rows.shape[1] for rows in flat}) > 1:
+    flat = [features if _are_images(features) else features.reshape(len(features), -1) for features in parts[::2]]
+    if len({rows.shape[1:] for rows in flat}) > 1:
         raise InvalidDataset(f"rows of {str(path)!r} differ in size between the splits")
     test_rows = len(flat[1]) if len(flat) > 1 else 0
     return Table(path.stem, np.concatenate(flat), np.concatenate(parts[1::2]), test_rows)
+
+
+def _are_images(features: NDArray[Any]) -> bool:
+    return features.dtype == np.uint8 and (features.ndim == 3 or (features.ndim == 4 and features.shape[3] in (1, 3)))
 
 
 def _check(path: str, features: NDArray[Any], target: NDArray[Any]) -> None:

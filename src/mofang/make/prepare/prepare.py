@@ -6,6 +6,7 @@ Called by the pipeline. Blobs are handed in; the Dataset that comes out is recor
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,16 @@ from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
 from mofang.base.domain.names import now_us
 from mofang.base.domain.work import Progress
 from mofang.base.storage.blobs import Blobs
-from mofang.make.prepare import csv, idx, npz, sklearn
+from mofang.make.prepare import csv, idx, images, npz, sklearn
 from mofang.make.prepare.clean import CleanRows, clean, task_of
 from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
+from mofang.make.prepare.normalise import measure
 from mofang.make.prepare.split import draw, strata
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
 _CHUNK_BYTES = 1 << 20
+_MOST_NOTES = 20
 
 
 def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
@@ -35,6 +38,8 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
     progress.report("prepare", 0.0, f"looking for {' or '.join(spec.sources)}")
     source, table = _read_first(spec)
     progress.report("prepare", 0.4, f"read {len(table.target)} rows from {source}", rows=len(table.target))
+    for note in table.notes[:_MOST_NOTES]:
+        progress.report("prepare", 0.45, f"left out: {note}")
     task = task_of(table) if spec.task == "auto" else spec.task
     rows = clean(table, task)
     for reason, count in rows.removed.items():
@@ -44,7 +49,7 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
     for name, mask in (("train", ~held_out & ~removed), ("test", held_out & ~removed)):
         splits[name] = _store(rows.features[mask], rows.target[mask], blobs)
         progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows} rows")
-    schema = Schema(rows.features.shape[1], str(rows.features.dtype), rows.labels, table.names)
+    schema = _schema(spec, table, rows, ~held_out & ~removed)
     left_out = {"over the limit": int(removed.sum())} if removed.any() else {}
     return Dataset(
         digest=dataset_digest(splits, schema),
@@ -55,6 +60,19 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
         schema=schema,
         created_at=now_us(),
         removed={**rows.removed, **left_out},
+    )
+
+
+def _schema(spec: Prepare, table: Table, rows: CleanRows, training: NDArray[np.bool_]) -> Schema:
+    shape = rows.features.shape[1:]
+    return Schema(
+        features=math.prod(shape),
+        dtype=str(rows.features.dtype),
+        labels=rows.labels,
+        names=table.names,
+        shape=shape if len(shape) > 1 else (),
+        encoded=table.encoded,
+        scaling=measure(spec.normalise, rows.features[training]),
     )
 
 
@@ -70,6 +88,8 @@ def _read_first(spec: Prepare) -> tuple[str, Table]:
                     return source, idx.read(where)
                 case "npz":
                     return source, npz.read(where)
+                case "images":
+                    return source, images.read(where, spec.size, spec.colour)
                 case _:
                     return source, csv.read(where, spec.target)
         except DatasetUnavailable as error:

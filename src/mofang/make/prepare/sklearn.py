@@ -12,7 +12,7 @@ def read(name: str) -> Table:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{name}")()
-    features = bunch.data.astype(np.uint8) if name == "digits" else bunch.data  # digits counts pixels, 0 to 16
+    features = bunch.images.astype(np.uint8) if name == "digits" else bunch.data  # of digits: pixels, 0 to 16
     return Table(
         name=name,
         features=features,

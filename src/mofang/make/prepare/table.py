@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Features [rows, n] of any real dtype (NaN: missing) and what to predict [rows].
+    """Features [rows, n] of any real dtype (NaN: missing), or images [rows, height, width(, channels)] of uint8.
+
+    What to predict is [rows].
 
     The target holds integers or texts where it names classes, floats where it measures.
 
     If ``test_rows`` is not 0, that many rows at the end are the data's own held-out split. ``labels`` names the classes
-    0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out.
+    0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out, and
+    ``notes`` name them where they have names. ``encoded``: the images came as files, and so will those that the model
+    is asked about.
     """
 
     name: str
@@ -26,3 +30,5 @@ class Table:
     names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     removed: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    encoded: bool = False

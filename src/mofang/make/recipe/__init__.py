@@ -4,6 +4,7 @@ The stages of ``make`` read their own section of it; the pipeline, the control A
 not know how any stage does its work.
 """
 
+from mofang.make.recipe.data import Augment, Normalise, Prepare, Task
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.spec import (
     ALGORITHMS,
@@ -14,11 +15,9 @@ from mofang.make.recipe.spec import (
     LinearRegression,
     LogisticRegression,
     Mlp,
-    Prepare,
     RandomForest,
     Recipe,
     Register,
-    Task,
     Train,
     XGBoost,
     algorithms,
@@ -26,6 +25,7 @@ from mofang.make.recipe.spec import (
 
 __all__ = [
     "ALGORITHMS",
+    "Augment",
     "Convert",
     "DecisionTree",
     "Evaluate",
@@ -33,6 +33,7 @@ __all__ = [
     "LinearRegression",
     "LogisticRegression",
     "Mlp",
+    "Normalise",
     "Prepare",
     "RandomForest",
     "Recipe",

@@ -16,19 +16,17 @@ import msgspec
 
 from mofang.base.domain.errors import Invalid, InvalidRecipe
 from mofang.base.domain.names import check_name
+from mofang.make.recipe.data import BUNDLED, SCHEMES, Prepare
 from mofang.make.recipe.lines import locate
 from mofang.make.recipe.spec import (
     ALGORITHMS,
-    BUNDLED,
-    SCHEMES,
     Convert,
     Evaluate,
-    Prepare,
     Recipe,
     Register,
     algorithms,
 )
-from mofang.make.recipe.words import describe, listed, nearest, shown
+from mofang.make.recipe.words import describe, listed, nearest, sections_of, shown
 
 MAX_BYTES = 32_768
 MAX_LINES = 1_000
@@ -79,14 +77,19 @@ class _Parser:
             evaluate=self._section("evaluate", Evaluate),
             register=self._section("register", Register),
         )
-        for source in recipe.prepare.sources:
-            self._check_source(source)
+        self._check_prepare(recipe.prepare)
         if recipe.prepare.task not in ("auto", *recipe.train.tasks):
             self._fail(
                 ("train", "algorithm"),
                 f"[train] algorithm {recipe.train.algorithm!r} is for {listed(recipe.train.tasks)},"
                 f" but [prepare] task is {recipe.prepare.task!r}",
                 hint=f"for {recipe.prepare.task}: {listed(algorithms(recipe.prepare.task))}",
+            )
+        if recipe.convert.format == "skops" and recipe.prepare.normalise.method != "none":
+            self._fail(
+                ("convert", "format"),
+                "[convert] format 'skops' cannot carry [prepare.normalise]",
+                hint="leave one of them out: models of scikit-learn scale by themselves",
             )
         if recipe.convert.format == "skops" and recipe.train.framework != "sklearn":
             self._fail(
@@ -136,29 +139,59 @@ class _Parser:
 
     def _section(self, name: str, kind: type[_Section]) -> _Section:
         table: Mapping[str, Any] = self._document.get(name, {})
-        tag = kind.__struct_config__.tag_field
-        keys = (*([tag] if tag else []), *kind.__struct_fields__)
-        for key in table:
-            if key not in keys:
-                self._fail(
-                    (name, key), f"[{name}] {_no_key(name, key, keys, table)}", hint=f"[{name}] takes {listed(keys)}"
-                )
+        self._check_keys((name,), kind, table)
         try:
             return msgspec.convert(table, kind)
         except msgspec.ValidationError as error:
-            self._complain(name, kind, table, error)
+            self._complain((name,), kind, table, error)
+
+    def _check_keys(self, path: tuple[str, ...], kind: type[msgspec.Struct], table: Mapping[str, Any]) -> None:
+        """Complain of keys that ``kind`` does not have, in the section and in those inside it."""
+        section, tag, inner = ".".join(path), kind.__struct_config__.tag_field, sections_of(kind)
+        keys = (*([tag] if tag else []), *kind.__struct_fields__)
+        for key, value in table.items():
+            if key not in keys:
+                message, hint = _no_key(section, key, keys, table), f"[{section}] takes {listed(keys)}"
+                self._fail((*path, key), f"[{section}] {message}", hint=hint)
+            if key in inner:
+                if not isinstance(value, dict):
+                    message = f"[{section}] {key} must be a section: write [{section}.{key}] in a line of its own"
+                    self._fail((*path, key), message)
+                self._check_keys((*path, key), inner[key], value)
 
     def _complain(
-        self, name: str, kind: type[msgspec.Struct], table: Mapping[str, Any], error: msgspec.ValidationError
+        self,
+        path: tuple[str, ...],
+        kind: type[msgspec.Struct],
+        table: Mapping[str, Any],
+        error: msgspec.ValidationError,
     ) -> NoReturn:
+        place = re.search(r"`\$\.([\w.]+)", str(error))
+        *outer, key = place[1].split(".") if place else [""]
+        for name in outer:
+            path, kind, table = (*path, name), sections_of(kind)[name], table[name]
+        section = ".".join(path)
         missing = re.search(r"missing required field `(\w+)`", str(error))
         if missing:
-            self._fail((name,), f"[{name}] needs {missing[1]!r}")
-        path = re.search(r"`\$\.(\w+)", str(error))
-        if path is None:
-            self._fail((name,), f"[{name}]: {error}")
-        key = path[1]
-        self._fail((name, key), f"[{name}] {key} must be {describe(kind, key)}, got {shown(table[key])}")
+            self._fail(path, f"[{section}] needs {missing[1]!r}")
+        if not key:
+            self._fail(path, f"[{section}]: {error}")
+        self._fail((*path, key), f"[{section}] {key} must be {describe(kind, key)}, got {shown(table[key])}")
+
+    def _check_prepare(self, prepare: Prepare) -> None:
+        for source in prepare.sources:
+            self._check_source(source)
+        if len(prepare.size) == 1:
+            self._fail(("prepare", "size"), "[prepare] size must be height and width, e.g. [64, 64]")
+        given = prepare.normalise
+        if len(given.mean) != len(given.deviation):
+            self._fail(
+                ("prepare", "normalise"),
+                f"[prepare.normalise] has {len(given.mean)} means and {len(given.deviation)} deviations",
+                hint="give one of each for every channel or column, or neither: they are measured then",
+            )
+        if given.mean and given.method != "standard":
+            self._fail(("prepare", "normalise"), "[prepare.normalise] mean and deviation need method = 'standard'")
 
     def _check_source(self, source: str) -> None:
         scheme, colon, rest = source.partition(":")

@@ -12,39 +12,13 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+from mofang.make.recipe.data import Prepare, Seed, Share, Task
+
 Epochs = Annotated[int, Meta(ge=1, le=100_000, description="passes over the training rows")]
 Rate = Annotated[float, Meta(gt=0, le=10, description="size of a step along the gradient")]
 Depth = Annotated[int, Meta(ge=1, le=64, description="questions from the root to a leaf, at most")]
 Leaf = Annotated[int, Meta(ge=1, le=1_000_000, description="rows a leaf has, at least")]
-Seed = Annotated[int, Meta(ge=0, le=2**31 - 1, description="the same seed makes the same model, byte for byte")]
-Share = Annotated[float, Meta(ge=0.01, le=0.9)]
 Decay = Annotated[float, Meta(ge=0, le=10, description="strength of the L2 penalty")]
-Source = Annotated[str, Meta(description="SCHEME:NAME, e.g. sklearn:digits, idx:/folder, csv:/file, npz:/file")]
-
-Task = Literal["classification", "regression"]
-
-SCHEMES = ("idx", "sklearn", "csv", "npz")
-BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
-"""The data sets that come with scikit-learn and need no network."""
-
-
-class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[prepare]: where the data comes from, and how it is split."""
-
-    source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
-    target: Annotated[str, Meta(description="csv: the column to predict; empty: the last column")] = ""
-    task: Annotated[
-        Literal["auto", "classification", "regression"],
-        Meta(description="auto: regression if the target holds fractions, classification if whole numbers or texts"),
-    ] = "auto"
-    test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
-    limit: Annotated[int, Meta(ge=0, description="use at most so many rows, 0: all")] = 0
-    seed: Seed = 0
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The sources in the order to try them."""
-        return (self.source,) if isinstance(self.source, str) else self.source
 
 
 class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="algorithm"):
@@ -157,6 +131,10 @@ def algorithms(task: str) -> list[str]:
 class Convert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[convert]: the artifact to make, and how close its answers must be to the source's."""
 
+    input: Annotated[
+        Literal["auto", "numbers", "image"],
+        Meta(description="what the model takes; image: PNG or JPEG files; auto: files if it was made from files"),
+    ] = "auto"
     format: Annotated[
         Literal["onnx", "skops"], Meta(description="onnx: portable and fast; skops: served by scikit-learn itself")
     ] = "onnx"

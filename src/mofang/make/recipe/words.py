@@ -36,6 +36,13 @@ def describe(section: type[msgspec.Struct], key: str) -> str:
     return next(_describe(field.type) for field in fields if field.name == key)
 
 
+def sections_of(section: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
+    """Return the sections inside a section, by key."""
+    info = inspect.type_info(section)
+    fields = info.fields if isinstance(info, inspect.StructType) else ()
+    return {field.name: field.type.cls for field in fields if isinstance(field.type, inspect.StructType)}
+
+
 def _describe(kind: Any) -> str:
     match kind:
         case inspect.Metadata():

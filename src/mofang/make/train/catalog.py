@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from mofang.base.domain.errors import ExtraMissing
 from mofang.base.domain.work import Progress
-from mofang.make.prepare.dataset import Target
+from mofang.make.prepare.dataset import Examples
 from mofang.make.recipe import Train
-from mofang.make.train.model import Rows, TrainedModel
+from mofang.make.train.model import TrainedModel
 
-Trainer = Callable[[Train, Rows, Target, Progress], TrainedModel]
+Trainer = Callable[[Train, Examples, Progress], TrainedModel]
 
 
 def trainer(spec: Train) -> Trainer:

@@ -11,18 +11,19 @@ import lightgbm
 
 from mofang.base.domain.errors import TrainingFailed
 from mofang.base.domain.work import Progress
-from mofang.make.prepare.dataset import Target
+from mofang.make.prepare.dataset import Examples, Target
 from mofang.make.recipe import LightGBM, Train
 from mofang.make.train.boosting import Curve, validation_rows
-from mofang.make.train.model import Rows, TrainedModel
+from mofang.make.train.model import TrainedModel
 
 
-def train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
+def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     """Boost for ``spec.rounds`` rounds, or until the validation loss stops falling; keep the rounds up to the best.
 
     The model is a ``lightgbm.Booster``. The same arguments make the same one.
     """
     assert isinstance(spec, LightGBM)
+    features, target = examples.rows(), examples.target
     aside = validation_rows(spec, target)
     known = lightgbm.Dataset(features[~aside], target[~aside], params={"verbosity": -1})
     checked = lightgbm.Dataset(features[aside], target[aside], reference=known)

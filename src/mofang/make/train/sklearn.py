@@ -13,7 +13,7 @@ import numpy as np
 
 from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
-from mofang.make.prepare.dataset import Target
+from mofang.make.prepare.dataset import Examples, Target
 from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import DecisionTree, LinearRegression, LogisticRegression, Mlp, RandomForest, Train
 from mofang.make.train.model import Rows, TrainedModel, curve_report
@@ -22,20 +22,21 @@ _FOREST_STEPS = 10
 """A forest grows in so many steps, so that it has a curve and can be cancelled."""
 
 
-def train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
-    """Fit what ``spec`` says to features [rows, n] and target [rows]; report loss and quality every epoch.
+def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
+    """Fit what ``spec`` says to the examples; report loss and quality every epoch.
 
     The target is class indices (integers), or numbers (floats). The same arguments make the same model. Raises
     InvalidDataset if the rows cannot be trained on, TrainingFailed if the loss runs away.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    target = examples.target
     if len(np.unique(target)) < 2:
         what = "numbers that differ" if target.dtype.kind == "f" else "rows of two classes or more"
         raise InvalidDataset(f"training needs {what}")
     # The number of threads changes the order of sums, and with it the model: one thread makes the same everywhere.
     with threadpool_limits(1, user_api="blas"):
-        return _train(spec, features, target, progress)
+        return _train(spec, examples.rows(), target, progress)
 
 
 def _train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
