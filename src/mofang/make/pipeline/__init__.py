@@ -1,0 +1,25 @@
+"""The kinds of jobs that make versions: each one function in a module of its own, the stages in their order.
+
+A job process looks its kind up in :data:`JOB_KINDS` and calls it with the job's spec, a :class:`Workshop` and where to
+report progress. The function returns the job's result, or raises a MofangError that says why there is none. It must
+not know leases, processes or the wire. Frameworks are imported by the stage that needs them, when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from mofang.base.domain.work import Progress
+from mofang.make.pipeline.compress import compress_version
+from mofang.make.pipeline.evaluate import evaluate_version
+from mofang.make.pipeline.outcome import Result, Spec
+from mofang.make.pipeline.push import push_files
+from mofang.make.pipeline.train import train_recipe
+from mofang.make.workshop import Workshop
+
+JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingProxyType(
+    {"train": train_recipe, "push": push_files, "evaluate": evaluate_version, "compress": compress_version}
+)
+
+__all__ = ["JOB_KINDS", "Result", "Spec", "compress_version", "evaluate_version", "push_files", "train_recipe"]

@@ -1,0 +1,41 @@
+"""An evaluation job: a registered version on held-out data, through the served graph."""
+
+from __future__ import annotations
+
+from mofang.base.domain.errors import DatasetNotFound
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
+from mofang.base.domain.work import Progress
+from mofang.make.evaluate.gate import parse_gate
+from mofang.make.evaluate.suite import evaluate
+from mofang.make.pipeline.outcome import Result, Spec
+from mofang.make.prepare.dataset import Dataset, load_split
+from mofang.make.prepare.feed import feed
+from mofang.make.workshop import Workshop
+
+
+def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
+    """Evaluate ``spec["version"]`` on ``spec["dataset"]`` (empty: the one it was made from) with ``spec["gate"]``.
+
+    A gate that fails is a result here, no error.
+    """
+    gate = parse_gate(spec["gate"])
+    version = tools.registry.get(VersionRef.parse(spec["version"]))
+    dataset = dataset_of(version, spec["dataset"], tools)
+    features, truth = load_split(tools.blobs, dataset, "test")
+    with tools.folder() as root:
+        folder = tools.registry.folder(version, root)
+        with tools.engine(version.artifact.engine, folder) as engine:
+            rows = feed(features, dataset.schema, engine.signature)
+            report = evaluate(engine, rows, truth, dataset.schema.labels, gate, progress)
+    evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
+    return {"evaluation": evaluation.id, "passed": report.passed}
+
+
+def dataset_of(version: ModelVersion, digest: str, tools: Workshop) -> Dataset:
+    """Return the data set with ``digest``; empty: the one that the version was made from. Raises DatasetNotFound."""
+    if not digest and not version.lineage.dataset:
+        raise DatasetNotFound(
+            f"{version} was pushed, so that nobody knows what data it is for", hint="name a dataset: `--dataset DIGEST`"
+        )
+    return tools.datasets.get(digest or version.lineage.dataset)
