@@ -24,6 +24,9 @@ HEAVY = {
     "PIL": {"pillow"},
     "grpc": {"grpc"},
     "torch": {"torch"},
+    "onnxscript": {"torch"},
+    "safetensors": {"torch"},
+    "optuna": {"optuna"},
     "tensorflow": {"tensorflow"},
     "ray": {"ray"},
 }

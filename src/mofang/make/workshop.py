@@ -24,7 +24,7 @@ from mofang.make.train.store import RunStore
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The hands of a job. ``scratch`` is a folder for what need not outlive it."""
+    """The hands of a job. ``scratch`` is the job's folder: it outlives a worker that is killed, but not the job."""
 
     blobs: Blobs
     datasets: DatasetStore
@@ -35,6 +35,11 @@ class Workshop:
     scratch: Path
     job: str = ""  # id of the job itself
     timing_seconds: float = 1.5  # how long `compress` times each batch size
+
+    @property
+    def checkpoint(self) -> Path:
+        """A file that a job which is killed, or put back, finds again when it is taken up."""
+        return self.scratch / "checkpoint"
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -93,6 +93,38 @@ def test_complaints_name_line_key_and_what_would_do(old: str, new: str, message:
     assert _complaint(GOOD.replace(old, new, 1)).message == start + message
 
 
+NETWORK = """\
+name = "digits"
+[prepare]
+source = "sklearn:digits"
+task = "classification"
+[train]
+algorithm = "resnet"
+blocks = [2, 2]
+decay = "cosine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("decay =", "decai =", "line 8: [train] has no key 'decai'; did you mean 'decay'?"),
+        ('"cosine"', '"cosin"', "line 8: [train] decay must be 'cosine', 'none', 'plateau' or 'step', got 'cosin'"),
+        ('"cosine"', '"cosine"\nloss = "mse"',
+         "line 9: [train] loss 'mse' is for numbers; for classes there is 'cross_entropy'"),
+        ('"cosine"', '"cosine"\nwarmup_epochs = 10',
+         "line 9: [train] warmup_epochs must be below epochs (10), got 10"),
+        ('"resnet"\nblocks = [2, 2]', '"transformer"\nwidth = 30',
+         "line 7: [train] width must be a multiple of heads (4), got 30"),
+        ("blocks", "hidden",
+         "line 7: [train] algorithm 'resnet' has no key 'hidden'; 'mlp', 'dense', 'cnn' and 'vgg' takes it"),
+    ],
+)  # fmt: skip
+def test_complaints_about_networks(old: str, new: str, message: str) -> None:
+    assert old in NETWORK
+    assert _complaint(NETWORK.replace(old, new, 1)).message == f"digits.toml {message}"
+
+
 def test_all_algorithms_are_named_if_none_is_near() -> None:
     error = _complaint(GOOD.replace('"mlp"', '"svm"'))
     assert all(repr(name) in error.message for name in ALGORITHMS)

@@ -351,6 +351,13 @@ class ExtraMissing(Conflict):
     hint = "install it where the server runs: `pip install 'mofang[boosting]'`"
 
 
+class NoNetwork(Conflict):
+    """What asks for a network's layers and weights was given something else."""
+
+    code = "network.missing"
+    hint = 'train it here, by an algorithm that makes a network, e.g. `algorithm = "resnet"`'
+
+
 class ConversionFailed(Conflict):
     """A step of the pipeline has no portable form."""
 

@@ -28,6 +28,7 @@ from mofang.make.prepare.feed import feed
 from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
 from mofang.make.train.catalog import trainer
+from mofang.make.train.provenance import provenance
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.make.workshop import Workshop
 
@@ -36,6 +37,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sklearn": ("scikit-learn", "skl2onnx"),
         "xgboost": ("xgboost-cpu", "xgboost", "onnxmltools"),
         "lightgbm": ("lightgbm", "onnxmltools"),
+        "torch": ("torch", "onnxscript"),
     }
 )
 """What a version's code names, of the packages that are installed: XGBoost comes under two names."""
@@ -89,11 +91,12 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
         state="running",
         created_at=earlier.created_at if earlier else now_us(),
         code=code(*_PACKAGES[recipe.train.framework]),
+        provenance=provenance(),
     )
 
 
 def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) -> Result:
-    train = trainer(recipe.train)  # before any data is touched
+    train = trainer(recipe.train, tools.checkpoint)  # before any data is touched
     dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress))
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
@@ -101,7 +104,8 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     _check_task(recipe, dataset)
 
     trained = train(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), progress)
-    record.note(curve=trained.curve, seconds=trained.seconds)
+    network = tools.blobs.put([trained.network]).sha256 if trained.network else ""
+    record.note(curve=trained.curve, seconds=trained.seconds, network=network)
 
     features, truth = load_split(tools.blobs, dataset, "test")
     with tools.folder() as folder:

@@ -4,42 +4,45 @@ The stages of ``make`` read their own section of it; the pipeline, the control A
 not know how any stage does its work.
 """
 
-from mofang.make.recipe.data import Augment, Normalise, Prepare, Task
-from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
-from mofang.make.recipe.spec import (
-    ALGORITHMS,
-    Convert,
+from mofang.make.recipe.algorithms import (
     DecisionTree,
-    Evaluate,
     LightGBM,
     LinearRegression,
     LogisticRegression,
     Mlp,
     RandomForest,
-    Recipe,
-    Register,
     Train,
     XGBoost,
-    algorithms,
 )
+from mofang.make.recipe.data import Augment, Normalise, Prepare, Task
+from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
+from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
+from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
 
 __all__ = [
     "ALGORITHMS",
     "Augment",
+    "Cnn",
     "Convert",
     "DecisionTree",
+    "Dense",
     "Evaluate",
     "LightGBM",
     "LinearRegression",
     "LogisticRegression",
     "Mlp",
+    "Network",
     "Normalise",
     "Prepare",
     "RandomForest",
     "Recipe",
     "Register",
+    "ResNet",
+    "Rnn",
     "Task",
     "Train",
+    "Transformer",
+    "Vgg",
     "XGBoost",
     "algorithms",
     "parse_recipe",

@@ -91,6 +91,9 @@ class _Parser:
                 "[convert] format 'skops' cannot carry [prepare.normalise]",
                 hint="leave one of them out: models of scikit-learn scale by themselves",
             )
+        complaint = recipe.train.complaint(recipe.prepare.task)
+        if complaint is not None:
+            self._fail(("train", complaint[0]), f"[train] {complaint[0]} {complaint[1]}")
         if recipe.convert.format == "skops" and recipe.train.framework != "sklearn":
             self._fail(
                 ("convert", "format"),

@@ -8,119 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mofang.make.recipe.data import Prepare, Seed, Share, Task
-
-Epochs = Annotated[int, Meta(ge=1, le=100_000, description="passes over the training rows")]
-Rate = Annotated[float, Meta(gt=0, le=10, description="size of a step along the gradient")]
-Depth = Annotated[int, Meta(ge=1, le=64, description="questions from the root to a leaf, at most")]
-Leaf = Annotated[int, Meta(ge=1, le=1_000_000, description="rows a leaf has, at least")]
-Decay = Annotated[float, Meta(ge=0, le=10, description="strength of the L2 penalty")]
-
-
-class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="algorithm"):
-    """[train]: what every algorithm understands."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
-    framework: ClassVar[str] = "sklearn"
-
-    validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
-    seed: Seed = 0
-
-    @property
-    def algorithm(self) -> str:
-        """The name of the algorithm, as in the recipe."""
-        return str(type(self).__struct_config__.tag)
-
-
-class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logistic_regression"):
-    """A linear model of classes, trained by stochastic gradient descent on the log loss."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
-
-    epochs: Epochs = 10
-    learning_rate: Rate = 0.001
-    alpha: Decay = 0.0001
-
-
-class LinearRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="linear_regression"):
-    """A linear model of a number, by least squares."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("regression",)
-
-    alpha: Decay = 0.0
-
-
-class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp"):
-    """A multi-layer perceptron, trained by Adam on the log loss."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
-
-    epochs: Epochs = 10
-    learning_rate: Rate = 0.001
-    alpha: Decay = 0.0001
-    batch_size: Annotated[int, Meta(ge=1, le=65_536, description="rows of one step")] = 200
-    hidden: Annotated[
-        tuple[Annotated[int, Meta(ge=1, le=8_192)], ...],
-        Meta(min_length=1, max_length=16, description="units of each hidden layer"),
-    ] = (128,)
-
-
-class DecisionTree(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="decision_tree"):
-    """One tree."""
-
-    max_depth: Depth = 8
-    min_samples_leaf: Leaf = 1
-
-
-class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="random_forest"):
-    """Many trees, each on a sample of the rows."""
-
-    trees: Annotated[int, Meta(ge=1, le=5_000, description="trees that vote")] = 100
-    max_depth: Depth = 16
-    min_samples_leaf: Leaf = 1
-
-
-Rounds = Annotated[int, Meta(ge=1, le=10_000, description="trees (of each class), each on the errors of those before")]
-Patience = Annotated[
-    int, Meta(ge=0, le=10_000, description="stop after so many rounds without a better validation loss, 0: never")
-]
-
-
-class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="xgboost"):
-    """Gradient boosting by XGBoost, trees grown level by level. Needs the extra `boosting`."""
-
-    framework: ClassVar[str] = "xgboost"
-
-    rounds: Rounds = 100
-    learning_rate: Rate = 0.1
-    max_depth: Depth = 6
-    l2: Decay = 1.0
-    early_stopping: Patience = 20
-
-
-class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="lightgbm"):
-    """Gradient boosting by LightGBM, trees grown leaf by leaf. Needs the extra `boosting`."""
-
-    framework: ClassVar[str] = "lightgbm"
-
-    rounds: Rounds = 100
-    learning_rate: Rate = 0.1
-    leaves: Annotated[int, Meta(ge=2, le=4_096, description="leaves of a tree, at most")] = 31
-    min_samples_leaf: Leaf = 20
-    l2: Decay = 0.0
-    early_stopping: Patience = 20
-
+from mofang.make.recipe.algorithms import (
+    DecisionTree,
+    LightGBM,
+    LinearRegression,
+    LogisticRegression,
+    Mlp,
+    RandomForest,
+    Train,
+    XGBoost,
+)
+from mofang.make.recipe.data import Prepare
+from mofang.make.recipe.networks import Cnn, Dense, ResNet, Rnn, Transformer, Vgg
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
     {
         str(kind.__struct_config__.tag): kind
-        for kind in (LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM)
+        for kind in (
+            LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM,
+            Dense, Cnn, Vgg, ResNet, Rnn, Transformer,
+        )
     }
-)
+)  # fmt: skip
 
 
 def algorithms(task: str) -> list[str]:
@@ -167,7 +80,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(description="the model to register the result under")]
     prepare: Prepare
-    train: LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
+    train: (
+        LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
+        | Dense | Cnn | Vgg | ResNet | Rnn | Transformer
+    )  # fmt: skip
     convert: Convert = Convert()
     evaluate: Evaluate = Evaluate()
     register: Register = Register()

@@ -5,7 +5,10 @@ The pipeline asks for a trainer before it touches any data, so that a framework 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 
 from mofang.base.domain.errors import ExtraMissing
 from mofang.base.domain.work import Progress
@@ -15,11 +18,21 @@ from mofang.make.train.model import TrainedModel
 
 Trainer = Callable[[Train, Examples, Progress], TrainedModel]
 
+EXTRAS: Mapping[str, str] = MappingProxyType({"xgboost": "boosting", "lightgbm": "boosting", "torch": "torch"})
+"""Which extra of the package brings a framework that is not always there."""
 
-def trainer(spec: Train) -> Trainer:
-    """Return what fits ``spec``; raise ExtraMissing if its framework is not installed."""
+
+def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
+    """Return what fits ``spec``; raise ExtraMissing if its framework is not installed.
+
+    ``checkpoint`` is a file in which a long training keeps how far it is, to go on from there if it is killed.
+    """
     try:
         match spec.framework:
+            case "torch":
+                from mofang.make.train.torch import train as torch
+
+                return partial(torch.train, checkpoint=checkpoint)
             case "xgboost":
                 from mofang.make.train.xgboost import train
             case "lightgbm":
@@ -29,6 +42,6 @@ def trainer(spec: Train) -> Trainer:
     except ModuleNotFoundError as error:
         raise ExtraMissing(
             f"algorithm {spec.algorithm!r} needs the package {error.name!r}, which is not installed",
-            hint="install it where the server runs: `pip install 'mofang[boosting]'`",
+            hint=f"install it where the server runs: `pip install 'mofang[{EXTRAS[spec.framework]}]'`",
         ) from error
     return train

@@ -21,15 +21,21 @@ class TrainedModel:
     """A fitted model of some framework and its curve.
 
     Points have epoch, loss (log loss, or mean squared error) and accuracy or r2 on the validation rows, seconds so far,
-    and rows_per_second.
+    and rows_per_second. ``network`` is a file that has the architecture and the weights, to train or to shrink them
+    further; empty where there is no such thing.
     """
 
     pipeline: Any
     curve: tuple[dict[str, float], ...]
     seconds: float
+    network: bytes = b""
 
 
-def curve_report(progress: Progress, epoch: int, steps: int, point: dict[str, float], unit: str = "epoch") -> None:
-    """Report the newest point of a curve."""
+def curve_report(
+    progress: Progress, epoch: int, steps: int, point: dict[str, float], unit: str = "epoch", **counted: int
+) -> None:
+    """Report the newest point of a curve, and what else was counted, e.g. rows."""
     quality = f"accuracy {point['accuracy']:.2%}" if "accuracy" in point else f"R² {point['r2']:.4f}"
-    progress.report("train", epoch / steps, f"{unit} {epoch} of {steps}: loss {point['loss']:.4f}, {quality}", **point)
+    progress.report(
+        "train", epoch / steps, f"{unit} {epoch} of {steps}: loss {point['loss']:.4f}, {quality}", **point, **counted
+    )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, insert, select, update
+from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, insert, select, text, update
 
 from mofang.base.domain.errors import RunNotFound
 from mofang.base.storage.database import Database, metadata
@@ -34,6 +34,10 @@ runs = Table(
     Column("code", String(255), nullable=False),
     Column("ended_at", BigInteger, nullable=False),
     Column("error", JSON, nullable=False),
+    Column("network", String(64), nullable=False, server_default=text("''")),
+    Column("provenance", JSON, nullable=False, server_default="{}"),
+    Column("estimate", JSON, nullable=False, server_default="{}"),
+    Column("trials", JSON, nullable=False, server_default="[]"),
 )
 
 
@@ -59,6 +63,10 @@ class TrainingRun:
     code: str = ""  # versions of mofang and of the framework
     ended_at: int = 0
     error: dict[str, Any] = field(default_factory=dict)  # code, message, hint
+    network: str = ""  # SHA-256 (hex) of the blob with architecture and weights, of a network that was trained here
+    provenance: dict[str, Any] = field(default_factory=dict)  # machine, packages
+    estimate: dict[str, Any] = field(default_factory=dict)  # what was expected before, and what came
+    trials: tuple[dict[str, Any], ...] = ()  # of a search: keys that were tried, and what they gave
 
 
 class RunStore:

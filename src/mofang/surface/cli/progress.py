@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mofang.base.domain.work import Job, JobEvent
     from mofang.surface.cli.session import Session
 
-COUNTED = ("epoch", "rows", "trees", "bytes", "batches")  # what an event may count: gives the rate
+COUNTED = ("rows", "epoch", "trees", "bytes", "batches")  # what an event may count: gives the rate
 
 
 class Board(Protocol):

@@ -35,6 +35,10 @@ class TrainingRun:
     code: str = ""
     error: Mapping[str, Any] = field(default_factory=dict)  # code, message, hint
     ended_at: int = 0
+    network: str = ""  # SHA-256 of the blob with the architecture and the weights of a network
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # machine, packages
+    estimate: Mapping[str, Any] = field(default_factory=dict)  # what was expected before, and what came
+    trials: list[Mapping[str, Any]] = field(default_factory=list)  # of a search: what was tried, and what it gave
 
 
 class Train:

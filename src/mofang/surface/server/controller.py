@@ -39,7 +39,7 @@ class Controller:
         self._stores = stores
         self._news = news
         self._rollouts: dict[str, asyncio.Task[None]] = {}
-        self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs)
+        self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, DataDirectory(settings.data).jobs)
         self.floor = ShopFloor(
             folders=DataDirectory(settings.data),
             store=stores.deployments,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from mofang.base.domain.names import now_us
-from mofang.base.domain.work import Job
+from mofang.base.domain.work import JOB_ENDED, Job
 from mofang.base.jobs.store import JobStore
 from mofang.make.train.store import RunStore
 from mofang.surface.server.processes import Processes
@@ -21,7 +23,8 @@ log = logging.getLogger(__name__)
 class JobLoop:
     """The controller calls :meth:`step` after every change and now and then."""
 
-    def __init__(self, store: JobStore, runs: RunStore, processes: Processes, slots: int) -> None:
+    def __init__(self, store: JobStore, runs: RunStore, processes: Processes, slots: int, scratch: Path) -> None:
+        self._scratch = scratch
         self._store = store
         self._runs = runs
         self._processes = processes
@@ -51,6 +54,8 @@ class JobLoop:
     def _take_back(self, job: Job) -> None:
         """Note a job whose worker is gone; close the run of one that nobody will take up again."""
         log.warning("the worker of job %s is gone; the job is now %s", job.id, job.state)
+        if job.state in JOB_ENDED:
+            shutil.rmtree(self._scratch / job.id, ignore_errors=True)
         run = self._runs.find_by_job(job.id) if job.state == "failed" else None
         if run is not None:
             self._runs.save(replace(run, state="failed", ended_at=job.ended_at, error=job.error))

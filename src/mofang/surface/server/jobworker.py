@@ -70,18 +70,19 @@ def _work(stores: Stores, lease: Lease, scratch: Path) -> None:
         stores.jobs.succeed(lease, result)
     except Stopped:
         stores.jobs.release(lease)
+        return  # and leave the scratch: whoever takes the job up goes on from there
     except JobCancelled:
         stores.jobs.cancel_done(lease)
     except LeaseLost:
         log.warning("job %s was given to another worker", lease.job.id)
+        return
     except MofangError as error:
         stores.jobs.fail(lease, {"code": error.code, "message": error.message, "hint": error.hint})
     except Exception as error:
         log.exception("job %s failed", lease.job.id)
         fault = Internal(f"{lease.job.kind} failed: {type(error).__name__}: {error}")
         stores.jobs.fail(lease, {"code": fault.code, "message": fault.message, "hint": fault.hint})
-    finally:
-        shutil.rmtree(scratch / lease.job.id, ignore_errors=True)
+    shutil.rmtree(scratch / lease.job.id, ignore_errors=True)
 
 
 def _workshop(stores: Stores, scratch: Path, job: str) -> Workshop:

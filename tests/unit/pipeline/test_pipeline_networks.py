@@ -1,0 +1,50 @@
+"""A network, from recipe to version, and back from the version to the network."""
+
+import numpy as np
+import pytest
+from watched import Watched
+
+from mofang.base.domain.errors import NoNetwork
+from mofang.base.domain.names import VersionRef
+from mofang.make.pipeline import JOB_KINDS
+from mofang.make.prepare.dataset import load_split
+from mofang.make.train.torch.network import load_network
+from mofang.make.train.torch.train import answers
+from mofang.make.workshop import Workshop
+
+RECIPE = """
+name = "digits"
+[prepare]
+source = "sklearn:digits"
+limit = 800
+[train]
+{train}
+"""
+NETWORK = 'algorithm = "cnn"\nchannels = [8]\nhidden = [32]\nepochs = 3\nlearning_rate = 0.01'
+
+
+def run(tools: Workshop, train: str) -> str:
+    """Run a recipe; return the version it made."""
+    result = JOB_KINDS["train"]({"recipe": RECIPE.format(train=train), "filename": "digits.toml"}, tools, Watched())
+    return f"{result['model']}@{result['version']}"
+
+
+def test_a_version_gives_back_the_network_it_was_made_of(tools: Workshop) -> None:
+    import torch
+
+    version = tools.registry.get(VersionRef.parse(run(tools, NETWORK)))
+    made = tools.runs.get(version.lineage.run)
+    assert "torch 2." in made.code
+    assert made.provenance["machine"]["cores"] >= 1
+    assert made.provenance["packages"]["torch"].startswith("2.")
+    net = load_network(version, tools.runs, tools.blobs)
+    rows, target = load_split(tools.blobs, tools.datasets.get(version.lineage.dataset), "test")
+    accuracy = float((answers(net, torch.from_numpy(rows)).argmax(dim=1).numpy() == target).mean())
+    assert accuracy == pytest.approx(version.metrics["accuracy"])
+    assert np.isfinite(made.curve[-1]["train_loss"])
+
+
+def test_a_version_that_is_no_network_says_so(tools: Workshop) -> None:
+    version = tools.registry.get(VersionRef.parse(run(tools, 'algorithm = "decision_tree"')))
+    with pytest.raises(NoNetwork, match="digits@1"):
+        load_network(version, tools.runs, tools.blobs)
