@@ -18,9 +18,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy import make_url
 
 from mofang.base.storage.database import Database, metadata
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("any machine")
 
 
 def _on_postgres(config: pytest.Config) -> bool:
