@@ -32,6 +32,7 @@ from mofang.make.train.store import RunStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.deploy.store import DeploymentStore
 from mofang.sell.bill.store import BillStore
+from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.platform import Platform, Process
 
@@ -120,6 +121,7 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
         blobs=blobs,
         deployments=Deployments(DeploymentStore(database)),
         usage=UsageStore(database),
+        budgets=BudgetStore(database),
         bills=BillStore(database),
         transaction=database.write,
         authenticate=enter,
@@ -127,6 +129,8 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
         replicas=lambda endpoint: [{"id": f"{endpoint}/1/0", "state": "ready"}],
         processes=lambda: [Process("controller", "running", 1, 0, 5)],
         settle=lambda: None,
+        budget_changed=lambda budget: None,
+        reserved=lambda place: 0,
         uploads=folder / "uploads",
         version="0.1.0",
         started_at=5,

@@ -15,7 +15,6 @@ import hashlib
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -29,6 +28,7 @@ from mofang.base.identity.keys import new_key
 from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter
+from mofang.run.serve.admitting import UNBOUNDED
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.lane import Lane
 from mofang.sell.meter.admission import Admission
@@ -74,7 +74,7 @@ async def serve(folder: Path, port: int, placement: str, mode: str, journal: Pat
         def forget(usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
             written(None)
 
-        lane = BareLane(fleet, admit=lambda *_: nullcontext(), record=forget, observe=lambda *_: None)
+        lane = BareLane(fleet, admit=lambda *_: UNBOUNDED, record=forget, observe=lambda *_: None)
     current, key = snapshot(folder, placement, worker)
     fleet.adopt(current)
     if placement == "process":

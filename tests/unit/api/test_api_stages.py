@@ -83,6 +83,23 @@ def test_keys_have_a_scope_and_are_rotated(house: House, admin: httpx.Client) ->
     assert code_of(admin.post("/keys", json={"project": "default", "endpoints": ["No"]})) == "name.invalid"
 
 
+def test_budgets_are_checked_published_and_on_record(house: House, admin: httpx.Client) -> None:
+    body = {"scope": "project", "name": "default", "unit": "requests", "amount": 10}
+    made = good(admin.put("/budgets", json=body))
+    assert (made["period"], made["spent"], made["lent"], made["reserved"]) == ("month", 0, 0, 0)
+    assert good(admin.put("/budgets", json=body | {"amount": 20}))["id"] == made["id"]
+    assert good(admin.post(f"/budgets/{made['id']}/top-up", json={"amount": 5}))["amount"] == 25
+    assert len(house.published) == 3
+    record = good(admin.get("/audit"))["items"][-1]
+    assert (record["action"], record["target"], record["details"]) == ("budget.top_up", made["id"], {"amount": 5})
+    assert code_of(admin.put("/budgets", json=body | {"name": "nobody"})) == "project.not_found"
+    for wrong in ({"unit": "apples"}, {"amount": -1}, {"amount": 1.5}, {"period": "week"}, {"scope": "planet"}):
+        assert code_of(admin.put("/budgets", json=body | wrong)) == "request.malformed"
+    good(admin.delete(f"/budgets/{made['id']}"))
+    assert code_of(admin.delete(f"/budgets/{made['id']}")) == "budget.not_found"
+    assert good(admin.get("/budgets"))["items"] == []
+
+
 def test_limits_are_set_as_a_whole_published_and_on_record(house: House, admin: httpx.Client) -> None:
     bounds = {"requests_per_minute": 600, "rows_per_minute": None, "concurrency": 8, "payload_bytes": None}
     published = len(house.published)

@@ -126,6 +126,25 @@ def test_keys_are_shown_once(mofang: Terminal) -> None:
     assert "shop" in mofang.good("projects", "list", "--json").out
 
 
+def test_budgets_are_set_topped_up_and_removed(mofang: Terminal) -> None:
+    assert mofang.good("budget").out.startswith("there are no budgets; `mofang budget set")
+    made = mofang.good("budget", "set", "12.50", "EUR", "--tenant", "default", "--in-all", "--json").json
+    assert (made["amount"], made["unit"], made["period"], made["spent"]) == (12_500_000, "EUR", "total", 0)
+    assert mofang.good("budget", "set", "1000", "rows", "--project", "default").out.startswith(
+        "project default cannot use more than this from now on"
+    )
+    assert "20.00 EUR now" in mofang.good("budget", "add", made["id"], "7.50").out
+    shown = mofang.good("budget", "show").out
+    assert "1,000  rows" in shown
+    assert "20.00  EUR   in all" in shown
+    assert "no whole number of rows" in mofang("budget", "set", "1.5", "rows", "--project", "default").err
+    assert "finer than a micro-unit" in mofang("budget", "set", "0.0000001", "EUR", "--tenant", "default").err
+    assert mofang("budget", "set", "1", "XYZW", "--tenant", "default").err.startswith("error[money.invalid]")
+    mofang.good("budget", "remove", made["id"])
+    assert [each["unit"] for each in mofang.good("budget", "--json").json["items"]] == ["rows"]
+    assert mofang("budget", "add", made["id"], "1").err.startswith("error[budget.not_found]")
+
+
 def test_limits_are_set_and_shown(mofang: Terminal) -> None:
     assert mofang.good("limits").out.startswith("nothing is limited; `mofang limits set")
     made = mofang.good(

@@ -35,12 +35,11 @@ class Desk:
 
     def ask(self, who: Principal, rows: int = 1, input_bytes: int = 10) -> None:
         """Have a request answered at once."""
-        with self.admission.admit(who, ROUTE, rows, input_bytes):
-            pass
+        self.admission.admit(who, ROUTE, rows, input_bytes).release()
 
     def begin(self, who: Principal) -> None:
         """Have a request that is not answered until ``under_way`` is closed."""
-        self.under_way.enter_context(self.admission.admit(who, ROUTE, 1, 10))
+        self.under_way.callback(self.admission.admit(who, ROUTE, 1, 10).release)
 
 
 def test_without_limits_everybody_passes() -> None:
@@ -90,10 +89,10 @@ def test_what_one_limit_refuses_costs_the_others_nothing() -> None:
     desk.ask(ADA, rows=99)
 
 
-def test_a_slot_is_free_again_when_the_answer_fails() -> None:
+def test_a_slot_is_free_again_when_the_request_ends() -> None:
     desk = Desk(AccessLimits("key", "ada", concurrency=1))
-    with pytest.raises(ZeroDivisionError), desk.admission.admit(ADA, ROUTE, 1, 10):
-        raise ZeroDivisionError
+    desk.begin(ADA)
+    desk.under_way.close()
     desk.ask(ADA)
 
 

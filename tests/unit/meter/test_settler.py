@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledgers import assert_ledger_is, open_ledger, usage, write_journal
 
+from ledgers import assert_ledger_is, open_ledger, usage, write_journal
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.storage.journal import JournalWriter, segments
 from mofang.sell.meter.codec import encode
@@ -77,12 +77,12 @@ def test_a_damaged_segment_is_reported_kept_and_stops_no_other(
 
 def test_a_record_of_a_later_release_is_kept_for_it(store: UsageStore, tmp_path: Path) -> None:
     journal = JournalWriter(tmp_path, "gateway-0")
-    for payload in (encode(usage(1)), b"\x02later", encode(usage(3))):
+    for payload in (encode(usage(1)), b"\x03later", encode(usage(3))):
         journal.append(payload)
     journal.close()
     report = Settler(tmp_path, store).fold()
     assert (report.records, report.segments_removed) == (1, 0)
-    assert "format 02" in report.damaged[0]
+    assert "format 03" in report.damaged[0]
     assert len(segments(tmp_path)) == 1
 
 

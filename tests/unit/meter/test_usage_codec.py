@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledgers import usage
 
+from ledgers import usage
 from mofang.base.domain.errors import InvalidUsage, JournalDamaged
 from mofang.base.domain.usage import UsageRecord
 from mofang.sell.meter.codec import MAX_QUANTITY, decode, encode
@@ -75,5 +75,5 @@ def test_a_flipped_byte_is_either_seen_or_another_record(position: int, flip: in
 
 
 def test_a_later_format_names_itself() -> None:
-    with pytest.raises(JournalDamaged, match="format 02"):
-        decode(b"\x02" + encode(usage())[1:])
+    with pytest.raises(JournalDamaged, match="format 03"):
+        decode(b"\x03" + encode(usage())[1:])

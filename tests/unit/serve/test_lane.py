@@ -29,8 +29,9 @@ from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import new_key
 from mofang.base.placement.thread import ThreadPlacement
+from mofang.run.serve.admitting import admit_by_role
 from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.lane import Lane, admit_by_role
+from mofang.run.serve.lane import Lane
 
 SIGNATURE = Signature(
     (TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1,)), TensorSpec("z", "INT64", (-1,)))

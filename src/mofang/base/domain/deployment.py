@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mofang.base.domain.access import AccessLimits, KeyEntry
+from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.tensors import Signature
 
 PlacementName = Literal["process", "thread"]
@@ -89,6 +90,8 @@ class Snapshot:
     endpoints: Mapping[str, EndpointRoutes]
     keys: Mapping[str, KeyEntry]
     limits: tuple[AccessLimits, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)  # of budgets in money, by "TENANT ENDPOINT/REVISION"
 
 
 @dataclass(frozen=True, slots=True)

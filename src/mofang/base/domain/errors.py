@@ -296,6 +296,41 @@ class PayloadLimited(TooLarge):
     hint = "split the request; `mofang limits show` shows the limits to an admin"
 
 
+class BudgetExhausted(Exhausted):
+    """A key, its project or its tenant has spent its budget, or the rest of it is held for requests under way."""
+
+    code = "budget.exhausted"
+    hint = "`mofang budget show` shows budgets to an admin, who can raise them or add credit"
+
+
+class QuotaExhausted(Exhausted):
+    """A key, its project or its tenant has used the units it may use in the month, or in all."""
+
+    code = "budget.quota"
+    hint = "`mofang budget show` shows quotas to an admin, who can raise them"
+
+
+class BudgetUnconfirmed(Unavailable):
+    """Whether there is budget for the request could not be found out in time."""
+
+    code = "budget.unconfirmed"
+    hint = "try again shortly; budgets are granted by the controller, `mofang status` shows whether it runs"
+
+
+class BudgetNotFound(NotFound):
+    """No budget has that id."""
+
+    code = "budget.not_found"
+    hint = "`mofang budget show` shows the ids"
+
+
+class BudgetCurrency(Conflict):
+    """The budget is in another currency than the prices of the endpoint."""
+
+    code = "budget.currency"
+    hint = "set the budget in the currency of the price book that is in force; `mofang prices show` tells it"
+
+
 # --- making -------------------------------------------------------------------------------------------------------
 
 

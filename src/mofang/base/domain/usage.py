@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,14 @@ Meter = Literal[
 ]  # fmt: skip
 Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
+
+
+class Charge(NamedTuple):
+    """What one answer took out of a budget: on record with its usage, so that both reach the ledger in one fold."""
+
+    budget: str  # id
+    start: int  # of the month, microseconds since the epoch; 0: the budget has no months
+    amount: int  # micro-units of money, or units of a meter
 
 
 class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -32,6 +40,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     quantities: Mapping[str, int]  # meter -> integer units
     attempt: int = 1
     source: Source = "engine"
+    charges: tuple[Charge, ...] = ()  # what this took out of budgets
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ class IdentityStore:
         """Put ``limits`` in the place of those the key, project or tenant had; raise if there is none of that name."""
         row = asdict(limits)
         with self._database.write() as connection:
-            self._check_scope(limits.scope, limits.name)
+            self.check_scope(limits.scope, limits.name)
             which = (access_limits.c.scope == limits.scope) & (access_limits.c.name == limits.name)
             connection.execute(delete(access_limits).where(which))
             if any(row[bound] is not None for bound in row.keys() - {"scope", "name"}):
@@ -208,7 +208,8 @@ class IdentityStore:
         with self._database.read() as connection:
             return [AccessLimits(**row) for row in connection.execute(query).mappings()]
 
-    def _check_scope(self, scope: LimitScope, name: str) -> None:
+    def check_scope(self, scope: LimitScope, name: str) -> None:
+        """Raise KeyNotFound, ProjectNotFound or TenantNotFound unless there is one of that name."""
         if scope == "key":
             self.get_key(name)
         elif scope == "project":

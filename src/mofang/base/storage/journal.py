@@ -26,6 +26,7 @@ _HEADER = struct.Struct("<4sIII")
 _CRC = struct.Struct("<I")
 _HEADER_BYTES = _HEADER.size + _CRC.size
 _SUFFIX = ".journal"
+_ALIVE = ".alive"
 
 
 class JournalWriter:
@@ -80,17 +81,11 @@ class JournalWriter:
 
     def _begin_segment(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f".{self._writer}-{os.getpid()}.draft"
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        descriptor = _open_locked(self._folder, self._writer, self._next_path())
         try:
-            # Locked before it gets its name: a reader never meets a live segment that looks finished.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(draft, self._next_path())
             sync_folder(self._folder)
         except OSError:
             os.close(descriptor)
-            draft.unlink(missing_ok=True)
             raise
         self._descriptor, self._size = descriptor, 0
 
@@ -109,6 +104,56 @@ class JournalWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+def announce(folder: Path, writer: str) -> int:
+    """Say that ``writer`` lives, until the descriptor that is returned is closed, however its process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = _open_locked(folder, writer, _alive(folder, writer))
+    sync_folder(folder)
+    return descriptor
+
+
+def is_gone(folder: Path, writer: str) -> bool:
+    """Tell whether ``writer`` is dead and nothing it wrote is left in ``folder``: all of it is in the database."""
+    path = _alive(folder, writer)
+    if path.exists() and is_live(path):
+        return False
+    return not any(folder.glob(f"{writer}-*{_SUFFIX}"))  # asked last: the dead begin no segments
+
+
+def forget(folder: Path, writer: str) -> None:
+    """Remove what a writer that is gone had announced."""
+    _alive(folder, writer).unlink(missing_ok=True)
+
+
+def writers(folder: Path) -> set[str]:
+    """Return every writer that announced itself and was not forgotten."""
+    return {path.name.removesuffix(_ALIVE) for path in folder.glob(f"[!.]*{_ALIVE}")}
+
+
+def writer_of(segment: str) -> str:
+    """Return who wrote the segment of that name."""
+    return segment.rsplit("-", 2)[0]
+
+
+def _alive(folder: Path, writer: str) -> Path:
+    return folder / f"{writer}{_ALIVE}"
+
+
+def _open_locked(folder: Path, writer: str, path: Path) -> int:
+    """Create ``path``, locked before it gets its name: nobody ever meets a live one that looks finished."""
+    draft = folder / f".{writer}-{os.getpid()}.draft"
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(draft, path)
+    except OSError:
+        os.close(descriptor)
+        draft.unlink(missing_ok=True)
+        raise
+    return descriptor
 
 
 def segments(folder: Path) -> list[Path]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mofang.base.domain.access import AccessLimits, KeyEntry
+from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.deployment import EndpointRoutes, ReplicaSpec, Revision, Route, Snapshot
 from mofang.run.deploy.store import Desired
 
@@ -61,6 +63,8 @@ def build_snapshot(
     locate: Locate,
     broken: Mapping[str, str],
     limits: Iterable[AccessLimits] = (),
+    budgets: Iterable[Budget] = (),
+    tariffs: Mapping[str, Tariff] = MappingProxyType({}),
 ) -> Snapshot:
     """Write down what gateways serve; ``broken`` gives the reason for revisions (by key) that cannot answer."""
     routes: dict[str, dict[int, Route]] = {}
@@ -75,4 +79,6 @@ def build_snapshot(
         endpoints={name: EndpointRoutes(name, routes[name], traffic.get(name, {})) for name in routes},
         keys=keys,
         limits=tuple(limits),
+        budgets=tuple(budgets),
+        tariffs=dict(tariffs),
     )

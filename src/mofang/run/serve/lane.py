@@ -5,7 +5,7 @@ A protocol has parsed the wire into an :class:`InferRequest`. From here:
 1. **authenticate** — the key is looked up in the Snapshot; no database is asked.
 2. **route** — endpoint, then revision by traffic, then the least loaded replica.
 3. **check** — names, datatypes and shapes against the signature of that very revision.
-4. **admit** — may this principal ask this now: role, rates, concurrency, size; held until the answer is made.
+4. **admit** — may this principal ask this now: role, rates, concurrency, size, budget; held until the answer is made.
 5. **queue, batch, compute** — the replica's work, wherever it is placed; bounded by the deadline.
 6. **record** — one usage record, in the journal before the answer can leave.
 7. **respond** — the answer, naming the version and revision that made it.
@@ -19,12 +19,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
-from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, OutOfScope, TensorName
+from mofang.base.domain.errors import Draining, EndpointNotFound, MofangError, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, InputCheck, size_bytes
@@ -32,12 +31,10 @@ from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.keys import authenticate
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import call_bytes
+from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.statistics import Entry, Statistics
 
-Admit = Callable[[Principal, Route, int, int], AbstractContextManager[object]]
-"""Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
-now; what is returned is held until the answer is made, or will not be."""
 Record = Callable[[UsageRecord, Callable[[Exception | None], None]], None]
 """Call back when the record is in the journal, or with StorageFull if it cannot be."""
 Observe = Callable[[str, str, float], None]
@@ -46,18 +43,7 @@ Told = Callable[[InferResponse | Exception], None]
 """Told the outcome of a request, once, unless it was cancelled."""
 
 _log = logging.getLogger(__name__)
-_UNBOUNDED = nullcontext()
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
-
-
-def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> AbstractContextManager[object]:
-    """Let every key pass whose role carries ``infer`` and whose scope has the endpoint."""
-    endpoint = route.revision.endpoint
-    if not principal.may("infer"):
-        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {endpoint!r}")
-    if not principal.may_ask(endpoint):
-        raise OutOfScope(f"key {principal.key_id!r} may ask {', '.join(principal.endpoints)}, not {endpoint!r}")
-    return _UNBOUNDED
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -171,12 +157,13 @@ class Lane:
                 plan.check_outputs(wanted)
             call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
             held = self._admit(principal, route, rows, input_bytes)
-            held.__enter__()
             passage = Passage(self, plan, request, principal, call, held, started, input_bytes, told)
             self._fleet.enter(plan.revision)
             try:
-                passage.replica = self._fleet.replica(route)
-                passage.replica.admit(passage)  # tells the passage; fails by itself at the deadline
+                if held.pending:
+                    held.wait(deadline, passage.go_on)
+                else:
+                    self._send(passage)
             except BaseException:
                 self._let_go(passage)
                 raise
@@ -186,6 +173,11 @@ class Lane:
         return passage
 
     # --- what a passage asks of its lane ------------------------------------------------------------------------------
+
+    def _send(self, passage: Passage) -> None:
+        """Queue an admitted request; its replica tells it the outcome, and fails it at the deadline."""
+        passage.replica = replica = self._fleet.replica(passage.plan.route)
+        replica.admit(passage)
 
     def _ended(self, passage: Passage, outcome: str) -> None:
         """Count a request that had begun."""
@@ -199,7 +191,7 @@ class Lane:
 
     def _let_go(self, passage: Passage) -> None:
         self._fleet.leave(passage.plan.revision)
-        passage.held.__exit__(None, None, None)
+        passage.held.release()
 
     def _follow(self, snapshot: Snapshot) -> None:
         self._principals, self._plans, self._known_of = {}, {}, snapshot.number
@@ -238,7 +230,8 @@ class _Plan:
 class Passage:
     """One admitted request, from the queue to its answer: the ticket that its replica holds.
 
-    ``set_result`` (computed) → ``_written`` (recorded) → told; ``set_exception`` and ``cancel`` are the other ends.
+    ``go_on`` (if it had to wait) → ``set_result`` (computed) → ``_written`` (recorded) → told; ``set_exception`` and
+    ``cancel`` are the other ends.
     """
 
     __slots__ = (
@@ -253,7 +246,7 @@ class Passage:
         request: InferRequest,
         principal: Principal,
         call: Call,
-        held: AbstractContextManager[object],
+        held: Admitted,
         started: float,
         input_bytes: int,
         told: Told,
@@ -264,7 +257,7 @@ class Passage:
         self._told: Told | None = told  # until told, or cancelled
         self._done = False  # the replica has nothing more to do
         self._response: InferResponse
-        self.replica: ReplicaHandle
+        self.replica: ReplicaHandle | None = None  # while it waits to be admitted
         self.plan = plan
         self.request = request
         self.held = held
@@ -273,6 +266,15 @@ class Passage:
         self.size_bytes = call_bytes(call)
         self.queued_at = 0.0
         self.number = 0
+
+    def go_on(self, error: MofangError | None) -> None:
+        """It need not wait any more: it is admitted now, or why not."""
+        try:
+            if error is not None:
+                raise error
+            self._lane._send(self)
+        except MofangError as refusal:
+            self.set_exception(refusal)
 
     def done(self) -> bool:
         """See :class:`Ticket`."""
@@ -297,6 +299,7 @@ class Passage:
             )
             self._lane._record(self._usage(answer, outputs), self._written)
         except Exception as error:
+            self.held.refund()
             self._end(error)
 
     def set_exception(self, error: MofangError, /) -> None:
@@ -311,11 +314,14 @@ class Passage:
         self._told = None
         if not self._done:
             self._done = True
-            self.replica.drop(self)
+            if self.replica is not None:
+                self.replica.drop(self)
         self._lane._ended(self, "cancelled")
 
     def _written(self, error: Exception | None) -> None:
         """Recorded, or not: then there is no answer."""
+        if error is not None:
+            self.held.refund()
         self._end(error or self._response)
 
     def _end(self, outcome: InferResponse | Exception) -> None:
@@ -357,4 +363,5 @@ class Passage:
             revision.digest,
             "ok",
             quantities,
+            charges=self.held.charge(quantities),
         )

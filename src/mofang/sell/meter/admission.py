@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
-from mofang.run.serve.lane import admit_by_role
+from mofang.run.serve.admitting import Admitted, Unbounded, admit_by_role
 from mofang.sell.meter.limits import Bounds, Standing
 
 
@@ -29,7 +28,7 @@ class Admission:
         self._bounds: dict[tuple[str, str], Bounds] = {}
         self._of_key: dict[str, tuple[Bounds, ...]] = {}
 
-    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int) -> AbstractContextManager[object]:
+    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
         """Return what to hold while the request is answered.
 
         Raises Forbidden, RateLimited, ConcurrencyLimited or PayloadLimited.
@@ -83,17 +82,15 @@ class Admission:
         self._number = snapshot.number
 
 
-class _Admitted:
-    """A request under way, counted by everything that bounds it."""
+class _Admitted(Unbounded):
+    """A request under way, counted by every limit that binds it."""
 
     __slots__ = ("_binding",)
 
     def __init__(self, binding: tuple[Bounds, ...]) -> None:
         self._binding = binding
 
-    def __enter__(self) -> None:
-        """It was counted when it was admitted."""
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
+        """It is answered, or will not be."""
         for bounds in self._binding:
             bounds.leave()

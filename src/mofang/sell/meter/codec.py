@@ -16,7 +16,8 @@ MAX_QUANTITY = (1 << 48) - 1
 """The most units one record may carry: 256 TiB, or nine years in microseconds. More is a defect, and sums stay
 within the 64 bits of the ledger."""
 
-_VERSION = b"\x01"
+_VERSION = b"\x02"
+_READABLE = (b"\x01", _VERSION)  # 1: without charges
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(UsageRecord)
 
@@ -34,7 +35,7 @@ def encode(usage: UsageRecord) -> bytes:
 
 def decode(payload: bytes) -> UsageRecord:
     """Return the record that :func:`encode` wrote; raise JournalDamaged if it is none, or of a later release."""
-    if payload[:1] != _VERSION:
+    if payload[:1] not in _READABLE:
         raise JournalDamaged(
             f"a usage record has format {payload[:1].hex() or 'none'}, this release reads {_VERSION.hex()}",
             hint="run the release that wrote it, or a later one",

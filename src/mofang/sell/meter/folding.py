@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mofang.base.domain.usage import UsageRecord
+from mofang.base.domain.usage import Charge, UsageRecord
 from mofang.sell.meter.windows import hour_of, month_of
 
 EventRow = tuple[int, int, str, int, str, int, int]
@@ -72,6 +72,17 @@ def new_rows(
             window["quantity"] += quantity
             window["events"] += 1
     return events, list(windows.values())
+
+
+def new_charges(records: Sequence[UsageRecord], events: Sequence[EventRow]) -> list[Charge]:
+    """Return what the records behind new ``events`` took out of budgets: of one that comes twice, once."""
+    new = {(event[2], event[3]) for event in events}
+    charges: list[Charge] = []
+    for record in records:
+        if record.charges and (record.request_id, record.attempt) in new:
+            new.remove((record.request_id, record.attempt))
+            charges += record.charges
+    return charges
 
 
 def _window(hour: int, series_id: int, meter: str) -> WindowRow:

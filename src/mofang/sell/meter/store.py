@@ -7,7 +7,7 @@ ledger must not know how a journal looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
@@ -34,9 +34,9 @@ from sqlalchemy import (
 )
 
 from mofang.base.domain.errors import InvalidRequest
-from mofang.base.domain.usage import UsageEvent, UsageRecord
+from mofang.base.domain.usage import Charge, UsageEvent, UsageRecord
 from mofang.base.storage.database import Database, Serial, metadata
-from mofang.sell.meter.folding import EventKey, EventRow, Series, new_rows, series_of
+from mofang.sell.meter.folding import EventKey, EventRow, Series, new_charges, new_rows, series_of
 from mofang.sell.meter.windows import DAY_US, MAX_AT, UsageRow, check_period
 
 # The columns of a Series, in its order: written once, so that an event is a few numbers.
@@ -108,6 +108,7 @@ _MOVE_SEGMENT = text(
     "INSERT INTO usage_segments (name, folded) VALUES (:name, :folded)"
     " ON CONFLICT (name) DO UPDATE SET folded = excluded.folded"
 )
+Settle = Callable[[str, Sequence[Charge]], None]
 _ALL: Mapping[str, str] = MappingProxyType({})  # no filter
 _BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
 
@@ -134,10 +135,12 @@ class UsagePage:
 
 
 class UsageStore:
-    """The ledger in a database."""
+    """The ledger in a database. What records took out of budgets is told to ``settle`` (segment, charges), in the
+    transaction of their fold."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settle: Settle = lambda segment, charges: None) -> None:
         self._database = database
+        self._settle = settle
 
     def folded(self, segment: str) -> int:
         """Return how many bytes of ``segment`` are in the ledger."""
@@ -160,6 +163,9 @@ class UsageStore:
             if events:
                 _add_events(connection, events)
                 connection.execute(_ADD_TO_WINDOWS, windows)
+            charges = new_charges(records, events)
+            if charges:
+                self._settle(segment, charges)
             connection.execute(_MOVE_SEGMENT, {"name": segment, "folded": end})
             return len(events)
 

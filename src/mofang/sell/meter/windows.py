@@ -38,6 +38,11 @@ def month_of(at: int) -> int:
     return int(first.timestamp()) * 1_000_000
 
 
+def next_month(start: int) -> int:
+    """Return the start of the month after the one that began at ``start``."""
+    return month_of(start + 31 * DAY_US)
+
+
 def check_period(start: int, end: int) -> None:
     """Raise InvalidPeriod unless ``start`` comes before ``end`` and both are full hours."""
     if not 0 <= start < end <= MAX_AT:

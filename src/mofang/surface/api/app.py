@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from mofang.surface.api import (
     audit,
     bill,
+    budget,
     compress,
     deploy,
     evaluate,
@@ -56,6 +57,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         register.router(p.registry, p.jobs, changes),
         deploy.router(p.deployments, p.registry, p.replicas, changes),
         meter.router(p.usage, p.identity, p.settle),
+        budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.usage, p.identity, p.settle, changes),
         identity.router(p.identity, p.usage, changes),
         audit.router(p.audit),

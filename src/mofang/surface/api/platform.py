@@ -23,6 +23,7 @@ from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.sell.bill.store import BillStore
+from mofang.sell.budget.store import BudgetStore, Place
 from mofang.sell.meter.store import UsageStore
 
 
@@ -52,6 +53,7 @@ class Platform:
     blobs: Blobs
     deployments: Deployments
     usage: UsageStore
+    budgets: BudgetStore
     bills: BillStore
     transaction: Callable[[], AbstractContextManager[object]]
     authenticate: Callable[[str | None], Principal]
@@ -63,6 +65,10 @@ class Platform:
     processes: Callable[[], Sequence[Process]]
     settle: Callable[[], None]
     """Fold what the journals hold into the ledger, so that what is read next is complete."""
+    budget_changed: Callable[[str], None]
+    """Told the id of a budget that may have become smaller, or larger. Called in worker threads."""
+    reserved: Callable[[Place], int]
+    """What gateways hold of a budget, in the month that begins then, for requests under way."""
     uploads: Path
     """Folder of unfinished uploads, on the disk of the blobs."""
     version: str

@@ -58,6 +58,7 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ),
     ("serve", (Entry("predict", "serve", "ask an endpoint, over REST or gRPC"),)),
     ("meter", (Entry("usage", "meter", "what was used, by whom, of which version"),)),
+    ("budget", (Entry("budget", "budget", "budgets and quotas: nobody uses more than was agreed"),)),
     (
         "bill",
         (

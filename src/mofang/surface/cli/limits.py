@@ -43,7 +43,7 @@ def set_limits(
     payload_bytes: int | None,
 ) -> None:
     """Set the limits of one key, project or tenant; what is left out is not limited any more."""
-    scope, name = _target(project, tenant, key_id)
+    scope, name = target(project, tenant, key_id)
     found = session.client.identity.set_limits(
         scope,
         name,
@@ -78,7 +78,7 @@ def _row(each: AccessLimits) -> tuple[str, ...]:
     return (each.scope, each.name, *("-" if n is None else format.count(n) for n in numbers), payload)
 
 
-def _target(project: str | None, tenant: str | None, key_id: str | None) -> tuple[LimitScope, str]:
+def target(project: str | None, tenant: str | None, key_id: str | None) -> tuple[LimitScope, str]:
     """Return what is to be limited; a usage error unless exactly one is named."""
     named: list[tuple[LimitScope, str | None]] = [("project", project), ("tenant", tenant), ("key", key_id)]
     given = [(scope, name) for scope, name in named if name]

@@ -12,6 +12,7 @@ import httpx
 
 from mofang.surface.sdk.audit import Audit
 from mofang.surface.sdk.bill import Bill
+from mofang.surface.sdk.budget import Budget
 from mofang.surface.sdk.compress import Compress
 from mofang.surface.sdk.deploy import Deploy
 from mofang.surface.sdk.evaluate import Evaluate
@@ -63,6 +64,7 @@ class Client:
         self.deploy = Deploy(wire)
         self.serve = Serve(wire, self.grpc)
         self.meter = Meter(wire)
+        self.budget = Budget(wire)
         self.bill = Bill(wire)
         self.identity = Identity(wire)
         self.audit = Audit(wire)

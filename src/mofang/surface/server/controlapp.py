@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from mofang.base.domain.names import now_us
 from mofang.base.identity.keys import authenticate
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.serve.lane import bearer
+from mofang.sell.budget.lender import Lender
 from mofang.surface.api.access import needs
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform, Process
@@ -27,8 +29,14 @@ from mofang.surface.server.telemetry import exposition
 from mofang.surface.server.wiring import Stores
 
 
-def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Callable[[], None]) -> ASGIApp:
-    """Put the control API on the stores and on the running server."""
+def control_app(
+    settings: Settings, stores: Stores, floor: ShopFloor, lender: Lender, settle: Callable[[], None]
+) -> ASGIApp:
+    """Put the control API on the stores and on the running server; called in its event loop."""
+    loop = asyncio.get_running_loop()
+
+    def budget_changed(budget: str) -> None:
+        loop.call_soon_threadsafe(lender.changed, budget)
 
     def holder(authorization: str | None) -> Principal:
         return authenticate(bearer(authorization), floor.entries, now_us())
@@ -49,6 +57,7 @@ def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Ca
         blobs=stores.blobs,
         deployments=Deployments(stores.deployments),
         usage=stores.usage,
+        budgets=stores.budgets,
         bills=stores.bills,
         transaction=stores.database.write,
         authenticate=holder,
@@ -56,6 +65,8 @@ def control_app(settings: Settings, stores: Stores, floor: ShopFloor, settle: Ca
         replicas=floor.replicas,
         processes=lambda: _processes(floor),
         settle=settle,
+        budget_changed=budget_changed,
+        reserved=lender.reserved,
         uploads=DataDirectory(settings.data).uploads,
         version=mofang.__version__,
         started_at=now_us(),

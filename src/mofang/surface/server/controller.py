@@ -13,7 +13,11 @@ from contextlib import suppress
 from functools import partial
 
 from mofang.base.domain.errors import InvalidSettings, JournalDamaged, MofangError
+from mofang.base.domain.names import now_us
 from mofang.run.deploy.rollout import roll_out
+from mofang.sell.bill.tariff import tariffs_at
+from mofang.sell.budget.lender import Lender
+from mofang.sell.budget.release import release_dead
 from mofang.surface.server.child import run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
 from mofang.surface.server.floor import ShopFloor
@@ -37,7 +41,9 @@ class Controller:
         self, settings: Settings, stores: Stores, gateways: Gateways, processes: Processes, news: asyncio.Event
     ) -> None:
         self._stores = stores
+        self._journal = DataDirectory(settings.data).journal
         self._news = news
+        self.lender = gateways.lender = Lender(stores.budgets, gateways.lend)
         self._rollouts: dict[str, asyncio.Task[None]] = {}
         self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, DataDirectory(settings.data).jobs)
         self.floor = ShopFloor(
@@ -46,6 +52,8 @@ class Controller:
             registry=stores.registry,
             keys=stores.identity.entries,
             limits=stores.identity.list_limits,
+            budgets=stores.budgets.list,
+            prices=lambda: tariffs_at(stores.bills.price_books(), now_us()),
             gateways=gateways,
             processes=processes,
             kick=self.kick,
@@ -71,14 +79,17 @@ class Controller:
         """Fold usage into the ledger, a few times a second."""
         while True:
             await asyncio.to_thread(self.settle)
+            self.lender.look_again()
             await asyncio.sleep(_SETTLE_SECONDS)
 
     def settle(self) -> None:
-        """Fold once; a damaged segment is reported and left for people, the others are folded."""
+        """Fold once; a damaged segment is reported and left for people, the others are folded. What dead gateways had
+        of budgets goes back then."""
         try:
             self._stores.settler.fold()
         except JournalDamaged as error:
             log.error("%s", error)
+        release_dead(self._journal, self._stores.budgets)
 
     async def _drive_rollouts(self) -> None:
         for rollout in (await asyncio.to_thread(self._stores.deployments.desired)).rollouts:
@@ -106,17 +117,19 @@ async def control(stop: asyncio.Event) -> None:
     await controller.floor.publish()
     await gateways.listen(folders.sockets / "link.sock")
     port = ControlPort(
-        control_app(settings, stores, controller.floor, controller.settle), folders.sockets / "control.sock"
+        control_app(settings, stores, controller.floor, controller.lender, controller.settle),
+        folders.sockets / "control.sock",
     )
     loops = [
         asyncio.create_task(_for_ever(controller.reconcile_for_ever)),
         asyncio.create_task(_for_ever(controller.settle_for_ever)),
+        asyncio.create_task(_for_ever(controller.lender.run)),
         asyncio.create_task(port.serve()),
     ]
     await stop.wait()
     port.should_exit = True
     await gateways.close()
-    for loop in loops[:2]:
+    for loop in loops[:3]:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)
     await processes.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from mofang.base.domain.access import AccessLimits, KeyEntry
+from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.deployment import ReplicaSpec, Revision
 from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFailed, Unavailable
 from mofang.base.domain.names import VersionRef, now_us
@@ -23,6 +24,7 @@ from mofang.base.placement.process import probe
 from mofang.make.register.store import Registry
 from mofang.run.deploy.plan import build_snapshot, plan, served, wanted_replicas
 from mofang.run.deploy.store import DeploymentStore, Desired
+from mofang.sell.budget.tariffs import Price, tariffs_of
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.link import Gateways, Word, save_snapshot
 from mofang.surface.server.processes import Processes
@@ -43,12 +45,15 @@ class ShopFloor:
     registry: Registry
     keys: Callable[[], Mapping[str, KeyEntry]]
     limits: Callable[[], Iterable[AccessLimits]]
+    budgets: Callable[[], Sequence[Budget]]
+    prices: Callable[[], Price]
     gateways: Gateways
     processes: Processes
     kick: Callable[[], None]
     drain_seconds: float
     entries: Mapping[str, KeyEntry] = field(default_factory=dict)  # the keys last published
     _number: int = 0
+    _tariffs: Mapping[str, Tariff] = field(default_factory=dict)
     _broken: dict[str, str] = field(default_factory=dict)
     _laid_out: set[str] = field(default_factory=set)
     _damaged: dict[str, str] = field(default_factory=dict)
@@ -61,11 +66,15 @@ class ShopFloor:
             desired = await asyncio.to_thread(self.store.desired)
             self.entries = await asyncio.to_thread(self.keys)
             limits = await asyncio.to_thread(self.limits)
+            budgets = await asyncio.to_thread(self.budgets)
+            self._tariffs = await asyncio.to_thread(self._read_tariffs, desired, budgets)
             for revision, _ in served(desired):
                 await self._lay_out(revision)
             self._broken = self._find_broken(desired)
             self._number = max(self._number + 1, now_us())
-            snapshot = build_snapshot(self._number, desired, self.entries, self.locate, self._broken, limits)
+            snapshot = build_snapshot(
+                self._number, desired, self.entries, self.locate, self._broken, limits, budgets, self._tariffs
+            )
             save_snapshot(self.folders.snapshot, snapshot)
             self.gateways.send(snapshot)
         await self.gateways.applied(snapshot.number)
@@ -85,7 +94,9 @@ class ShopFloor:
             if replica_id not in self._stopping:
                 self._stopping.add(replica_id)
                 self.processes.stop(_REPLICA + replica_id, self.drain_seconds)
-        if self._find_broken(desired) != self._broken:
+        budgets = await asyncio.to_thread(self.budgets)
+        tariffs = await asyncio.to_thread(self._read_tariffs, desired, budgets)
+        if tariffs != self._tariffs or self._find_broken(desired) != self._broken:
             await self.publish()
 
     async def started(self, revision: Revision) -> None:
@@ -161,6 +172,12 @@ class ShopFloor:
     def _materialise(self, revision: Revision) -> Path:
         version = self.registry.get(VersionRef(revision.model, str(revision.version)))
         return self.registry.folder(version, self.folders.cache)
+
+    def _read_tariffs(self, desired: Desired, budgets: Sequence[Budget]) -> Mapping[str, Tariff]:
+        """Return the prices in force now for whoever has a budget in money."""
+        if not any(budget.is_money for budget in budgets):
+            return {}
+        return tariffs_of(budgets, self.entries.values(), [revision for revision, _ in served(desired)], self.prices())
 
     def _find_broken(self, desired: Desired) -> dict[str, str]:
         """Return the reason for every revision none of whose replicas can answer for the time being."""

@@ -13,12 +13,14 @@ import socket
 import sys
 from pathlib import Path
 
+from mofang.base.domain.names import now_us
 from mofang.base.engines.catalog import load_engine
 from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
-from mofang.base.storage.journal import JournalWriter
+from mofang.base.storage.journal import JournalWriter, announce
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.lane import Lane
+from mofang.sell.budget.purse import Purse
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
@@ -62,7 +64,9 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     settings = Settings.load()
     folders = DataDirectory(settings.data)
     telemetry = Telemetry()
-    recorder = Recorder(JournalWriter(folders.journal, f"{name}-{os.getpid()}"))
+    holder = f"{name}-{os.getpid()}-{now_us()}"
+    alive = announce(folders.journal, holder)
+    recorder = Recorder(JournalWriter(folders.journal, holder))
     link: ControllerLink
     fleet = Fleet(
         name,
@@ -70,13 +74,15 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         on_change=lambda: link.tell(),
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
-    lane = Lane(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
+    purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
+    lane = Lane(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
     forwarder = Forwarder(folders.sockets / "control.sock")
     http = HttpServer(router(lane, admission, forwarder), _limits(settings))
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,
-        word=lambda: Word(fleet.report(), telemetry.counts(http.connections, fleet.in_flight)),
+        borrow=purse.hear,
+        word=lambda: Word(fleet.report(), telemetry.counts(http.connections, fleet.in_flight), purse.accounts()),
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
@@ -92,6 +98,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     await fleet.close()
     await forwarder.close()
     recorder.close()
+    os.close(alive)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -1,8 +1,8 @@
 """How the controller tells gateways what to serve, and how they tell it how far they are.
 
-One Unix socket, frames of a 4-byte length and msgpack. Down goes a whole :class:`Snapshot`; up goes a :class:`Word`
-after every change and once a second. A Snapshot has taken effect when every connected gateway reports its number or a
-later one.
+One Unix socket, frames of a 4-byte length and msgpack. Down goes a whole :class:`Snapshot`, or leases of budgets; up
+goes a :class:`Word` after every change and once a second. A Snapshot has taken effect when every connected gateway
+reports its number or a later one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from mofang.base.domain.deployment import EMPTY_SNAPSHOT, GatewayReport, Snapshot
+from mofang.sell.budget.words import Accounts, Lease
 from mofang.surface.server.telemetry import Counts
 
 _LENGTH = struct.Struct("<I")
@@ -31,12 +33,33 @@ class Word(msgspec.Struct):
 
     report: GatewayReport
     counts: Counts
+    accounts: Accounts | None = None
+
+
+class Told(msgspec.Struct):
+    """What the controller says: one of both."""
+
+    snapshot: Snapshot | None = None
+    leases: list[Lease] = []
+
+
+class Lender(Protocol):
+    """Who hears how gateways stand with budgets."""
+
+    def heard(self, accounts: Accounts, *, first: bool) -> None:
+        """A gateway says how it stands; ``first`` on a new connection."""
+
+    def gone(self, holder: str) -> None:
+        """A gateway hung up."""
 
 
 class Gateways:
     """The controller's end."""
 
+    lender: Lender  # set before listening
+
     def __init__(self) -> None:
+        self._holders: dict[str, asyncio.StreamWriter] = {}
         self.words: dict[str, Word] = {}
         self._snapshot = EMPTY_SNAPSHOT
         self._writers: dict[asyncio.StreamWriter, str] = {}
@@ -51,9 +74,15 @@ class Gateways:
     def send(self, snapshot: Snapshot) -> None:
         """Send a Snapshot to every gateway, now and when one connects."""
         self._snapshot = snapshot
-        frame = _frame(snapshot)
+        frame = _frame(Told(snapshot))
         for writer in self._writers:
             writer.write(frame)
+
+    def lend(self, holder: str, leases: list[Lease]) -> None:
+        """Send leases to a gateway, if it is connected; else it will say again what it lacks."""
+        writer = self._holders.get(holder)
+        if writer is not None and leases:
+            writer.write(_frame(Told(leases=leases)))
 
     async def applied(self, number: int) -> None:
         """Return when each gateway has taken Snapshot ``number``, or one has been silent for too long.
@@ -89,18 +118,28 @@ class Gateways:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers[writer] = ""
         if self._snapshot.number:
-            writer.write(_frame(self._snapshot))
+            writer.write(_frame(Told(self._snapshot)))
         try:
             while True:
                 word = msgspec.msgpack.decode(await _read(reader), type=Word)
                 self._writers[writer] = word.report.gateway
                 self.words[word.report.gateway] = word
+                self._hear(word.accounts, writer)
                 await self._notify()
         except (asyncio.IncompleteReadError, ConnectionError):
             self._writers.pop(writer, None)
+            for holder in [holder for holder, each in self._holders.items() if each is writer]:
+                del self._holders[holder]
+                self.lender.gone(holder)
             await self._notify()
         finally:
             writer.close()
+
+    def _hear(self, accounts: Accounts | None, writer: asyncio.StreamWriter) -> None:
+        if accounts is not None:
+            first = self._holders.get(accounts.holder) is not writer
+            self._holders[accounts.holder] = writer
+            self.lender.heard(accounts, first=first)
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -110,9 +149,16 @@ class Gateways:
 class ControllerLink:
     """A gateway's end: keeps a connection, takes Snapshots, sends words."""
 
-    def __init__(self, socket: Path, take: Callable[[Snapshot], None], word: Callable[[], Word]) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        take: Callable[[Snapshot], None],
+        borrow: Callable[[list[Lease]], None],
+        word: Callable[[], Word],
+    ) -> None:
         self._socket = socket
         self._take = take
+        self._borrow = borrow
         self._word = word
         self._news = asyncio.Event()
 
@@ -137,7 +183,10 @@ class ControllerLink:
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:
-            self._take(msgspec.msgpack.decode(await _read(reader), type=Snapshot))
+            told = msgspec.msgpack.decode(await _read(reader), type=Told)
+            if told.snapshot is not None:
+                self._take(told.snapshot)
+            self._borrow(told.leases)
 
     async def _speak(self, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -164,7 +213,7 @@ def load_snapshot(path: Path) -> Snapshot:
         return EMPTY_SNAPSHOT
 
 
-def _frame(message: Snapshot | Word) -> bytes:
+def _frame(message: Told | Word) -> bytes:
     body = msgspec.msgpack.encode(message)
     return _LENGTH.pack(len(body)) + body
 

@@ -9,6 +9,7 @@ from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database
+from mofang.base.storage.journal import writer_of
 from mofang.make.compress.store import VariantStore
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
@@ -16,6 +17,7 @@ from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
 from mofang.run.deploy.store import DeploymentStore
 from mofang.sell.bill.store import BillStore
+from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.settler import Settler
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.server.folders import DataDirectory
@@ -38,6 +40,7 @@ class Stores:
     registry: Registry
     deployments: DeploymentStore
     usage: UsageStore
+    budgets: BudgetStore
     bills: BillStore
     settler: Settler
 
@@ -47,7 +50,8 @@ def open_stores(settings: Settings) -> Stores:
     folders = DataDirectory(settings.data)
     database = Database(settings.database_url)
     blobs = DiskBlobs(folders.blobs)
-    usage = UsageStore(database)
+    budgets = BudgetStore(database)
+    usage = UsageStore(database, lambda segment, charges: budgets.settle(writer_of(segment), charges))
     return Stores(
         database=database,
         blobs=blobs,
@@ -61,6 +65,7 @@ def open_stores(settings: Settings) -> Stores:
         registry=Registry(database, blobs),
         deployments=DeploymentStore(database),
         usage=usage,
+        budgets=budgets,
         bills=BillStore(database),
         settler=Settler(folders.journal, usage),
     )

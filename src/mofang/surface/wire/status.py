@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mofang.base.domain.errors import (
+    BudgetExhausted,
     Cancelled,
     Conflict,
     DeadlineExceeded,
@@ -54,6 +55,7 @@ TABLE: Mapping[type[MofangError], Status] = MappingProxyType(
         TooLarge: Status(413, "Too large", 8, "RESOURCE_EXHAUSTED", 7),
         HeadTooLarge: Status(431, "Header too large", 8, "RESOURCE_EXHAUSTED", 7),
         Exhausted: Status(429, "Over a limit", 8, "RESOURCE_EXHAUSTED", 8),
+        BudgetExhausted: Status(402, "Budget spent", 8, "RESOURCE_EXHAUSTED", 8),
         DeadlineExceeded: Status(504, "Deadline exceeded", 4, "DEADLINE_EXCEEDED", 9),
         Cancelled: Status(499, "Cancelled", 1, "CANCELLED", 10),
         Unavailable: Status(503, "Unavailable", 14, "UNAVAILABLE", 11),

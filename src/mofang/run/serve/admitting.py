@@ -1,0 +1,72 @@
+"""What the lane asks before a request is computed, and what it holds of the answer until the request has ended.
+
+Who meters and who pays is handed in (``admit``), so that this room does not know the rooms after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Route
+from mofang.base.domain.errors import Forbidden, MofangError, OutOfScope
+from mofang.base.domain.usage import Charge
+
+
+class Admitted(Protocol):
+    """A request that may be computed, now or after a moment: counted by everything that bounds it until released."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it has to :meth:`wait` first."""
+
+    def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
+        """Call ``told`` later, once: with None if it may go on, or with the reason why not. Not after a release."""
+
+    def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:
+        """It was computed: return what goes on record with its usage. Lowers quantities that are not to be paid."""
+
+    def refund(self) -> None:
+        """What was charged, if anything was, did not get on record."""
+
+    def release(self) -> None:
+        """It is answered, or will not be."""
+
+
+Admit = Callable[[Principal, Route, int, int], Admitted]
+"""Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
+now."""
+
+
+class Unbounded:
+    """Admitted without any bounds."""
+
+    pending = False
+
+    def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
+        """It never has to wait."""
+        told(None)
+
+    def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:
+        """Nothing pays for it here."""
+        return ()
+
+    def refund(self) -> None:
+        """Nothing was charged."""
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+UNBOUNDED = Unbounded()
+
+
+def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
+    """Let every key pass whose role carries ``infer`` and whose scope has the endpoint."""
+    endpoint = route.revision.endpoint
+    if not principal.may("infer"):
+        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {endpoint!r}")
+    if not principal.may_ask(endpoint):
+        raise OutOfScope(f"key {principal.key_id!r} may ask {', '.join(principal.endpoints)}, not {endpoint!r}")
+    return UNBOUNDED

@@ -1,0 +1,163 @@
+"""Budgets and quotas: set, topped up, and how much of each is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, Field
+
+from mofang.base.domain.access import LimitScope
+from mofang.base.domain.budget import METERS, Budget, BudgetPeriod
+from mofang.base.domain.errors import InvalidMoney, InvalidRequest
+from mofang.base.domain.money import Money
+from mofang.base.domain.names import now_us
+from mofang.base.identity.store import IdentityStore
+from mofang.sell.budget.store import BudgetState, BudgetStore, Place
+from mofang.sell.meter.windows import month_of
+from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.changes import Changes
+from mofang.surface.api.fields import Body, Id, Page
+
+MAX_AMOUNT = 10**15  # a thousand million of a currency, in micro-units
+
+
+def _unit(value: str) -> str:
+    if value not in METERS:
+        try:
+            Money(0, value)
+        except InvalidMoney:
+            known = ", ".join(sorted(METERS))
+            raise InvalidRequest(f"{value!r} is neither a currency nor a meter", hint=f"meters: {known}") from None
+    return value
+
+
+Unit = Annotated[str, Field(max_length=40), AfterValidator(_unit)]
+Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+
+
+class BudgetBody(Body):
+    """At most so much of a unit: micro-units of a currency (``EUR``), or units of a meter (``requests``)."""
+
+    scope: LimitScope
+    name: str = Field(max_length=100)
+    unit: Unit
+    period: BudgetPeriod = "month"
+    amount: Amount
+
+
+class TopUpBody(Body):
+    """What is added to the amount."""
+
+    amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+
+
+class BudgetView(BaseModel):
+    """A budget in its present month. ``lent`` is out with gateways, of which ``reserved`` is held for requests under
+    way; amount - spent - lent is free."""
+
+    id: str
+    scope: LimitScope
+    name: str
+    unit: str
+    period: BudgetPeriod
+    amount: int
+    start: int
+    spent: int
+    lent: int
+    reserved: int
+    created_at: int
+
+
+class Budgets:
+    """The routes of budgets. ``changed`` is told of a budget that may be smaller now, ``reserved`` what is held of one
+    in a month."""
+
+    def __init__(
+        self,
+        budgets: BudgetStore,
+        identity: IdentityStore,
+        settle: Callable[[], None],
+        changes: Changes,
+        changed: Callable[[str], None],
+        reserved: Callable[[Place], int],
+    ) -> None:
+        self._budgets = budgets
+        self._identity = identity
+        self._settle = settle
+        self._changes = changes
+        self._changed = changed
+        self._reserved = reserved
+
+    def list_budgets(self) -> Page[BudgetView]:
+        """List budgets, each with what is spent, lent and held now."""
+        self._settle()
+        return Page(items=[self._view(state) for state in self._budgets.states(month_of(now_us()))])
+
+    def set_budget(self, body: BudgetBody, who: Caller) -> BudgetView:
+        """Set a budget, in place of the one of the same scope, unit and period. It counts what is used from now on."""
+        self._identity.check_scope(body.scope, body.name)
+        target = f"{body.scope}/{body.name}"
+        details = {"unit": body.unit, "period": body.period, "amount": body.amount}
+        with self._changes.record(who, "budget.set", target, **details) as entry:
+            found = self._budgets.put(body.scope, body.name, body.unit, body.period, body.amount)
+            entry.details["budget"] = found.id
+        return self._publish(found)
+
+    def top_up_budget(self, budget: Id, body: TopUpBody, who: Caller) -> BudgetView:
+        """Add to the amount of a budget."""
+        with self._changes.record(who, "budget.top_up", budget, amount=body.amount):
+            found = self._budgets.top_up(budget, body.amount)
+        return self._publish(found)
+
+    def remove_budget(self, budget: Id, who: Caller) -> BudgetView:
+        """Remove a budget: what it bound is not bound by it any more."""
+        state = next((each for each in self._budgets.states(month_of(now_us())) if each.budget.id == budget), None)
+        with self._changes.record(who, "budget.remove", budget):
+            self._budgets.remove(budget)
+        self._changes.publish()
+        assert state is not None  # or remove() would have raised
+        return self._view(state)
+
+    def _publish(self, budget: Budget) -> BudgetView:
+        self._changes.publish()
+        self._changed(budget.id)
+        states = self._budgets.states(month_of(now_us()))
+        return self._view(next(state for state in states if state.budget.id == budget.id))
+
+    def _view(self, state: BudgetState) -> BudgetView:
+        budget = state.budget
+        reserved = min(state.lent, self._reserved((budget.id, state.start)))
+        return BudgetView(
+            id=budget.id,
+            scope=budget.scope,
+            name=budget.name,
+            unit=budget.unit,
+            period=budget.period,
+            amount=budget.amount,
+            start=state.start,
+            spent=state.spent,
+            lent=state.lent,
+            reserved=reserved,
+            created_at=budget.created_at,
+        )
+
+
+def router(
+    budgets: BudgetStore,
+    identity: IdentityStore,
+    settle: Callable[[], None],
+    changes: Changes,
+    changed: Callable[[str], None],
+    reserved: Callable[[Place], int],
+) -> APIRouter:
+    """Make the router of budgets."""
+    api = Budgets(budgets, identity, settle, changes, changed, reserved)
+    return table(
+        "budget",
+        Route("GET", "/budgets", "identity", api.list_budgets),
+        Route("PUT", "/budgets", "identity", api.set_budget),
+        Route("POST", "/budgets/{budget}/top-up", "identity", api.top_up_budget),
+        Route("DELETE", "/budgets/{budget}", "identity", api.remove_budget),
+    )
