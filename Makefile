@@ -20,11 +20,14 @@ demo: setup  ## Watch a model go from data to a metered, keyed, reversible API (
 quick: setup  ## Run the quick tests (two minutes): what every commit must pass
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance tests/architecture
 
-test: quick  ## Run all tests: the quick ones, then the acceptance cases on real servers (under ten minutes)
+test: quick strace  ## Run all tests: the quick ones, then the acceptance cases on real servers (under ten minutes)
 	$(BIN)/python -m pytest -q tests/acceptance
 
 prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guarantees.md records their results
 	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/prove
+
+strace:
+	@command -v strace >/dev/null || apt-get install --yes --quiet strace
 
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres
@@ -51,4 +54,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test prove test-postgres check docs bench bench-serve proto clean
+.PHONY: help setup demo quick test prove strace test-postgres check docs bench bench-serve proto clean

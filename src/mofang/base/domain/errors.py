@@ -708,6 +708,13 @@ class StorageUnavailable(Unavailable):
     code = "storage.unavailable"
 
 
+class JournalUnsafe(Unavailable):
+    """The disk failed to make usage durable: nothing is acknowledged any more, and the gateway starts anew."""
+
+    code = "journal.unsafe"
+    hint = "the disk has errors: look at the kernel's log, and move the data directory to another"
+
+
 class JournalDamaged(Internal):
     """A journal segment is damaged before its end."""
 

@@ -16,6 +16,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mofang.base.domain.errors import JournalDamaged
@@ -37,10 +38,14 @@ class JournalWriter:
     thread.
     """
 
-    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 << 20) -> None:
+    def __init__(self, folder: Path, writer: str, *, segment_bytes: int = 64 << 20, syncs: bool = False) -> None:
         self._folder = folder
         self._writer = writer
         self._segment_bytes = segment_bytes
+        self._syncs = syncs  # somebody calls unsynced()
+        self._ended: list[int] = []  # copies of the descriptors of segments that ended unsynced
+        self._dirty = False
+        self._safe = self._marked = 0  # bytes of the segment that are synced, and that will be after the sync under way
         self._buffer: list[bytes] = []
         self._descriptor = -1
         self._size = 0
@@ -69,8 +74,27 @@ class JournalWriter:
                 self._take_back()
                 raise
         self._size += len(data)
+        self._dirty = True
         if self._size >= self._segment_bytes:
             self._end_segment()
+
+    def unsynced(self) -> list[int]:
+        """Return descriptors of all that was flushed since the last call, for :func:`sync_all` in whatever thread."""
+        descriptors, self._ended = self._ended, []
+        if self._dirty and self._descriptor >= 0:
+            descriptors.append(os.dup(self._descriptor))
+        self._dirty = False
+        self._safe, self._marked = self._marked, self._size
+        return descriptors
+
+    def abandon(self) -> None:
+        """Take back what the sync that failed should have covered, as far as that can be done; write no more."""
+        with suppress(OSError):
+            if self._descriptor >= 0:
+                os.ftruncate(self._descriptor, self._safe)
+        self._buffer.clear()
+        self._syncs = False
+        self._end_segment()
 
     def close(self) -> None:
         """Flush, and end the segment. Raises as :meth:`flush`; the segment is ended nevertheless."""
@@ -88,6 +112,7 @@ class JournalWriter:
             os.close(descriptor)
             raise
         self._descriptor, self._size = descriptor, 0
+        self._safe = self._marked = 0
 
     def _next_path(self) -> Path:
         self._sequence += 1
@@ -102,8 +127,23 @@ class JournalWriter:
 
     def _end_segment(self) -> None:
         if self._descriptor >= 0:
+            if self._syncs and self._dirty:
+                self._ended.append(os.dup(self._descriptor))  # keeps the lock too: it is live until it is synced
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+def sync_all(descriptors: list[int]) -> None:
+    """Make what ``descriptors`` were written survive a power cut, and close them.
+
+    Raises OSError. Then nobody knows what is on the disk, and a second sync would say nothing about it: never retry.
+    """
+    try:
+        for descriptor in descriptors:
+            os.fdatasync(descriptor)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def announce(folder: Path, writer: str) -> int:

@@ -74,5 +74,9 @@ class Recorder:
                 # A copy each: raised in a thousand tasks, one exception would collect all their tracebacks.
                 written(copy(error))
             return
+        self._flushed(waiting)
+
+    def _flushed(self, waiting: list[Written]) -> None:
+        """What the kernel has survives this process: that is enough here."""
         for written in waiting:
             written(None)

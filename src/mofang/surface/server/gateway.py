@@ -11,17 +11,19 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mofang.base.domain.names import now_us
 from mofang.base.engines.catalog import load_engine
 from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
-from mofang.base.storage.journal import JournalWriter, announce
+from mofang.base.storage.journal import JournalWriter, announce, sync_all
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.lane import Lane
 from mofang.sell.budget.purse import Purse
 from mofang.sell.meter.admission import Admission
+from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
@@ -66,7 +68,14 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     telemetry = Telemetry()
     holder = f"{name}-{os.getpid()}-{now_us()}"
     alive = announce(folders.journal, holder)
-    recorder = Recorder(JournalWriter(folders.journal, holder))
+    failures: list[Exception] = []
+
+    def fail(error: Exception) -> None:
+        log.critical("%s; this gateway ends", error)
+        failures.append(error)
+        stop.set()
+
+    recorder = _recorder(settings, JournalWriter(folders.journal, holder, syncs=settings.durability == "power"), fail)
     link: ControllerLink
     fleet = Fleet(
         name,
@@ -99,6 +108,12 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     await forwarder.close()
     recorder.close()
     os.close(alive)
+    if failures:
+        raise SystemExit(1)  # for the supervisor to start another
+
+
+def _recorder(settings: Settings, journal: JournalWriter, fail: Callable[[Exception], None]) -> Recorder:
+    return DurableRecorder(journal, sync_all, fail) if settings.durability == "power" else Recorder(journal)
 
 
 def _limits(settings: Settings) -> Limits:

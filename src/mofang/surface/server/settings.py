@@ -10,6 +10,8 @@ from typing import Any
 
 from mofang.base.domain.errors import InvalidSettings
 
+DURABILITIES = ("process", "power")
+
 
 def default_data() -> Path:
     """Return the user's data directory for Mofang (XDG base directories)."""
@@ -45,6 +47,9 @@ class Settings:
     """Largest upload (one file of a model), in bytes."""
     sources: str = "/usr/share/datasets"
     """Folders, separated by colons, whose files recipes of developers may read as data; admins' may read any."""
+    durability: str = "process"
+    """When an answer may leave: its usage is with the kernel (`process`: survives kill -9), or on the disk (`power`:
+    survives a power cut too, and each answer waits for a sync it shares with others)."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -65,6 +70,8 @@ class Settings:
         """Raise InvalidSettings if a value cannot be."""
         for name in ("http", "grpc"):
             split_address(name, getattr(self, name))
+        if self.durability not in DURABILITIES:
+            raise InvalidSettings(f"durability is {' or '.join(DURABILITIES)}, not {self.durability!r}")
         bounds = {"gateways": (1, 64), "jobs": (1, 64), "engine_threads": (1, 256)}
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
