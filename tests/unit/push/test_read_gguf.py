@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ggufs import ARCHITECTURE, ARRAY, KEYS, ROWS, TEXT, Row, gguf, key, text
 from mofang.base.domain.errors import InvalidModel
-from mofang.make.convert.gguf import GgufArray, read_gguf
+from mofang.base.engines.gguf import GgufArray, read_gguf
 
 WHOLE = gguf()
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -139,6 +139,18 @@ class InvalidRequest(Invalid):
     hint = "the reference describes the protocols under /v2; GET /api/v1/openapi.json describes the control API"
 
 
+class InvalidParameter(Invalid):
+    """A parameter is unknown, of the wrong type, out of its range, or more than the model can do."""
+
+    code = "request.parameter"
+    hint = "the reference of the protocol lists the parameters"
+
+    @classmethod
+    def of(cls, parameter: str, message: str) -> InvalidParameter:
+        """Return the error of one parameter, which its message begins with."""
+        return cls(f"{parameter}: {message}")
+
+
 class InvalidPath(Invalid):
     """A file's path leads out of its folder, or is no path."""
 
@@ -515,6 +527,27 @@ class EngineLoadFailed(Conflict):
     """The engine cannot load the model."""
 
     code = "engine.load"
+
+
+class PromptTooLong(Invalid):
+    """The prompt has more tokens than the model can see at once."""
+
+    code = "generate.prompt_too_long"
+    hint = "send less of the conversation, or deploy a model with a larger context"
+
+
+class ConversationRefused(Invalid):
+    """The model's chat template cannot write, or does not take, the conversation."""
+
+    code = "generate.conversation"
+    hint = "look at the order and the roles of the messages; /v1/completions takes plain text"
+
+
+class NotGenerative(Invalid):
+    """The endpoint's model cannot do what this path asks of it: it generates no text, or nothing but text."""
+
+    code = "generate.not_offered"
+    hint = "GET /v1/models lists what each model offers"
 
 
 class EngineFailed(Internal):

@@ -1,18 +1,20 @@
 """The seam of engines: how an artifact computes.
 
 An engine turns named arrays into named arrays and knows nothing of queues, tenants or wires. Replicas, evaluation and
-compression call engines; ``catalog.py`` finds them by name.
+compression call engines; ``catalog.py`` finds them by name. A generative engine is the second sort: it turns prompts
+into streams of text, a little of each with every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mofang.base.domain.errors import WarmUpFailed
+from mofang.base.domain.errors import MofangError, WarmUpFailed
+from mofang.base.domain.generation import Delta, Profile, Sampling
 from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec
 
 Options = Mapping[str, int | str]
@@ -42,6 +44,52 @@ class Interruptible(Protocol):
 
     def interrupt(self) -> None:
         """End the :meth:`Engine.infer` that runs in another thread soon, with EngineFailed; nothing if none runs."""
+        ...
+
+
+class GenerativeEngine(Protocol):
+    """One loaded language model that computes many streams side by side. Called by one thread only, its owner.
+
+    Streams have numbers, which the owner gives. Between two steps it adds and cancels as many as it likes.
+    """
+
+    @property
+    def profile(self) -> Profile:
+        """Context, slots, chat template, and what can be asked."""
+        ...
+
+    def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
+        """Return the tokens of ``text``, in which special tokens are read as such; raise PromptTooLong.
+
+        ``opening``: put before it what the model was trained to see first (a chat template does that itself).
+        """
+        ...
+
+    def add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
+        """Begin a stream with the next step. Raises InvalidParameter for what the engine cannot do."""
+        ...
+
+    def cancel(self, number: int) -> None:
+        """Drop a stream before the next step; one that has ended, or never was, is none of its business."""
+        ...
+
+    def step(self) -> tuple[list[Delta], dict[int, MofangError]]:
+        """Compute a little of every stream: what that added, and which streams failed (they are dropped) and why.
+
+        Returns soon, with nothing if nothing was added. Raises EngineFailed if all is lost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of memory and files; nothing is called afterwards."""
+        ...
+
+
+class GenerativeLoader(Protocol):
+    """What an entry point of the group ``mofang.generators`` names: usually the engine's class itself."""
+
+    def __call__(self, folder: Path, options: Options) -> GenerativeEngine:
+        """Load the artifact in ``folder``. Raises EngineLoadFailed."""
         ...
 
 

@@ -7,9 +7,11 @@ of its own process or in a worker. ``thread.py`` and ``process.py`` are the two 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mofang.base.domain.deployment import ReplicaSpec
+from mofang.base.domain.errors import MofangError
+from mofang.base.domain.generation import Delta, Order
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.ticket import Ticket
 
@@ -40,6 +42,35 @@ class ReplicaHandle(Protocol):
 
     async def close(self) -> None:
         """Take no more calls, wait until those taken have ended, and let go of everything."""
+        ...
+
+
+class StreamListener(Protocol):
+    """Who is told how one stream goes on; after an error or a last delta it is told nothing more."""
+
+    def begun(self, input_tokens: int) -> None:
+        """The order is good and waits for its turn; its prompt has so many tokens."""
+        ...
+
+    def add(self, delta: Delta) -> None:
+        """Something was said."""
+        ...
+
+    def fail(self, error: MofangError) -> None:
+        """The stream has ended, and why."""
+        ...
+
+
+@runtime_checkable
+class StreamHandle(Protocol):
+    """What a gateway holds of a language model's replica besides: it is asked for streams."""
+
+    def begin(self, order: Order, listener: StreamListener) -> int:
+        """Ask for a stream and return its number. Raises ReplicaUnavailable or Draining at once if it is not asked."""
+        ...
+
+    def forget(self, number: int) -> None:
+        """Nobody listens to a stream any more; its listener is told nothing more."""
         ...
 
 

@@ -3,7 +3,7 @@
 A frame is ``magic, length of the frame, length of the header`` (12 bytes, little-endian), a msgpack header, and the raw
 bytes of its tensors; header and tensors are padded to 8 bytes, so that arrays can be read in place. BYTES tensors are
 a length (4 bytes, little-endian) and the bytes, for each element, as in the Open Inference Protocol. There is no
-pickle: whatever arrives becomes frames of five sorts or a :class:`FrameError`.
+pickle: whatever arrives becomes frames of eight sorts or a :class:`FrameError`.
 
 Calls (or answers) whose tensors differ in nothing but their rows cross in a bundle: one frame, their tensors joined
 along the first axis. The reader takes it apart again, so that whoever reads meets calls and answers only.
@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from mofang.base.domain.errors import Internal, MofangError, catalog
+from mofang.base.domain.generation import Delta, Order
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
 
@@ -119,7 +120,27 @@ class Bundle(msgspec.Struct, array_like=True, tag=6, frozen=True):
     tables: list[Table]
 
 
-Header = Ask | Forget | Tell | Refuse | Hello
+class Begin(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """Gateway to worker of a language model: say something. ``id`` as in :class:`Ask`."""
+
+    id: int
+    order: Order
+
+
+class Begun(msgspec.Struct, array_like=True, tag=8, frozen=True):
+    """Worker to gateway: the order is good and waits for its turn; its prompt has so many tokens."""
+
+    id: int
+    input_tokens: int
+
+
+class Deltas(msgspec.Struct, array_like=True, tag=9, frozen=True):
+    """Worker to gateway: what one step added to all streams of the gateway; each names its Begin's ``id``."""
+
+    deltas: list[Delta]
+
+
+Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas
 Frame = tuple[Header, dict[str, Array]]
 
 _encoder = msgspec.msgpack.Encoder()

@@ -11,6 +11,7 @@ from mofang.base.domain.names import check_name
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
+from mofang.base.engines.catalog import generator_names
 from mofang.make.convert.rows import settled
 from mofang.make.pipeline.outcome import Result, Spec, code, told
 from mofang.make.workshop import Workshop
@@ -40,6 +41,10 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 
 
 def _look_into(engine_name: str, folder: Path, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
+    if engine_name in generator_names():
+        from mofang.make.convert import gguf
+
+        return gguf.inspect(folder), ()
     if engine_name == "onnx":
         from mofang.make.convert.onnx import inspect
 

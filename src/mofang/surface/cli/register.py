@@ -31,14 +31,15 @@ VERSION_JSON = (
 )
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--engine", default="onnx", show_default=True, help="What computes it.")
+@click.option("--engine", help="What computes it; else openvino for a .gguf file, onnx for all others.")
 @click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
 @click.pass_obj
-def push(session: Session, name: str, files: tuple[Path, ...], engine: str, detach: bool) -> None:
+def push(session: Session, name: str, files: tuple[Path, ...], engine: str | None, detach: bool) -> None:
     """Register a model file (or a folder, or several files) as the next version of model NAME.
 
     The same bytes again are the same version: nothing new is made.
     """
+    engine = engine or ("openvino" if any(file.suffix == ".gguf" for file in files) else "onnx")
     with board(session) as shown:
 
         def on_progress(sent: int, total: int) -> None:

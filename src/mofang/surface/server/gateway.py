@@ -1,7 +1,7 @@
 """A gateway: HTTP and gRPC in, answers out. Follows Snapshots, asks no database, imports no framework but what serves.
 
-What it answers itself: ``/v2`` (inference), ``/healthz``. Everything else goes to the controller over a Unix socket, so
-that users see one port and a slow query never touches inference.
+What it answers itself: ``/v1`` and ``/v2`` (inference), ``/healthz``. Everything else goes to the controller over a
+Unix socket, so that users see one port and a slow query never touches inference.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mofang.base.domain.names import now_us
-from mofang.base.engines.catalog import load_engine
+from mofang.base.engines.catalog import generator_names, load_engine
 from mofang.base.placement.process import ProcessPlacement
+from mofang.base.placement.streamprocess import StreamPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter, announce, sync_all
 from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
 from mofang.sell.budget.purse import Purse
 from mofang.sell.meter.admission import Admission
@@ -28,6 +30,7 @@ from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
 from mofang.surface.protocols.oip.rest import OipRest
+from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.server.child import run_child
 from mofang.surface.server.descriptors import affordable_connections
 from mofang.surface.server.exchange import Direct, Limits, Route, Router, Streamed, Whole
@@ -42,9 +45,10 @@ _SNAPSHOT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def router(lane: Lane, admission: Admission, forwarder: Forwarder) -> Router:
+def router(lane: Lane, generator: Generator, admission: Admission, forwarder: Forwarder) -> Router:
     """Choose who answers a request by its path."""
     inference = Direct(OipRest(lane, admission.standing).start)
+    openai = Whole(OpenAi(lane, generator, admission.standing).respond)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
     def choose(head: RequestHead) -> Route:
@@ -52,6 +56,10 @@ def router(lane: Lane, admission: Admission, forwarder: Forwarder) -> Router:
             if head.method == "POST":  # before a stranger's 64 MiB are kept in memory, not after
                 lane.authenticate(head.headers.get("authorization"))
             return inference
+        if head.path.startswith("/v1/"):
+            if head.method == "POST":
+                lane.authenticate(head.headers.get("authorization"))
+            return openai
         return health if head.path == "/healthz" else control
 
     return choose
@@ -79,14 +87,18 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     link: ControllerLink
     fleet = Fleet(
         name,
-        {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine, settings.engine_options)},
+        {
+            "process": StreamPlacement(ProcessPlacement(), generator_names),
+            "thread": ThreadPlacement(load_engine, settings.engine_options),
+        },
         on_change=lambda: link.tell(),
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
     purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
     lane = Lane(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
+    generator = Generator(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
     forwarder = Forwarder(folders.sockets / "control.sock")
-    http = HttpServer(router(lane, admission, forwarder), _limits(settings))
+    http = HttpServer(router(lane, generator, admission, forwarder), _limits(settings))
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,
@@ -98,7 +110,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes)
     await http.serve(listener)
     await stop.wait()
-    lane.draining = True
+    lane.draining = generator.draining = True
     http.begin_drain()
     await asyncio.gather(http.wait_drained(settings.drain_seconds), grpc.stop(settings.drain_seconds))
     for task in (following, serving_alone):

@@ -1,4 +1,7 @@
-"""A worker: one replica in a process of its own. Started by the supervisor with a ReplicaSpec as its argument."""
+"""A worker: one replica in a process of its own. Started by the supervisor with a ReplicaSpec as its argument.
+
+Models that turn tensors into tensors and language models are hosted differently; the engine's name tells which it is.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.deployment import ReplicaSpec
-from mofang.base.engines.catalog import load_engine
+from mofang.base.domain.generation import TEXT_SIGNATURE
+from mofang.base.engines.catalog import generator_names, load_engine, load_generator
 from mofang.base.placement.host import host
 from mofang.base.placement.replica import Replica
+from mofang.base.placement.streamhost import host_streams
+from mofang.base.placement.streams import StreamReplica
 from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
 from mofang.surface.server.settings import Settings
@@ -25,8 +31,14 @@ def main() -> int:
     def load() -> Replica:
         return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options)
 
+    def load_streams() -> StreamReplica:
+        return StreamReplica(load_generator(spec.engine, Path(spec.folder), options), spec.limits)
+
     async def serve(stop: asyncio.Event) -> None:
-        await host(load, spec.socket, stop=stop)
+        if spec.engine in generator_names():
+            await host_streams(load_streams, TEXT_SIGNATURE, spec.socket, stop=stop)
+        else:
+            await host(load, spec.socket, stop=stop)
 
     return run_child(serve)
 

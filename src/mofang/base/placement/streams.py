@@ -1,0 +1,248 @@
+"""The replica of a language model: a bounded queue that is fair by tokens, slots, and a generative engine.
+
+A worker calls :meth:`StreamReplica.submit` and :meth:`StreamReplica.drop` between steps, and :meth:`StreamReplica.step`
+as long as there is something to do, all in one thread: the engine's owner. It knows no event loop and no wire.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mofang.base.domain.deployment import ReplicaLimits
+from mofang.base.domain.errors import ConversationRefused, EngineFailed, InvalidParameter, MofangError, Overloaded
+from mofang.base.domain.generation import Chosen, Delta, Order, Profile
+from mofang.base.domain.inference import Call
+from mofang.base.engines.base import GenerativeEngine
+from mofang.base.engines.template import ChatTemplate
+from mofang.base.placement.deadlines import expired
+from mofang.base.placement.queue import FairQueue
+from mofang.base.placement.tail import Tail
+
+_QUEUED_PER_SLOT = 32
+_EXPECTED_TOKENS = (
+    512  # of an answer, at most, when a tenant's share is counted: most answers end long before their bound
+)
+
+Event = Delta | MofangError
+
+
+@dataclass(eq=False)
+class Stream:
+    """One order on its way through a replica: the ticket that waits in the queue, then the stream that is computed.
+
+    ``asker`` and ``id`` are the owner's, to find out whom an event is for.
+    """
+
+    asker: object
+    id: int
+    order: Order
+    call: Call
+    prompt: Sequence[int]
+    tail: Tail
+    reach: int  # tokens it takes in the cache, at most
+    number: int = 0  # the engine's, and the queue's
+    size_bytes: int = 0
+    queued_at: float = 0.0
+    queue_us: int = 0
+    dropped: bool = False
+    begun: bool = False  # whether anything was told
+    tokens: int = 0  # not told yet, as the next two
+    compute_us: float = 0.0
+    chosen: list[Chosen] = field(default_factory=list)
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.dropped
+
+    def set_result(self, answer: object, /) -> None:
+        """See :class:`Ticket`; a stream is told its deltas by its owner."""
+
+    def set_exception(self, error: MofangError, /) -> None:
+        """See :class:`Ticket`."""
+
+
+class StreamReplica:
+    """Streams that wait and streams that are computed. ``weights`` are the tenants' shares (default 1 each)."""
+
+    def __init__(
+        self, engine: GenerativeEngine, limits: ReplicaLimits, weights: Mapping[str, float] | None = None
+    ) -> None:
+        """Take over ``engine``. Raises EngineLoadFailed if its chat template is none."""
+        self._engine = engine
+        self.profile: Profile = engine.profile
+        about = self.profile
+        self._template = ChatTemplate(about.chat_template, about.bos, about.eos) if about.chat_template else None
+        self._queue = FairQueue(min(limits.max_queue, _QUEUED_PER_SLOT * about.slots), limits.max_queue_bytes, weights)
+        self._running: dict[int, Stream] = {}
+        self._reach = 0  # of all that run
+        self._pushed_out: list[Stream] = []
+        self._numbers = 0
+        self._pace = 0.0  # tokens a second, read and written, of all streams together, lately; 0: not measured yet
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to compute or to tell."""
+        return bool(self._running or self._queue.count or self._pushed_out)
+
+    def submit(self, asker: object, id: int, order: Order) -> Stream:
+        """Queue ``order``.
+
+        Raises ConversationRefused, PromptTooLong, InvalidParameter, DeadlineExceeded or Overloaded.
+        """
+        now = time.monotonic()
+        if order.deadline <= now:
+            raise expired()
+        self._check(order)
+        if order.messages:
+            prompt = self._engine.encode(self._write(order))
+        else:
+            prompt = self._engine.encode(order.text, opening=True)
+        if not prompt:
+            raise ConversationRefused("the prompt is empty", hint="send at least one character")
+        room = self.profile.context_tokens - len(prompt)
+        answer = min(order.sampling.max_tokens or room, room)
+        expected = len(prompt) + min(answer, _EXPECTED_TOKENS)
+        call = Call(order.request_id, order.tenant, {}, expected, order.deadline, order.priority)
+        stream = Stream(asker, id, order, call, prompt, Tail(order.sampling.stop), len(prompt) + answer)
+        stream.size_bytes, stream.queued_at = 8 * len(prompt), now
+        wait = self._queue.rows / self._pace if self._pace else 0.0
+        if now + wait > order.deadline:
+            raise Overloaded(f"about {wait:.0f} s of work wait already", retry_after_seconds=self._retry_after())
+        try:
+            self._pushed_out += self._queue.push(stream)  # type: ignore[arg-type]  # all that is in it are streams
+        except Overloaded as error:
+            error.retry_after_seconds = self._retry_after()
+            raise
+        return stream
+
+    def drop(self, stream: Stream) -> None:
+        """Nobody waits for ``stream`` any more: its slot is free from the next step on."""
+        stream.dropped = True
+        if self._running.pop(stream.number, None) is not None:
+            self._reach -= stream.reach
+            self._engine.cancel(stream.number)
+
+    def step(self) -> list[tuple[Stream, Event]]:
+        """Fill free slots from the queue, compute a step, and return what is to be told."""
+        events: list[tuple[Stream, Event]] = []
+        for stream in self._pushed_out:
+            events.append((stream, self._crowded_out()))
+        self._pushed_out = []
+        now = time.monotonic()
+        self._end_late(now, events)
+        self._fill(now, events)
+        if not self._running:
+            return events
+        deltas, failures = self._compute()
+        seconds = max(time.monotonic() - now, 1e-6)
+        share_us = seconds * 1e6 / len(self._running)
+        for stream in self._running.values():
+            stream.compute_us += share_us
+        work = 0
+        for delta in deltas:
+            if (speaking := self._running.get(delta.stream)) is not None:
+                work += delta.tokens + (0 if speaking.begun else len(speaking.prompt))
+                self._take(speaking, delta, events)
+        self._pace += (0.05 if self._pace else 1.0) * (work / seconds - self._pace)
+        for number, error in failures.items():
+            if (failed := self._running.pop(number, None)) is not None:
+                self._reach -= failed.reach
+                events.append((failed, error))
+        return events
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._engine.close()
+
+    def _check(self, order: Order) -> None:
+        """Raise InvalidParameter for what this engine does not do."""
+        sampling = order.sampling
+        if (sampling.logprobs or 0) > self.profile.alternatives:
+            raise InvalidParameter.of(
+                "top_logprobs", f"the engine of this model tells at most {self.profile.alternatives} alternatives"
+            )
+        if sampling.constraint is not None and sampling.constraint.kind not in self.profile.constraints:
+            raise InvalidParameter.of("response_format", "the engine of this model keeps to no such format")
+
+    def _write(self, order: Order) -> str:
+        if self._template is None:
+            raise ConversationRefused(
+                "this model has no chat template", hint="send plain text to /v1/completions instead"
+            )
+        if self._template.knows_tools:
+            return self._template.render(order.messages, order.tools)
+        if order.tools and order.sampling.constraint is None:  # which names the one to call, if there is one
+            raise ConversationRefused(
+                "the chat template of this model knows no tools", hint="leave `tools` out, or name one in `tool_choice`"
+            )
+        return self._template.render(order.messages)
+
+    def _fill(self, now: float, events: list[tuple[Stream, Event]]) -> None:
+        while len(self._running) < self.profile.slots and (ticket := self._queue.peek()) is not None:
+            stream: Stream = ticket  # type: ignore[assignment]  # all that is in the queue are streams
+            if stream.dropped:
+                self._queue.drop()
+            elif stream.order.deadline <= now:
+                self._queue.drop()
+                events.append((stream, expired()))
+            elif self._running and self._reach + stream.reach > self.profile.cache_tokens:
+                return  # it is this stream's turn: smaller ones behind it do not overtake it
+            else:
+                self._queue.pop()
+                self._begin(stream, now, events)
+
+    def _begin(self, stream: Stream, now: float, events: list[tuple[Stream, Event]]) -> None:
+        self._numbers += 1
+        stream.number = self._numbers
+        stream.queue_us = round((now - stream.queued_at) * 1e6)
+        try:
+            self._engine.add(stream.number, stream.prompt, stream.order.sampling)
+        except MofangError as error:
+            events.append((stream, error))
+        else:
+            self._running[stream.number] = stream
+            self._reach += stream.reach
+
+    def _compute(self) -> tuple[list[Delta], Mapping[int, MofangError]]:
+        try:
+            return self._engine.step()
+        except EngineFailed as error:
+            for number in self._running:
+                self._engine.cancel(number)
+            return [], dict.fromkeys(self._running, error)
+
+    def _take(self, stream: Stream, delta: Delta, events: list[tuple[Stream, Event]]) -> None:
+        """Pass on what was added to a stream, but for what may become a stop and what comes after one."""
+        stream.tokens += delta.tokens
+        stream.chosen += delta.chosen
+        text = stream.tail.feed(delta.text)
+        finish = delta.finish
+        if stream.tail.ended:
+            finish = "stop"
+            self._engine.cancel(stream.number)
+        elif finish:
+            text += stream.tail.flush()
+        if finish:
+            del self._running[stream.number]
+            self._reach -= stream.reach
+        if text or finish or not stream.begun:
+            told = Delta(stream.id, text, stream.tokens, finish, tuple(stream.chosen), delta.cached_tokens,
+                         round(stream.compute_us), stream.queue_us)  # fmt: skip
+            stream.tokens, stream.compute_us, stream.queue_us, stream.chosen, stream.begun = 0, 0.0, 0, [], True
+            events.append((stream, told))
+
+    def _end_late(self, now: float, events: list[tuple[Stream, Event]]) -> None:
+        for stream in [each for each in self._running.values() if each.order.deadline <= now]:
+            self.drop(stream)
+            events.append((stream, expired()))
+
+    def _crowded_out(self) -> Overloaded:
+        return Overloaded(
+            "the queue is full, and this tenant holds the largest part of it", retry_after_seconds=self._retry_after()
+        )
+
+    def _retry_after(self) -> int:
+        return min(600, max(1, math.ceil(self._queue.rows / self._pace))) if self._pace else 1

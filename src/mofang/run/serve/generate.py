@@ -1,0 +1,297 @@
+"""The life of a request to a language model: the same steps as any other's, and streams instead of one answer.
+
+Authenticate, route and admit are the lane's. A request is then one stream for each choice; what they say is handed to
+the protocol in the order in which it comes. One usage record is in the journal before the protocol may send its last
+byte; a request that is cut off is recorded with the tokens that were handed out until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Revision, Route
+from mofang.base.domain.errors import Draining, MofangError, NotGenerative
+from mofang.base.domain.generation import Delta, Order
+from mofang.base.domain.names import now_us
+from mofang.base.domain.usage import UsageRecord
+from mofang.base.placement.base import StreamHandle
+from mofang.run.serve.admitting import Admit, Admitted
+from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.lane import Observe, Record
+
+Piece = tuple[int, Delta]
+"""The number of a choice, from 0, and what was added to it."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a request has used so far, as far as it was handed out."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    compute_us: int = 0
+    output_bytes: int = 0
+    first_at: float = 0.0  # time.monotonic() of the first token
+    last_at: float = 0.0
+    queue_us: int = 0
+
+
+class Generator:
+    """What protocols ask for streams."""
+
+    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe) -> None:
+        self._fleet = fleet
+        self._admit = admit
+        self.record = record
+        self.observe = observe
+        self.draining = False
+
+    def begin(
+        self, endpoint: str, orders: Sequence[Order], principal: Principal, *, input_bytes: int, prompts: int = 1
+    ) -> Generation:
+        """Ask for one stream for each of ``orders``, which have ``prompts`` different prompts, equally many each.
+
+        Raises what is known to be wrong at once: EndpointNotFound, NotGenerative, Forbidden, Exhausted, Unavailable.
+        """
+        started = time.monotonic()
+        route = self._fleet.pick(endpoint)
+        try:
+            if self.draining:
+                raise Draining("the server is shutting down", retry_after_seconds=5)
+            replica = self._fleet.replica(route)
+            if not isinstance(replica, StreamHandle):
+                raise NotGenerative(f"the model of {endpoint!r} generates no text")
+            held = self._admit(principal, route, len(orders), input_bytes)
+            generation = Generation(self, route, principal, replica, held, started, input_bytes)
+            self._fleet.enter(route.revision.key)
+            generation.ask(orders, len(orders) // prompts)
+        except MofangError as error:
+            self.observe(endpoint, error.code, time.monotonic() - started)
+            raise
+        return generation
+
+    def ended(self, generation: Generation, outcome: str) -> None:
+        """Count a request that had begun."""
+        self._fleet.leave(generation.revision.key)
+        generation.held.release()
+        self.observe(generation.revision.endpoint, outcome, time.monotonic() - generation.started)
+
+
+class Generation:
+    """One request being answered. An asynchronous iterator of all pieces that came since the last look.
+
+    :meth:`settle` after the last piece, :meth:`cancel` in any case in the end.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        route: Route,
+        principal: Principal,
+        replica: StreamHandle,
+        held: Admitted,
+        started: float,
+        input_bytes: int,
+    ) -> None:
+        self.revision: Revision = route.revision
+        self.tally = Tally()
+        self.held = held
+        self.started = started
+        self.request_id = ""
+        self._generator = generator
+        self._principal = principal
+        self._replica = replica
+        self._input_bytes = input_bytes
+        self._streams: dict[int, _Choice] = {}  # those that go on, by their number
+        self._unbegun = 0
+        self._pieces: list[Piece] = []
+        self._failure: MofangError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+
+    def ask(self, orders: Sequence[Order], choices: int) -> None:
+        """Begin the streams; of each ``choices`` that follow one another, the prompt is counted once."""
+        self.request_id = orders[0].request_id
+        self._unbegun = len(orders)
+        try:
+            if self.held.pending:
+                self.held.wait(orders[0].deadline, partial(self._go_on, orders, choices))
+            else:
+                self._send(orders, choices)
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def begun(self) -> None:
+        """Return when every stream was taken; raise why one was not. Nothing was answered until then."""
+        while self._unbegun and self._failure is None:
+            await self._wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> list[Piece]:
+        """Return what came; raise the MofangError that ended it, when all before it was handed out."""
+        while not self._pieces:
+            if self._failure is not None:
+                raise self._failure
+            if not self._streams:
+                raise StopAsyncIteration
+            await self._wait()
+        pieces, self._pieces = self._pieces, []
+        for _, delta in pieces:
+            self.tally.output_tokens += delta.tokens
+            self.tally.cached_tokens += delta.cached_tokens
+            self.tally.compute_us += delta.compute_us
+            self.tally.queue_us = max(self.tally.queue_us, delta.queue_us)
+            self.tally.output_bytes += len(delta.text.encode("utf-8", "replace"))
+        return pieces
+
+    async def settle(self) -> None:
+        """Record what was used; return when it is in the journal. Raises StorageFull."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(error: Exception | None) -> None:
+            if not written.done():
+                written.set_result(None) if error is None else written.set_exception(error)
+
+        self._end("ok", told)
+        await written  # with a journal that waits for the disk, a moment later
+
+    def cancel(self, outcome: str = "cancelled") -> None:
+        """Stop what still goes on, and record what was handed out. Does nothing after :meth:`settle`."""
+        if self._ended:
+            return
+        self._drop()
+        if self._failure is not None:
+            outcome = self._failure.code
+        self._end(outcome, (lambda error: None) if self.tally.output_tokens else None)
+
+    def _end(self, outcome: str, told: Callable[[Exception | None], None] | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if told is not None:
+                self._record(told)
+        finally:
+            self._generator.ended(self, outcome)
+
+    def _record(self, told: Callable[[Exception | None], None]) -> None:
+        def written(error: Exception | None) -> None:
+            if error is not None:
+                self.held.refund()
+            told(error)
+
+        try:
+            self._generator.record(self._usage(), written)
+        except Exception as error:  # the journal is closed: nothing is on record, and nothing is charged
+            written(error)
+
+    def _go_on(self, orders: Sequence[Order], choices: int, error: MofangError | None) -> None:
+        """The budgets let the request go on, or not."""
+        if self._ended:
+            return
+        try:
+            if error is not None:
+                raise error
+            self._send(orders, choices)
+        except MofangError as refusal:
+            self._failure = refusal
+        self._wake()
+
+    def _send(self, orders: Sequence[Order], choices: int) -> None:
+        for index, order in enumerate(orders):
+            choice = _Choice(self, index, counts=index % choices == 0)
+            choice.number = self._replica.begin(order, choice)
+            self._streams[choice.number] = choice
+
+    def _drop(self) -> None:
+        streams, self._streams = self._streams, {}
+        for number in streams:
+            self._replica.forget(number)
+
+    # --- what the streams say -----------------------------------------------------------------------------------------
+
+    def took(self, choice: _Choice, input_tokens: int) -> None:
+        """A stream's order was taken."""
+        self._unbegun -= 1
+        if choice.counts:
+            self.tally.input_tokens += input_tokens
+        self._wake()
+
+    def add(self, choice: _Choice, delta: Delta) -> None:
+        """Something was said."""
+        now = time.monotonic()
+        if delta.tokens and not self.tally.first_at:
+            self.tally.first_at = now
+        self.tally.last_at = now
+        if delta.finish:
+            self._streams.pop(choice.number, None)
+        self._pieces.append((choice.index, delta))
+        self._wake()
+
+    def fail(self, choice: _Choice, error: MofangError) -> None:
+        """A stream failed, and with it the request."""
+        self._streams.pop(choice.number, None)
+        if self._failure is None:
+            self._failure = error
+            self._drop()
+        self._wake()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _usage(self) -> UsageRecord:
+        revision, principal, tally = self.revision, self._principal, self.tally
+        quantities = {
+            "requests": 1,
+            "input_tokens": tally.input_tokens,
+            "cached_tokens": tally.cached_tokens,
+            "output_tokens": tally.output_tokens,
+            "compute_us": tally.compute_us,
+            "input_bytes": self._input_bytes,
+            "output_bytes": tally.output_bytes,
+        }
+        return UsageRecord(
+            self.request_id, now_us(), principal.tenant, principal.project, principal.key_id, revision.endpoint,
+            revision.number, revision.version, revision.digest, "ok", quantities,
+            charges=self.held.charge(quantities),
+        )  # fmt: skip
+
+
+class _Choice:
+    """The listener of one stream."""
+
+    __slots__ = ("_generation", "counts", "index", "number")
+
+    def __init__(self, generation: Generation, index: int, *, counts: bool) -> None:
+        self._generation = generation
+        self.index = index
+        self.counts = counts
+        self.number = 0
+
+    def begun(self, input_tokens: int) -> None:
+        """See :class:`StreamListener`."""
+        self._generation.took(self, input_tokens)
+
+    def add(self, delta: Delta) -> None:
+        """See :class:`StreamListener`."""
+        self._generation.add(self, delta)
+
+    def fail(self, error: MofangError) -> None:
+        """See :class:`StreamListener`."""
+        self._generation.fail(self, error)

@@ -1,0 +1,71 @@
+"""A language model whose tokens are characters and whose answers are scripts, for tests of everything around one.
+
+It says its prompt again, a character a step; if something stands between ``«`` and ``»`` there, only that. ``!`` makes
+the stream fail, ``#`` the whole engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mofang.base.domain.errors import EngineFailed, InvalidParameter, MofangError, PromptTooLong
+from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampling
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+
+
+class ScriptedGenerator:
+    """Implements ``GenerativeEngine``; counts steps and characters, and knows which streams it has."""
+
+    def __init__(self, slots: int = 2, context: int = 200, template: str = TEMPLATE) -> None:
+        self.profile = Profile(context, slots, slots * context, template, constraints=("json",), alternatives=1)
+        self.steps = 0
+        self.computed = 0
+        self.cancelled: list[int] = []
+        self.added: list[str] = []
+        self.closed = False
+        self.streams: dict[int, list[str]] = {}
+        self._sampling: dict[int, Sampling] = {}
+
+    def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
+        if len(text) >= self.profile.context_tokens:
+            raise PromptTooLong(f"{len(text)} characters are too many")
+        return [ord(each) for each in text]
+
+    def add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
+        text = "".join(map(chr, prompt))
+        if sampling.top_p == 0.5:
+            raise InvalidParameter.of("top_p", "this model dislikes a half")
+        self.added.append(text)
+        self._sampling[number] = sampling
+        script = text.rpartition("«")[2].partition("»")[0] if "«" in text else text
+        room = self.profile.context_tokens - len(text)
+        self.streams[number] = list(script)[: min(sampling.max_tokens or room, room)] or [""]
+
+    def cancel(self, number: int) -> None:
+        if self.streams.pop(number, None) is not None:
+            self.cancelled.append(number)
+
+    def step(self) -> tuple[list[Delta], dict[int, MofangError]]:
+        self.steps += 1
+        deltas: list[Delta] = []
+        failures: dict[int, MofangError] = {}
+        for number, script in list(self.streams.items()):
+            said = script.pop(0)
+            self.computed += 1
+            if said == "#":
+                raise EngineFailed("all is lost")
+            if said == "!":
+                failures[number] = EngineFailed("this stream is lost")
+                del self.streams[number]
+                continue
+            finish: Finish = "" if script else "stop"
+            chosen = (Chosen(said.encode(), -0.5, ((b"x", -1.5),)),)
+            wanted = self._sampling[number].logprobs is not None
+            deltas.append(Delta(number, said, 1, finish, chosen if wanted else ()))
+            if finish:
+                del self.streams[number]
+        return deltas, failures
+
+    def close(self) -> None:
+        self.closed = True
