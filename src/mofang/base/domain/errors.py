@@ -158,6 +158,13 @@ class InvalidPath(Invalid):
     hint = "use relative paths with '/', without '..', each once"
 
 
+class KeyReused(Invalid):
+    """The idempotency key was used for a request that asked something else."""
+
+    code = "request.key_reused"
+    hint = "use a new Idempotency-Key for every new request, and the same only to send that very request again"
+
+
 class RequestTooLarge(TooLarge):
     """The body, a header or a chunk count is over its limit."""
 

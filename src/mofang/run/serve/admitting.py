@@ -64,9 +64,13 @@ UNBOUNDED = Unbounded()
 
 def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
     """Let every key pass whose role carries ``infer`` and whose scope has the endpoint."""
-    endpoint = route.revision.endpoint
+    check_role(principal, route.revision.endpoint)
+    return UNBOUNDED
+
+
+def check_role(principal: Principal, endpoint: str) -> None:
+    """Raise Forbidden unless the role carries ``infer``, and OutOfScope unless the key's scope has the endpoint."""
     if not principal.may("infer"):
         raise Forbidden(f"a key of role {principal.role!r} may not ask endpoint {endpoint!r}")
     if not principal.may_ask(endpoint):
         raise OutOfScope(f"key {principal.key_id!r} may ask {', '.join(principal.endpoints)}, not {endpoint!r}")
-    return UNBOUNDED

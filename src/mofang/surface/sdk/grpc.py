@@ -33,7 +33,7 @@ class GrpcChannel:
         )
 
     def predict(
-        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float
+        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float, key: str
     ) -> Prediction:
         """Ask ``endpoint`` and return its answer."""
         request = self._messages.ModelInferRequest(model_name=endpoint, model_version=version)
@@ -41,7 +41,8 @@ class GrpcChannel:
             request.inputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
             request.raw_input_contents.append(encode_raw(array))
         try:
-            response, call = self._infer.with_call(request, timeout=timeout_seconds, metadata=self._metadata)
+            metadata = (*self._metadata, *((("idempotency-key", key),) if key else ()))
+            response, call = self._infer.with_call(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.RpcError as error:
             raise _translate(error, endpoint, self._address) from error
         return _decode(endpoint, response, _texts(call.initial_metadata()) | _texts(call.trailing_metadata()))

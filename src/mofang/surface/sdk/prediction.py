@@ -25,7 +25,7 @@ class Channel(Protocol):
     """A way to ask an endpoint."""
 
     def predict(
-        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float
+        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float, key: str
     ) -> Prediction:
         """Ask ``endpoint`` and return its answer."""
         ...

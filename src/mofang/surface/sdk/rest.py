@@ -26,7 +26,7 @@ class RestChannel:
         self._wire = wire
 
     def predict(
-        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float
+        self, endpoint: str, inputs: Mapping[str, Array], *, version: str, timeout_seconds: float, key: str
     ) -> Prediction:
         """Ask ``endpoint`` and return its answer."""
         version_path = f"/versions/{segment(version)}" if version else ""
@@ -39,6 +39,7 @@ class RestChannel:
                 "content-type": "application/octet-stream",
                 HEADER_LENGTH: str(header),
                 "x-request-timeout-ms": str(max(1, int(timeout_seconds * 1000))),
+                **({"idempotency-key": key} if key else {}),
             },
             timeout_seconds=timeout_seconds + GRACE_SECONDS,
         )

@@ -31,15 +31,19 @@ class Serve:
         protocol: Literal["rest", "grpc"] = "rest",
         version: str = "",
         timeout_seconds: float = 30.0,
+        idempotency_key: str = "",
     ) -> Prediction:
         """Send ``inputs`` (by name) to ``endpoint`` and return its answer.
 
-        ``version`` insists on a version number. Raises EndpointNotFound, TensorName, TensorDatatype, TensorShape,
-        Overloaded, DeadlineExceeded and the other errors of serving.
+        ``version`` insists on a version number. Of requests with the same ``idempotency_key`` one is computed and
+        charged, and all get its answer; the key is yours to make, new for every new request.
+
+        Raises EndpointNotFound, TensorName, TensorDatatype, TensorShape, Overloaded, DeadlineExceeded, KeyReused and
+        the other errors of serving.
         """
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         channel = self._channel(protocol)
-        return channel.predict(endpoint, arrays, version=version, timeout_seconds=timeout_seconds)
+        return channel.predict(endpoint, arrays, version=version, timeout_seconds=timeout_seconds, key=idempotency_key)
 
     def metadata(self, endpoint: str) -> dict[str, Any]:
         """Return the endpoint's inputs and outputs as the Open Inference Protocol describes them."""

@@ -14,6 +14,7 @@ from functools import partial
 
 from mofang.base.domain.errors import InvalidSettings, JournalDamaged, MofangError
 from mofang.base.domain.names import now_us
+from mofang.base.storage.once import Once
 from mofang.run.deploy.rollout import roll_out
 from mofang.sell.bill.tariff import tariffs_at
 from mofang.sell.budget.lender import Lender
@@ -30,6 +31,7 @@ from mofang.surface.server.wiring import Stores, open_stores
 
 _STEP_SECONDS = 0.5
 _SETTLE_SECONDS = 0.25
+_SWEEP_SECONDS = 10.0
 _BUSY_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
@@ -41,13 +43,14 @@ class Controller:
         self, settings: Settings, stores: Stores, gateways: Gateways, processes: Processes, news: asyncio.Event
     ) -> None:
         self._stores = stores
-        self._journal = DataDirectory(settings.data).journal
+        self._settings = settings
+        self._folders = DataDirectory(settings.data)
         self._news = news
         self.lender = gateways.lender = Lender(stores.budgets, gateways.lend)
         self._rollouts: dict[str, asyncio.Task[None]] = {}
         self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, DataDirectory(settings.data).jobs)
         self.floor = ShopFloor(
-            folders=DataDirectory(settings.data),
+            folders=self._folders,
             store=stores.deployments,
             registry=stores.registry,
             keys=stores.identity.entries,
@@ -82,6 +85,13 @@ class Controller:
             self.lender.look_again()
             await asyncio.sleep(_SETTLE_SECONDS)
 
+    async def sweep_for_ever(self) -> None:
+        """Remove kept answers that are too old, or too many."""
+        once = Once(self._folders.once, self._settings.idempotency_seconds)
+        while True:
+            await asyncio.to_thread(once.sweep, self._settings.idempotency_bytes)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
     def settle(self) -> None:
         """Fold once; a damaged segment is reported and left for people, the others are folded. What dead gateways had
         of budgets goes back then."""
@@ -89,7 +99,7 @@ class Controller:
             self._stores.settler.fold()
         except JournalDamaged as error:
             log.error("%s", error)
-        release_dead(self._journal, self._stores.budgets)
+        release_dead(self._folders.journal, self._stores.budgets)
 
     async def _drive_rollouts(self) -> None:
         for rollout in (await asyncio.to_thread(self._stores.deployments.desired)).rollouts:
@@ -124,12 +134,13 @@ async def control(stop: asyncio.Event) -> None:
         asyncio.create_task(_for_ever(controller.reconcile_for_ever)),
         asyncio.create_task(_for_ever(controller.settle_for_ever)),
         asyncio.create_task(_for_ever(controller.lender.run)),
+        asyncio.create_task(_for_ever(controller.sweep_for_ever)),
         asyncio.create_task(port.serve()),
     ]
     await stop.wait()
     port.should_exit = True
     await gateways.close()
-    for loop in loops[:3]:
+    for loop in loops[:-1]:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)
     await processes.close()

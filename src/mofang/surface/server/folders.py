@@ -34,6 +34,11 @@ class DataDirectory:
         return self.root / "journal"
 
     @property
+    def once(self) -> Path:
+        """Answers to requests with an idempotency key, as long as they are kept."""
+        return self.root / "once"
+
+    @property
     def cache(self) -> Path:
         """Artifacts laid out for engines; can be deleted while the server is down."""
         return self.root / "cache"

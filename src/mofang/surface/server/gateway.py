@@ -20,6 +20,7 @@ from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.streamprocess import StreamPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter, announce, sync_all
+from mofang.base.storage.once import Once
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
@@ -45,9 +46,9 @@ _SNAPSHOT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def router(lane: Lane, generator: Generator, admission: Admission, forwarder: Forwarder) -> Router:
+def router(lane: Lane, generator: Generator, admission: Admission, once: Once, forwarder: Forwarder) -> Router:
     """Choose who answers a request by its path."""
-    inference = Direct(OipRest(lane, admission.standing).start)
+    inference = Direct(OipRest(lane, admission.standing, once).start)
     openai = Whole(OpenAi(lane, generator, admission.standing).respond)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
@@ -97,8 +98,9 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
     lane = Lane(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
     generator = Generator(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
+    once = Once(folders.once, settings.idempotency_seconds)
     forwarder = Forwarder(folders.sockets / "control.sock")
-    http = HttpServer(router(lane, generator, admission, forwarder), _limits(settings))
+    http = HttpServer(router(lane, generator, admission, once, forwarder), _limits(settings))
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,
@@ -107,7 +109,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
-    grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes)
+    grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes, once=once)
     await http.serve(listener)
     await stop.wait()
     lane.draining = generator.draining = True

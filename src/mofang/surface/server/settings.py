@@ -50,6 +50,10 @@ class Settings:
     durability: str = "process"
     """When an answer may leave: its usage is with the kernel (`process`: survives kill -9), or on the disk (`power`:
     survives a power cut too, and each answer waits for a sync it shares with others)."""
+    idempotency_seconds: int = 86_400
+    """How long the answer to a request with an Idempotency-Key is kept for those who send it again."""
+    idempotency_bytes: int = 1 << 30
+    """Disk that kept answers may take; the oldest give way."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -75,6 +79,7 @@ class Settings:
         bounds = {"gateways": (1, 64), "jobs": (1, 64), "engine_threads": (1, 256)}
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
+        bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:

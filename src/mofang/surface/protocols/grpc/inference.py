@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import msgspec
 
 from mofang import __version__
 from mofang.base.domain.access import Principal
@@ -17,10 +18,13 @@ from mofang.base.domain.errors import MofangError, NotFound
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import TensorSpec
+from mofang.base.storage.once import Once
+from mofang.run.serve.admitting import check_role
 from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, authorization, deadline, read, service
+from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, authorization, deadline, metadatum, read, service
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, Lane, check_target, refuse_loading
+from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.status import sentence
 
@@ -31,8 +35,9 @@ _EXTENSIONS = ("model_repository", "statistics")
 class Inference:
     """The calls of the service."""
 
-    def __init__(self, lane: Lane, streams: Streams) -> None:
+    def __init__(self, lane: Lane, streams: Streams, once: Once | None = None) -> None:
         self._lane = lane
+        self._once = once
         self._streams = streams
 
     def handler(self) -> Any:
@@ -108,14 +113,23 @@ class Inference:
         )
 
     async def _model_infer(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
-        answer = await self._infer(request, principal, request_id, deadline(context))
-        metadata = (
-            ("x-request-id", request_id),
-            ("mofang-version", str(answer.version)),
-            ("mofang-revision", str(answer.revision)),
-            ("mofang-digest", answer.digest),
-        )
-        response = _render(request, answer)
+        until, key = deadline(context), metadatum(context, HEADER)
+
+        async def work(request_id: str) -> bytes:
+            answer = await self._infer(request, principal, request_id, until)
+            said = _Said(_render(request, answer).SerializeToString(), _metadata(answer, request_id))
+            return msgspec.msgpack.encode(said)
+
+        if key is None or self._once is None:
+            answer = await self._infer(request, principal, request_id, until)
+            response, metadata = _render(request, answer), _metadata(answer, request_id)
+        else:
+            check_role(principal, request.model_name)
+            question = b"grpc\0" + request.SerializeToString(deterministic=True)
+            kept, replayed = await once(self._once, principal, key, question, request_id, until, work)
+            said = msgspec.msgpack.decode(kept, type=_Said)
+            response = pb.ModelInferResponse.FromString(said.message)
+            metadata = (*said.metadata, *(((REPLAYED, "true"),) if replayed else ()))
         await context.send_initial_metadata(metadata)
         context.set_trailing_metadata(metadata)
         return response
@@ -176,6 +190,22 @@ class Inference:
 
     async def _refuse_loading(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
         raise refuse_loading(request.model_name)
+
+
+class _Said(msgspec.Struct, frozen=True, array_like=True):
+    """An answer as it is kept."""
+
+    message: bytes
+    metadata: tuple[tuple[str, str], ...]
+
+
+def _metadata(answer: InferResponse, request_id: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("x-request-id", request_id),
+        ("mofang-version", str(answer.version)),
+        ("mofang-revision", str(answer.revision)),
+        ("mofang-digest", answer.digest),
+    )
 
 
 def _render(request: Any, answer: InferResponse) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from grpc import aio
 
 from mofang.base.domain.errors import PortInUse
+from mofang.base.storage.once import Once
 from mofang.surface.protocols.grpc import inference
 from mofang.surface.protocols.grpc.health import Health
 from mofang.surface.protocols.grpc.inference import Inference
@@ -47,7 +48,14 @@ class GrpcServer:
         await self._server.stop(grace)
 
 
-async def serve(lane: Lane, address: str, *, max_message_bytes: int = 64 << 20, reuse_port: bool = True) -> GrpcServer:
+async def serve(
+    lane: Lane,
+    address: str,
+    *,
+    max_message_bytes: int = 64 << 20,
+    reuse_port: bool = True,
+    once: Once | None = None,
+) -> GrpcServer:
     """Serve on ``HOST:PORT`` (port 0: any free one). Raises PortInUse."""
     options = [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -58,7 +66,7 @@ async def serve(lane: Lane, address: str, *, max_message_bytes: int = 64 << 20, 
     ]
     server = aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
     streams, health = Streams(), Health(lane, (inference.SERVICE,))
-    handlers = [Inference(lane, streams).handler(), health.handler(), *Reflection(lane, streams).handlers()]
+    handlers = [Inference(lane, streams, once).handler(), health.handler(), *Reflection(lane, streams).handlers()]
     server.add_generic_rpc_handlers(tuple(handlers))
     try:
         port = server.add_insecure_port(address)

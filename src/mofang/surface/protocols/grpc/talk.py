@@ -42,6 +42,12 @@ def authorization(context: Any) -> str | None:
     return str(values[0]) if values else None
 
 
+def metadatum(context: Any, name: str) -> str | None:
+    """Return what the caller says under ``name``, if anything; the last, if there are several."""
+    found = [value for key, value in context.invocation_metadata() if key == name]
+    return str(found[-1]) if found else None
+
+
 def deadline(context: Any, most: float = MAX_TIMEOUT_SECONDS) -> float:
     """Return until when, on time.monotonic(), the caller waits: as it says, or as long as usual."""
     left = context.time_remaining()

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import msgspec
@@ -33,17 +33,19 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import TensorSpec
+from mofang.base.storage.once import Once
+from mofang.run.serve.admitting import check_role
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, header_lines, rate_headers
 from mofang.surface.protocols.lane import (
     DEFAULT_TIMEOUT_SECONDS,
     MAX_TIMEOUT_SECONDS,
     Lane,
-    Passage,
     check_target,
     refuse_loading,
 )
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer, render_infer
+from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
@@ -54,11 +56,24 @@ _PATHS_KEPT = 4096
 Reply = Callable[[HttpResponse], None]
 
 
+class Running(Protocol):
+    """A request that is being answered."""
+
+    def cancel(self) -> object:
+        """Drop it: nobody waits for the answer any more."""
+
+
 class OipRest:
     """Answers everything under ``/v2``. Errors are rendered inside; only cancellation leaves."""
 
-    def __init__(self, lane: Lane, standing: Callable[[Principal], Standing | None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        standing: Callable[[Principal], Standing | None] = lambda _: None,
+        once: Once | None = None,
+    ) -> None:
         self._lane = lane
+        self._once = once
         self._standing = standing
         self._targets: dict[str, tuple[str, str]] = {}  # endpoint and version of paths that were asked to infer
 
@@ -77,7 +92,7 @@ class OipRest:
             if passage is not None:
                 passage.cancel()  # does nothing unless it was us who was cancelled
 
-    def start(self, request: HttpRequest, request_id: str, reply: Reply) -> Passage | None:
+    def start(self, request: HttpRequest, request_id: str, reply: Reply) -> Running | None:
         """Answer one request by calling ``reply``: now (and return None), or later, unless the passage is cancelled."""
         try:
             target = self._targets.get(request.path)
@@ -94,7 +109,7 @@ class OipRest:
         reply(response)
         return None
 
-    def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Passage | None:
+    def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Running | None:
         path = request.path if "%" not in request.path else unquote(request.path)
         match path.rstrip("/").split("/")[2:]:
             case ["models", name, "infer"]:
@@ -134,7 +149,7 @@ class OipRest:
                     hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
                 )
 
-    def _infer(self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply) -> Passage | None:
+    def _infer(self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply) -> Running | None:
         principal = self._lane.authenticate(request.headers.get("authorization"))
         _check_method(request, "POST")
         if request.path not in self._targets:
@@ -142,6 +157,10 @@ class OipRest:
             if len(self._targets) < _PATHS_KEPT:
                 self._targets[request.path] = (name, version)
         deadline = _deadline(request)
+        if HEADER in request.headers and self._once is not None:
+            return asyncio.get_running_loop().create_task(
+                self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
+            )
         asked, wants = parse_infer(name, version, request.headers, request.body)
 
         def told(outcome: InferResponse | Exception) -> None:
@@ -159,6 +178,41 @@ class OipRest:
         except Exhausted as error:
             reply(self._outcome(error, wants, principal, request_id))
             return None
+
+    async def _infer_once(
+        self,
+        store: Once,
+        request: HttpRequest,
+        name: str,
+        version: str,
+        principal: Principal,
+        request_id: str,
+        deadline: float,
+        reply: Reply,
+    ) -> None:
+        """Answer a request with an idempotency key, which may have been answered before."""
+
+        async def work(request_id: str) -> bytes:
+            asked, wants = parse_infer(name, version, request.headers, request.body)
+            answer = await self._lane.infer(
+                asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
+            )
+            return msgspec.msgpack.encode(_answer(answer, wants, request_id))
+
+        said = (request.path, request.headers.get(JSON_LENGTH, ""), request.headers.get("content-type", ""))
+        question = "\0".join(("rest", *said, "")).encode() + request.body
+        try:
+            check_role(principal, name)
+            key = request.headers[HEADER]
+            answer, replayed = await once(store, principal, key, question, request_id, deadline, work)
+            response = msgspec.msgpack.decode(answer, type=HttpResponse)
+            if replayed:
+                response.headers.append((REPLAYED, "true"))
+        except Exception as error:
+            response = _failure(error, request_id)
+            response.headers.append(("x-request-id", request_id))
+        response.headers.extend(rate_headers(self._standing(principal)))
+        reply(response)
 
     def _outcome(
         self, outcome: InferResponse | Exception, wants: Wants, principal: Principal, request_id: str
