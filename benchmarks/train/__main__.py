@@ -1,0 +1,103 @@
+"""What the example recipes reach, and in what time; and what the training loop costs.
+
+    python benchmarks/train [NAME...] [--loop] [--threads N]
+
+Each recipe goes its whole way: prepare, train, convert with a proof, evaluate on held-out rows through the engine that
+serves it. A recipe whose data is not on this machine is named and passed over. Times are of training alone, beside what
+`mofang train --quote` expects. ``--loop`` measures the loop instead, beside the same steps written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from mofang.base.domain.errors import DatasetUnavailable, ExtraMissing, GateFailed
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.database import Database
+from mofang.make.compress.store import VariantStore
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.pipeline import JOB_KINDS
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore, TrainingRun
+from mofang.make.workshop import Workshop
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class Goal(NamedTuple):
+    """What a recipe is to reach, in how many seconds on two idle cores."""
+
+    metric: str
+    value: float
+    seconds: float
+
+
+GOALS = {
+    "fashion-quick": Goal("accuracy", 0.89, 60),
+    "fashion-resnet": Goal("accuracy", 0.93, 12 * 60),
+    "fashion-best": Goal("accuracy", 0.94, 45 * 60),
+}
+
+
+class Teller:
+    """A Progress that prints what is new in one line."""
+
+    def report(self, stage: str, fraction: float, message: str = "", **data: float | int | str) -> None:
+        """Print it."""
+        print(f"\r  {stage:<9} {fraction:4.0%}  {message:<70}", end="", flush=True)
+
+
+def workshop(folder: Path) -> Workshop:
+    """Make a workshop that is thrown away."""
+    database = Database(f"sqlite:///{folder / 'mofang.db'}")
+    database.migrate()
+    blobs = DiskBlobs(folder / "blobs")
+    return Workshop(
+        blobs, DatasetStore(database), RunStore(database), EvaluationStore(database), VariantStore(database),
+        Registry(database, blobs), folder / "scratch",
+    )  # fmt: skip
+
+
+def follow(name: str, tools: Workshop) -> tuple[TrainingRun, float] | str:
+    """Run a recipe; return its run and the metric of its goal, or why there is none."""
+    text = (EXAMPLES / f"{name}.toml").read_text("utf-8")
+    try:
+        JOB_KINDS["train"]({"recipe": text, "filename": f"{name}.toml"}, tools, Teller())
+    except GateFailed:
+        pass  # the figures tell
+    except (DatasetUnavailable, ExtraMissing) as error:
+        return error.message
+    (run,) = tools.runs.list(limit=1)
+    return run, tools.evaluations.get(run.evaluation).report.metrics[GOALS[name].metric]
+
+
+def main() -> None:
+    """Print a line for each recipe."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("names", nargs="*", metavar="NAME", help="recipes: " + ", ".join(GOALS))
+    options.add_argument("--threads", type=int, default=0, help="of PyTorch; 0: as many as there are cores")
+    chosen = options.parse_args()
+    if chosen.threads:
+        os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+    for name in chosen.names or GOALS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = follow(name, workshop(Path(folder)))
+        goal = GOALS[name]
+        if isinstance(found, str):
+            print(f"\r{name:<16} not run: {found}")
+            continue
+        run, value = found
+        load = os.getloadavg()[1]
+        print(
+            f"\r{name:<16} {goal.metric} {value:.4f} (goal {goal.value:g})   {run.seconds:6.0f} s of training"
+            f" (goal {goal.seconds:.0f} on two idle cores)   load {load:.1f} {'':<30}"
+        )
+
+
+if __name__ == "__main__":
+    main()
