@@ -48,3 +48,15 @@ def test_a_version_that_is_no_network_says_so(tools: Workshop) -> None:
     version = tools.registry.get(VersionRef.parse(run(tools, 'algorithm = "decision_tree"')))
     with pytest.raises(NoNetwork, match="digits@1"):
         load_network(version, tools.runs, tools.blobs)
+
+
+def test_a_quote_makes_no_model_and_is_kept_beside_what_came(tools: Workshop) -> None:
+    job = {"recipe": RECIPE.format(train=NETWORK), "filename": "digits.toml"}
+    quote = JOB_KINDS["quote"](job, tools, Watched())
+    assert tools.registry.list_models() == []
+    assert quote["parameters"] == 8 * 9 + 16 + 8 * 16 * 32 + 32 + 32 * 10 + 10
+    JOB_KINDS["train"](job, tools, Watched())
+    (made,) = tools.runs.list()
+    assert made.estimate["seconds"] == quote["seconds"] > 0
+    assert made.estimate["actual_seconds"] == made.seconds > 0
+    assert made.estimate["actual_memory_bytes"] > 50 << 20

@@ -15,11 +15,27 @@ from mofang.make.pipeline.compress import compress_version
 from mofang.make.pipeline.evaluate import evaluate_version
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.pipeline.push import push_files
+from mofang.make.pipeline.quote import quote_recipe
 from mofang.make.pipeline.train import train_recipe
 from mofang.make.workshop import Workshop
 
 JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingProxyType(
-    {"train": train_recipe, "push": push_files, "evaluate": evaluate_version, "compress": compress_version}
+    {
+        "train": train_recipe,
+        "quote": quote_recipe,
+        "push": push_files,
+        "evaluate": evaluate_version,
+        "compress": compress_version,
+    }
 )
 
-__all__ = ["JOB_KINDS", "Result", "Spec", "compress_version", "evaluate_version", "push_files", "train_recipe"]
+__all__ = [
+    "JOB_KINDS",
+    "Result",
+    "Spec",
+    "compress_version",
+    "evaluate_version",
+    "push_files",
+    "quote_recipe",
+    "train_recipe",
+]

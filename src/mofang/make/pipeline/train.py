@@ -29,6 +29,7 @@ from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
 from mofang.make.train.catalog import trainer
 from mofang.make.train.provenance import provenance
+from mofang.make.train.quote import peak_bytes
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.make.workshop import Workshop
 
@@ -92,6 +93,7 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
         created_at=earlier.created_at if earlier else now_us(),
         code=code(*_PACKAGES[recipe.train.framework]),
         provenance=provenance(),
+        estimate=tools.runs.find_quote(recipe_digest(text)),
     )
 
 
@@ -101,11 +103,12 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
     record.note(dataset=dataset.digest)
-    _check_task(recipe, dataset)
+    check_task(recipe, dataset)
 
     trained = train(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), progress)
     network = tools.blobs.put([trained.network]).sha256 if trained.network else ""
-    record.note(curve=trained.curve, seconds=trained.seconds, network=network)
+    expected = {**record.run.estimate, "actual_seconds": trained.seconds, "actual_memory_bytes": peak_bytes()}
+    record.note(curve=trained.curve, seconds=trained.seconds, network=network, estimate=expected)
 
     features, truth = load_split(tools.blobs, dataset, "test")
     with tools.folder() as folder:
@@ -131,7 +134,8 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     return {"run": record.run.id, "evaluation": evaluation.id, **told(version, created)}
 
 
-def _check_task(recipe: Recipe, dataset: Dataset) -> None:
+def check_task(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise InvalidDataset if the recipe's algorithm does not do what the data asks for."""
     if dataset.task not in recipe.train.tasks:
         what = "numbers" if dataset.task == "regression" else f"{len(dataset.schema.labels)} classes"
         raise InvalidDataset(

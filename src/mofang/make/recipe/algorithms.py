@@ -23,6 +23,8 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
     framework: ClassVar[str] = "sklearn"
+    length: ClassVar[str] = ""
+    """The key that says how long it trains: twice as much takes twice as long; empty: there is none."""
 
     validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
     seed: Seed = 0
@@ -41,6 +43,7 @@ class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields
     """A linear model of classes, trained by stochastic gradient descent on the log loss."""
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    length: ClassVar[str] = "epochs"
 
     epochs: Epochs = 10
     learning_rate: Rate = 0.001
@@ -59,6 +62,7 @@ class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp
     """A multi-layer perceptron, trained by Adam on the log loss."""
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    length: ClassVar[str] = "epochs"
 
     epochs: Epochs = 10
     learning_rate: Rate = 0.001
@@ -80,6 +84,8 @@ class DecisionTree(Train, frozen=True, kw_only=True, forbid_unknown_fields=True,
 class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="random_forest"):
     """Many trees, each on a sample of the rows."""
 
+    length: ClassVar[str] = "trees"
+
     trees: Annotated[int, Meta(ge=1, le=5_000, description="trees that vote")] = 100
     max_depth: Depth = 16
     min_samples_leaf: Leaf = 1
@@ -95,6 +101,7 @@ class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     """Gradient boosting by XGBoost, trees grown level by level. Needs the extra `boosting`."""
 
     framework: ClassVar[str] = "xgboost"
+    length: ClassVar[str] = "rounds"
 
     rounds: Rounds = 100
     learning_rate: Rate = 0.1
@@ -107,6 +114,7 @@ class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """Gradient boosting by LightGBM, trees grown leaf by leaf. Needs the extra `boosting`."""
 
     framework: ClassVar[str] = "lightgbm"
+    length: ClassVar[str] = "rounds"
 
     rounds: Rounds = 100
     learning_rate: Rate = 0.1

@@ -28,6 +28,7 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every network understands. Needs the extra `torch`."""
 
     framework: ClassVar[str] = "torch"
+    length: ClassVar[str] = "epochs"
 
     epochs: Epochs = 10
     batch_size: Annotated[int, Meta(ge=0, le=1_000_000, description="rows of one step, 0: all of them")] = 128

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, insert, select, text, update
+from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, delete, insert, select, text, update
 
 from mofang.base.domain.errors import RunNotFound
 from mofang.base.storage.database import Database, metadata
@@ -38,6 +38,12 @@ runs = Table(
     Column("provenance", JSON, nullable=False, server_default="{}"),
     Column("estimate", JSON, nullable=False, server_default="{}"),
     Column("trials", JSON, nullable=False, server_default="[]"),
+)
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("recipe_digest", String(71), primary_key=True),
+    Column("estimate", JSON, nullable=False),
 )
 
 
@@ -91,6 +97,18 @@ class RunStore:
         if row is None:
             raise RunNotFound(f"no run has the id {run_id!r}")
         return _run(row)
+
+    def keep_quote(self, recipe_digest: str, estimate: dict[str, Any]) -> None:
+        """Remember what a recipe is expected to take, in place of what was expected before."""
+        with self._database.write() as connection:
+            connection.execute(delete(quotes).where(quotes.c.recipe_digest == recipe_digest))
+            connection.execute(insert(quotes).values(recipe_digest=recipe_digest, estimate=estimate))
+
+    def find_quote(self, recipe_digest: str) -> dict[str, Any]:
+        """Return what a recipe is expected to take; empty if nobody asked."""
+        with self._database.read() as connection:
+            found = connection.scalar(select(quotes.c.estimate).where(quotes.c.recipe_digest == recipe_digest))
+        return dict(found or {})
 
     def find_by_job(self, job_id: str) -> TrainingRun | None:
         """Return the run a job made last, if it made one (a job that starts again goes on with it)."""

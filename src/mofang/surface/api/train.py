@@ -11,7 +11,7 @@ from pydantic import Field
 from mofang.base.domain.errors import SourceForbidden
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.gate import parse_gate
-from mofang.make.recipe.parse import parse_recipe
+from mofang.make.recipe import Recipe, parse_recipe
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
@@ -38,13 +38,13 @@ class Train:
 
     def start_run(self, body: RecipeBody, who: Caller) -> Submitted:
         """Check a recipe as a whole, and start it as a job."""
-        recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
-        if not who.may("operate"):
-            self._check_sources(recipe.prepare.sources)
-        with self._changes.record(who, "run.start", recipe.name) as entry:
-            job = self._jobs.submit("train", body.model_dump(), who.key_id)
-            entry.details["job"] = job.id
-        return Submitted(job=job.id)
+        recipe = self._checked(body, who)
+        return self._submit("train", "run.start", recipe.name, body, who)
+
+    def quote_run(self, body: RecipeBody, who: Caller) -> Submitted:
+        """Check a recipe as a whole, and start a job that finds out what training it will take."""
+        recipe = self._checked(body, who)
+        return self._submit("quote", "run.quote", recipe.name, body, who)
 
     def list_runs(self, after: AfterId = "", limit: Limit = 100) -> Page[TrainingRun]:
         """List runs, newest first."""
@@ -53,6 +53,18 @@ class Train:
     def get_run(self, run: Id) -> TrainingRun:
         """Return a run by its id."""
         return self._runs.get(run)
+
+    def _submit(self, kind: str, action: str, name: str, body: RecipeBody, who: Caller) -> Submitted:
+        with self._changes.record(who, action, name) as entry:
+            job = self._jobs.submit(kind, body.model_dump(), who.key_id)
+            entry.details["job"] = job.id
+        return Submitted(job=job.id)
+
+    def _checked(self, body: RecipeBody, who: Caller) -> Recipe:
+        recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
+        if not who.may("operate"):
+            self._check_sources(recipe.prepare.sources)
+        return recipe
 
     def _check_sources(self, sources: Sequence[str]) -> None:
         """Raise SourceForbidden for a file outside of the folders that anybody's recipe may read."""
@@ -69,6 +81,7 @@ def router(runs: RunStore, jobs: JobStore, changes: Changes, folders: Sequence[P
     return table(
         "train",
         Route("POST", "/runs", "make", api.start_run, 202),
+        Route("POST", "/runs/quote", "make", api.quote_run, 202),
         Route("GET", "/runs", "read", api.list_runs),
         Route("GET", "/runs/{run}", "read", api.get_run),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mofang.base.domain.errors import RunNotFound
+from mofang.base.domain.errors import NotFound, RunNotFound
 from mofang.base.domain.names import now_us
 from mofang.surface.cli import chart, format, report, screen
 from mofang.surface.cli.progress import follow_job
@@ -28,14 +29,21 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @verb(
     "train",
-    example="mofang train examples/digits.toml",
-    json="One object: job, run, model, version, digest, created, evaluation. With --detach only job.",
+    example="mofang train examples/digits.toml\nmofang train examples/digits.toml --quote",
+    json="One object: job, run, model, version, digest, created, evaluation. With --detach only job. With --quote: "
+    "job, seconds, memory_bytes, length, rows, parameters, model_bytes, dataset, calibration_seconds, cost, currency.",
 )
 @click.argument("recipe", type=FILE)
 @click.option("--detach", is_flag=True, help="Return at once; the job goes on in the server.")
+@click.option(
+    "--quote", is_flag=True, help="Only say what it will take: seconds, memory, cost. Trains a little for it."
+)
 @click.pass_obj
-def train(session: Session, recipe: Path, detach: bool) -> None:
+def train(session: Session, recipe: Path, detach: bool, quote: bool) -> None:
     """Run a recipe: prepare data, train, convert with a parity proof, evaluate, hold to the gate, register."""
+    if quote:
+        _quote(session, recipe)
+        return
     job = session.client.train.run(recipe)
     if detach:
         session.answer({"job": job.id}, lambda: _detached(job))
@@ -43,6 +51,44 @@ def train(session: Session, recipe: Path, detach: bool) -> None:
     ended = follow_job(session, job.id)
     result = {"job": job.id, **ended.result}
     session.answer(result, lambda: _draw_result(session, ended))
+
+
+def _quote(session: Session, recipe: Path) -> None:
+    job = follow_job(session, session.client.train.quote(recipe).id)
+    found = job.result
+    cost, currency = _cost(session, float(found["seconds"]))
+    session.answer(
+        {"job": job.id, **found, "cost": cost, "currency": currency},
+        lambda: _draw_quote(recipe, found, f"{cost} {currency}" if cost else "nothing: no price for compute_us"),
+    )
+
+
+def _cost(session: Session, seconds: float) -> tuple[str, str]:
+    """Return what so many seconds cost at the price of computing (of any endpoint), and the currency."""
+    try:
+        book = session.client.bill.current_prices()
+    except NotFound:
+        return "", ""
+    price = next((each for each in book.prices if each.endpoint == "*" and each.meter == "compute_us"), None)
+    if price is None:
+        return "", ""
+    micros = round(seconds * 1e6 * price.amount_micros / price.per)
+    return f"{micros / 1e6:.6f}", book.currency
+
+
+def _draw_quote(recipe: Path, found: Mapping[str, Any], cost: str) -> None:
+    screen.heading(f"{recipe.name} takes about {format.duration(found['seconds'])} of training")
+    screen.fields(
+        [
+            ("rows", format.count(found["rows"])),
+            ("peak memory", format.size(found["memory_bytes"])),
+            ("parameters", format.count(found["parameters"]) if found["parameters"] else ""),
+            ("model", format.size(found["model_bytes"]) if found["model_bytes"] else ""),
+            ("cost", cost),
+            ("found out in", format.duration(found["calibration_seconds"])),
+        ]
+    )
+    screen.then(f"mofang train {recipe}")
 
 
 def _detached(job: Job) -> None:
@@ -72,11 +118,16 @@ def _about(run: TrainingRun) -> list[tuple[str, object]]:
         ("run", run.id),
         ("algorithm", run.algorithm),
         ("data set", format.short_digest(run.dataset)),
-        ("training", f"{format.duration(run.seconds)}{epochs}" if run.seconds else ""),
+        ("training", f"{format.duration(run.seconds)}{epochs}{_expected(run)}" if run.seconds else ""),
         ("loss", f"{chart.sparkline(losses)} {losses[0]:.3f} to {losses[-1]:.3f}" if len(losses) > 1 else ""),
         ("parity", _parity(run)),
         ("digest", run.artifact),
     ]
+
+
+def _expected(run: TrainingRun) -> str:
+    seconds = run.estimate.get("seconds")
+    return f" (quoted: {format.duration(float(seconds))})" if seconds else ""
 
 
 def _parity(run: TrainingRun) -> str:

@@ -53,10 +53,21 @@ class Train:
 
         The job's result is ``{"run", "model", "version", "digest", "created", "evaluation"}``.
         """
+        return self._submit("/runs", recipe, filename)
+
+    def quote(self, recipe: Path | str, *, filename: str = "") -> Job:
+        """Start finding out what a recipe takes, without making a model; return the job.
+
+        Its result is ``{"seconds", "memory_bytes", "parameters", "model_bytes", "rows", "length", "dataset",
+        "calibration_seconds"}``.
+        """
+        return self._submit("/runs/quote", recipe, filename)
+
+    def _submit(self, path: str, recipe: Path | str, filename: str) -> Job:
         if isinstance(recipe, Path):
             filename, recipe = filename or recipe.name, recipe.read_text("utf-8")
         body = {"recipe": recipe, "filename": filename or "recipe.toml"}
-        return self._jobs.get(self._wire.call("POST", "/runs", Submitted, body).job)
+        return self._jobs.get(self._wire.call("POST", path, Submitted, body).job)
 
     def list_runs(self, *, limit: int | None = 100) -> list[TrainingRun]:
         """Return the newest runs first."""

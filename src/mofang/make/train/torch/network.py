@@ -58,6 +58,12 @@ def blueprint(spec: Network, schema: Schema) -> Blueprint:
     return Blueprint(spec, features, shape, len(schema.labels))
 
 
+def count_parameters(spec: Network, schema: Schema) -> int:
+    """Return how many weights a network for data of ``schema`` learns, without giving it memory."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in Net(blueprint(spec, schema)).parameters())
+
+
 class Scale(nn.Module):
     """(x - mean) / deviation of the training rows, with the mean in place of missing values (NaN)."""
 
