@@ -34,7 +34,7 @@ def storm(server: Server, kills: int, seed: int) -> tuple[Oracle, Counter[str]]:
             elif not _kill(server, victim):
                 continue
             killed[victim] += 1
-            oracle.wait_for_more(20)
+            oracle.wait_for_more(20, seconds=150)  # a worker that dies again and again is given up for a minute
         oracle.wait_for_more(50)
     _rest(server)
     assert_guarantees(server, oracle)

@@ -58,7 +58,7 @@ class Account:
     key: str
     key_id: str
     answered: dict[str, Answered] = field(default_factory=dict)  # by request id
-    refused: Counter[str] = field(default_factory=Counter)  # by status
+    refused: Counter[str] = field(default_factory=Counter)  # by code
     refused_ids: set[str] = field(default_factory=set)
     broken: list[int] = field(default_factory=list)  # rows of each request that was sent and not answered
     wrong: int = 0
@@ -99,7 +99,7 @@ class Oracle:
         """Say how all requests ended, for a record of a proof."""
         refused = sum((account.refused for account in self.accounts), Counter[str]())
         broken = sum(len(account.broken) for account in self.accounts)
-        return f"{self.answers} answered, {refused.total()} refused, {broken} broken off"
+        return f"{self.answers} answered, {broken} broken off, refused {dict(refused)}"
 
     def wait_for_more(self, count: int, seconds: float = 60.0) -> None:
         """Return when ``count`` more answers have come."""
@@ -138,7 +138,7 @@ class _Rest:
             return
         request_id = response.headers["x-request-id"]
         if response.status != 200:
-            account.refused[str(response.status)] += 1
+            account.refused[json.loads(content)["code"]] += 1
             account.refused_ids.add(request_id)
             return
         version = int(response.headers["mofang-version"])
@@ -176,9 +176,9 @@ class _Grpc:
                 account.refused[told["mofang-code"]] += 1
                 account.refused_ids.add(told.get("x-request-id", ""))
                 return
+            if "failed to connect" in (error.details() or ""):
+                raise ConnectionRefusedError from error
             account.broken.append(rows)
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise ConnectionRefusedError from error  # may have been sent: it is counted, and there is a pause
             return
         told = {**dict(call.initial_metadata()), **dict(call.trailing_metadata())}
         version = int(told["mofang-version"])

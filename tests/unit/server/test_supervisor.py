@@ -23,9 +23,11 @@ signal.pause()
 
 
 @asynccontextmanager
-async def supervised(folder: Path) -> AsyncIterator[tuple[Supervisor, Processes, asyncio.Event]]:
+async def supervised(
+    folder: Path, window_seconds: float = 60.0
+) -> AsyncIterator[tuple[Supervisor, Processes, asyncio.Event]]:
     (folder / "logs").mkdir()
-    supervisor, news = Supervisor(folder / "logs"), asyncio.Event()
+    supervisor, news = Supervisor(folder / "logs", window_seconds), asyncio.Event()
     await supervisor.listen(folder / "s.sock")
     processes = await Processes.connect(folder / "s.sock", news.set)
     try:
@@ -43,9 +45,13 @@ async def until(news: asyncio.Event, holds: Callable[[], bool]) -> None:
             await news.wait()
 
 
-def run(folder: Path, scenario: Callable[[Supervisor, Processes, asyncio.Event], Awaitable[None]]) -> None:
+def run(
+    folder: Path,
+    scenario: Callable[[Supervisor, Processes, asyncio.Event], Awaitable[None]],
+    window_seconds: float = 60.0,
+) -> None:
     async def main() -> None:
-        async with supervised(folder) as (supervisor, processes, news):
+        async with supervised(folder, window_seconds) as (supervisor, processes, news):
             await scenario(supervisor, processes, news)
 
     asyncio.run(main())
@@ -62,6 +68,18 @@ def test_a_killed_process_is_started_again_at_once(tmp_path: Path) -> None:
         assert (state.exits, state.exit_code, state.status) == (1, -signal.SIGKILL, "running")
 
     run(tmp_path, scenario)
+
+
+def test_an_end_that_no_longer_counts_is_told_though_nothing_else_happens(tmp_path: Path) -> None:
+    async def scenario(supervisor: Supervisor, processes: Processes, news: asyncio.Event) -> None:
+        processes.start(ProcessSpec("worker", SLEEPER))
+        await until(news, lambda: "worker" in processes.states and processes.states["worker"].pid > 0)
+        os.kill(processes.states["worker"].pid, signal.SIGKILL)
+        await until(news, lambda: processes.states["worker"].exits == 1)
+        await until(news, lambda: processes.states["worker"].exits == 0)
+        assert processes.states["worker"].status == "running"
+
+    run(tmp_path, scenario, window_seconds=2.0)
 
 
 def test_a_stopped_process_ends_and_is_forgotten(tmp_path: Path) -> None:

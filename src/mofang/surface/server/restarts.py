@@ -39,9 +39,9 @@ class ProcessState:
         return self.exits >= CRASH_LOOP
 
 
-def recent(exits: Sequence[float], now: float) -> list[float]:
+def recent(exits: Sequence[float], now: float, window_seconds: float = WINDOW_SECONDS) -> list[float]:
     """Return the ends (seconds on one clock) that still count."""
-    return [at for at in exits if now - at < WINDOW_SECONDS]
+    return [at for at in exits if now - at < window_seconds]
 
 
 def delay(exits: Sequence[float], now: float) -> float:

@@ -22,7 +22,15 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.names import now_us
-from mofang.surface.server.restarts import ProcessSpec, ProcessState, ProcessStatus, delay, describe_exit, recent
+from mofang.surface.server.restarts import (
+    WINDOW_SECONDS,
+    ProcessSpec,
+    ProcessState,
+    ProcessStatus,
+    delay,
+    describe_exit,
+    recent,
+)
 
 _LOG_BYTES = 10 << 20
 _PR_SET_PDEATHSIG = 1
@@ -50,13 +58,13 @@ class _Child:
     stopping: bool = False
     spawning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def state(self) -> ProcessState:
+    def state(self, window_seconds: float) -> ProcessState:
         alive = self.process is not None and self.process.returncode is None
         return ProcessState(
             name=self.spec.name,
             status=self._status(alive),
             pid=self.process.pid if alive and self.process else 0,
-            exits=len(recent(self.exits, time.monotonic())),
+            exits=len(recent(self.exits, time.monotonic(), window_seconds)),
             exit_code=self.exit_code,
             started_at=self.started_at,
         )
@@ -70,10 +78,11 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps children alive; logs of each go to ``logs/<name>.log``."""
+    """Keeps children alive; logs of each go to ``logs/<name>.log``. An end counts for ``window_seconds``."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, window_seconds: float = WINDOW_SECONDS) -> None:
         self._logs = logs
+        self._window_seconds = window_seconds
         self._children: dict[str, _Child] = {}
         self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,12 +140,12 @@ class Supervisor:
 
     def states(self) -> list[ProcessState]:
         """Return what became of each process."""
-        return [child.state() for child in self._children.values()]
+        return [child.state(self._window_seconds) for child in self._children.values()]
 
     def state(self, name: str) -> ProcessState | None:
         """Return what became of one process, if it is known."""
         child = self._children.get(name)
-        return child.state() if child else None
+        return child.state(self._window_seconds) if child else None
 
     async def _keep(self, child: _Child) -> None:
         """Run a child; run it again, with growing pauses, until it is stopped or was to run once."""
@@ -152,9 +161,11 @@ class Supervisor:
             if child.stopping or not child.spec.keep:
                 return
             now = time.monotonic()
-            child.exits = [*recent(child.exits, now), now]
+            child.exits = [*recent(child.exits, now, self._window_seconds), now]
             log.warning("%s ended with %s", child.spec.name, describe_exit(child.exit_code))
             self._tell()
+            # Told again when this end no longer counts: whoever gave the process up would never learn it otherwise.
+            asyncio.get_running_loop().call_later(self._window_seconds, self._tell)
             await asyncio.sleep(delay(child.exits, now))
 
     async def _spawn(self, child: _Child) -> asyncio.subprocess.Process:
