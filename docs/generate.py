@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 import msgspec
 from msgspec import inspect as shapes
 
 from mofang.base.domain import errors
-from mofang.base.domain.access import PERMISSIONS
+from mofang.base.domain.access import PERMISSIONS, Permission
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.surface.api.access import Permit
@@ -187,7 +187,10 @@ def routes() -> list[Any]:
 
 def permission(route: Any) -> str:
     """Return the permission a route asks for."""
-    return next(str(each.dependency.permission) for each in route.dependencies if isinstance(each.dependency, Permit))
+    permit = next((each.dependency for each in route.dependencies if isinstance(each.dependency, Permit)), None)
+    if permit is None:
+        return "none: public"
+    return f"{permit.permission}, platform" if permit.everywhere else str(permit.permission)
 
 
 def api_block() -> str:
@@ -202,7 +205,7 @@ def api_block() -> str:
             for route in found
         ]
         parts.append(f"## {stage}\n\n" + table(("method and path", "permission", "takes", "what it does"), rows))
-    every = sorted({name for names in PERMISSIONS.values() for name in names})
+    every = get_args(Permission)
     marks = [(f"`{name}`", *("yes" if name in PERMISSIONS[role] else "" for role in PERMISSIONS)) for name in every]
     roles = "## Roles\n\n" + table(("permission", *PERMISSIONS), marks)
     return join(*parts, roles)

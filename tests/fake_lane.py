@@ -16,6 +16,7 @@ from mofang.base.domain.tensors import Array, Signature, TensorSpec, check_input
 from mofang.run.serve.statistics import Statistics
 
 KEY = "Bearer good"
+HOLDER = Principal("k", "default", "default", "consumer")
 DIGITS = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 2)),))
 ANY = Signature((), ())
 
@@ -39,29 +40,29 @@ class FakeLane:
             "slow": (ANY, dict),
         }
 
-    def names(self) -> list[str]:
+    def names(self, principal: Principal) -> list[str]:
         return sorted(self.models)
 
-    def is_ready(self, endpoint: str, version: str = "") -> bool:
-        return self.route(endpoint, version).broken == ""
+    def is_ready(self, principal: Principal, endpoint: str, version: str = "") -> bool:
+        return self.route(principal, endpoint, version).broken == ""
 
-    def route(self, endpoint: str, version: str = "") -> Route:
+    def route(self, principal: Principal, endpoint: str, version: str = "") -> Route:
         if endpoint not in self.models or version not in ("", "3"):
             raise EndpointNotFound(f"no endpoint {endpoint!r}")
         signature = self.models[endpoint][0]
         revision = Revision(endpoint, 7, endpoint, 3, "sha256:abc", "onnx", signature)
         return Route(revision, (), "crashed" if endpoint == "broken" else "")
 
-    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
-        names = [self.route(endpoint, version).revision.endpoint] if endpoint else self.names()
+    def statistics(self, principal: Principal, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+        names = [self.route(principal, endpoint, version).revision.endpoint] if endpoint else self.names(principal)
         return [self.counted.show(name, 3) for name in names]
 
-    def authenticate(self, authorization: str | None) -> Principal:
+    def authenticate(self, authorization: str | None, peer: str = "", forwarded_for: str | None = None) -> Principal:
         if authorization is None:
             raise Unauthenticated("no key")
         if authorization != KEY:
             raise UnknownKey("not one of ours")
-        return Principal("k", "default", "default", "consumer")
+        return HOLDER
 
     async def infer(
         self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int
@@ -69,7 +70,7 @@ class FakeLane:
         if not self.ready:
             raise Draining("shutting down")
         self.asked.append((request, request_id, deadline, input_bytes))
-        revision = self.route(request.endpoint, request.version).revision
+        revision = self.route(principal, request.endpoint, request.version).revision
         if revision.signature is not ANY:
             check_inputs(revision.signature, request.inputs, request.endpoint)
         if request.endpoint == "slow":

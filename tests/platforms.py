@@ -14,7 +14,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
 from mofang.base.audit.store import AuditStore
-from mofang.base.domain.access import Principal, Role
+from mofang.base.domain.access import Principal, Reach, Role
 from mofang.base.domain.names import now_us
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage, ModelVersion
 from mofang.base.domain.tensors import Signature, TensorSpec
@@ -24,6 +24,10 @@ from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import Owners
+from mofang.base.users.rules import parse_rules
+from mofang.base.users.signin import SignIn
+from mofang.base.users.store import UserStore
 from mofang.make.compress.store import VariantStore
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
@@ -35,7 +39,9 @@ from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.platform import Platform, Process
+from mofang.surface.api.provider import Provider
 
+OIDC_ROLES = "groups=ml-* -> developer@project:default; email=*@ours.example -> viewer; team=shop -> admin@project:shop"
 SIGNATURE = Signature((TensorSpec("features", "FP32", (-1, 4)),), (TensorSpec("label", "INT64", (-1,)),))
 
 
@@ -49,9 +55,9 @@ class House:
     admin_key: str
     published: list[int] = field(default_factory=list)
 
-    def key(self, role: Role, project: str = "default") -> str:
+    def key(self, role: Role, project: str = "default", reach: Reach = "project") -> str:
         """Make a key and return its text."""
-        return self.platform.identity.create_key(project, role)[1]
+        return self.platform.identity.create_key(project, role, reach=reach)[1]
 
     def version(self, model: str = "digits", content: bytes = b"model 1") -> ModelVersion:
         """Register a version with one file."""
@@ -82,13 +88,13 @@ class House:
 
 
 @contextmanager
-def open_house(folder: Path, upload_limit_bytes: int = 1 << 24) -> Iterator[House]:
+def open_house(folder: Path, upload_limit_bytes: int = 1 << 24, provider: Provider | None = None) -> Iterator[House]:
     """Open a platform with its first keys."""
     database = Database(f"sqlite:///{folder.absolute() / 'mofang.db'}")
     with database.write() as connection:
         metadata.create_all(connection)
     published: list[int] = []
-    platform = _platform(database, folder, published, upload_limit_bytes)
+    platform = _platform(database, folder, published, upload_limit_bytes, provider)
     key = platform.identity.bootstrap()
     assert key is not None
     try:
@@ -97,13 +103,16 @@ def open_house(folder: Path, upload_limit_bytes: int = 1 << 24) -> Iterator[Hous
         database.close()
 
 
-def _platform(database: Database, folder: Path, published: list[int], upload_limit_bytes: int) -> Platform:
+def _platform(
+    database: Database, folder: Path, published: list[int], upload_limit_bytes: int, provider: Provider | None
+) -> Platform:
     identity = IdentityStore(database)
+    users = UserStore(database, identity)
     blobs = DiskBlobs(folder / "blobs")
 
-    def enter(authorization: str | None) -> Principal:
+    def enter(authorization: str | None, address: str) -> Principal:
         text = (authorization or "").removeprefix("Bearer ")
-        return authenticate(text, identity.entries(), now_us())
+        return authenticate(text, identity.entries(), now_us(), address)
 
     async def publish() -> None:
         published.append(len(published) + 1)
@@ -112,6 +121,10 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
         sources=(Path("/usr/share/datasets"),),
         identity=identity,
         audit=AuditStore(database),
+        users=users,
+        sign_in=SignIn(users, identity, database.acting, 3600),
+        provider=provider,
+        rules=parse_rules(OIDC_ROLES),
         jobs=JobStore(database),
         datasets=DatasetStore(database),
         runs=RunStore(database),
@@ -119,11 +132,13 @@ def _platform(database: Database, folder: Path, published: list[int], upload_lim
         variants=VariantStore(database),
         registry=Registry(database, blobs),
         blobs=blobs,
+        owners=Owners(database),
         deployments=Deployments(DeploymentStore(database)),
         usage=UsageStore(database),
         budgets=BudgetStore(database),
         bills=BillStore(database),
         transaction=database.write,
+        acting=database.acting,
         authenticate=enter,
         publish=publish,
         replicas=lambda endpoint: [{"id": f"{endpoint}/1/0", "state": "ready"}],

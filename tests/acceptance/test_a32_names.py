@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from wires import Refusal, call, request, talk
 
 from mofang.surface.cli.main import run
 from servers import Server
+from watch import Watch
 
 CANARY = "canary-that-nobody-reads"
 OUTSIDE = "../../../canary"  # from any folder of the data directory
@@ -29,12 +29,15 @@ HARMLESS = tuple(text for text in HOSTILE if "\0" not in text)  # what a command
 
 @pytest.fixture(scope="module")
 def canary(server: Server) -> Iterator[Path]:
-    """A file beside the data directory, which nobody may read; its time of reading tells, where times are kept."""
+    """A file beside the data directory, which nobody may open; the kernel says whether anybody has."""
     file = server.data.parent / "canary"
     file.write_text(CANARY)
-    os.utime(file, (0, file.stat().st_mtime))
+    watch = Watch(file)
     yield file
-    assert file.stat().st_atime == 0, "somebody has read the canary"
+    assert watch.seen() == 0, "somebody has opened the canary"
+    assert file.read_text() == CANARY
+    assert watch.seen() >= 2, "the watch would have seen it"
+    watch.close()
 
 
 @pytest.fixture(scope="module")

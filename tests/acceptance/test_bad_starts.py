@@ -98,7 +98,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert not (data / "admin.key").exists()
     server = Server(data)  # with room again, it starts where it could not
     try:
-        assert [key.role for key in server.client.identity.list_keys()] == ["admin"]
+        assert [key.role for key in server.client.identity.list_keys()] == ["owner"]
     finally:
         server.close()
 

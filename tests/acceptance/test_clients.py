@@ -92,9 +92,9 @@ def test_triton_asks_how_the_server_is(triton: tuple[Any, Any], headers: dict[st
     _, client = triton
     assert client.is_server_live()
     assert client.is_server_ready()
-    assert client.is_model_ready("scale")
-    assert client.is_model_ready("scale", "2")
-    assert not client.is_model_ready("none")
+    assert client.is_model_ready("scale", headers=headers)
+    assert client.is_model_ready("scale", "2", headers=headers)
+    assert not client.is_model_ready("none", headers=headers)
     about = client.get_server_metadata(headers=headers)
     assert (about["name"] if isinstance(about, dict) else about.name) == "mofang"
     assert as_dict(client.get_model_metadata("scale", headers=headers)) == {

@@ -45,7 +45,7 @@ ANYBODY = Principal("none", "default", "default", "consumer")
 class BareLane(Lane):
     """A lane without keys."""
 
-    def authenticate(self, authorization: str | None) -> Principal:
+    def authenticate(self, authorization: str | None, peer: str = "", forwarded_for: str | None = None) -> Principal:
         return ANYBODY
 
 
@@ -83,7 +83,7 @@ async def serve(folder: Path, port: int, placement: str, mode: str, journal: Pat
     http = HttpServer(router(lane, admission, Forwarder(journal / "none.sock")))
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     await http.serve(listener)
-    while not lane.is_ready("tiny"):  # noqa: ASYNC110 (a benchmark may look)
+    while not lane.is_ready(ANYBODY, "tiny"):  # noqa: ASYNC110 (a benchmark may look)
         await asyncio.sleep(0.01)
     print(key, flush=True)
     await asyncio.Event().wait()

@@ -266,7 +266,7 @@ def test_prices_and_invoices(house: House, admin: httpx.Client) -> None:
     assert actions(admin) == [("prices.publish", "1"), ("invoice.create", invoice["id"])]
 
 
-def test_usage_is_seen_as_far_as_the_role_goes(house: House, ask: Ask, admin: httpx.Client) -> None:
+def test_usage_is_seen_as_far_as_the_key_reaches(house: House, ask: Ask, admin: httpx.Client) -> None:
     identity = house.platform.identity
     identity.create_tenant("acme")
     identity.create_project("shop", "acme")
@@ -281,7 +281,7 @@ def test_usage_is_seen_as_far_as_the_role_goes(house: House, ask: Ask, admin: ht
         assert sum(event["quantity"] for event in events if event["meter"] == "requests") == total
         return total
 
-    consumer, developer = ask(house.key("consumer", "shop")), ask(house.key("developer", "shop"))
+    consumer, developer = ask(house.key("consumer", "shop")), ask(house.key("developer", "shop", "tenant"))
     assert [requests_of(client) for client in (consumer, developer, admin)] == [2, 6, 7]
     assert requests_of(consumer, "&project=shop") == 2
     assert requests_of(developer, "&project=lab") == 4

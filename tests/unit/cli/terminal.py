@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mofang.base.domain.access import Scope
 from mofang.base.domain.errors import JobCancelled, MofangError
 from mofang.base.domain.work import Job
 from mofang.base.jobs.store import JobStore, Lease
@@ -28,8 +29,8 @@ class PromptJobs(JobStore):
 
     submitted: queue.SimpleQueue[str | None]
 
-    def submit(self, kind: str, spec: dict[str, Any], actor: str) -> Job:
-        job = super().submit(kind, spec, actor)
+    def submit(self, kind: str, spec: dict[str, Any], actor: str, owner: Scope | None = None) -> Job:
+        job = super().submit(kind, spec, actor, owner)
         if spec.get("filename") != "waiting.toml":  # a recipe of that name is left in the queue
             self.submitted.put(job.id)
         return job
@@ -58,7 +59,9 @@ def working(jobs: PromptJobs, platform: Platform, scratch: Path) -> Iterator[Non
                 variants=platform.variants, registry=platform.registry, scratch=scratch, job=job, timing_seconds=0.05,
             )  # fmt: skip
             try:
-                jobs.succeed(lease, JOB_KINDS[lease.job.kind](lease.job.spec, tools, Reporter(jobs, lease)))
+                with platform.acting(jobs.owner(job)):
+                    result = JOB_KINDS[lease.job.kind](lease.job.spec, tools, Reporter(jobs, lease))
+                jobs.succeed(lease, result)
             except JobCancelled:
                 jobs.cancel_done(lease)
             except MofangError as error:

@@ -111,7 +111,7 @@ def test_completion_scripts(shell: str) -> None:
 
 def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("_MOFANG_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "mofang ro")
+    monkeypatch.setenv("COMP_WORDS", "mofang roll")
     monkeypatch.setenv("COMP_CWORD", "1")
     with pytest.raises(SystemExit) as ended:
         root().main([], prog_name="mofang")

@@ -35,7 +35,7 @@ def test_the_first_start_makes_an_admin_key_once(database: Database) -> None:
     store = IdentityStore(database)
     text = store.bootstrap()
     principal = authenticate(text, store.entries(), now_us())
-    assert (principal.role, principal.project, principal.tenant) == ("admin", "platform", "default")
+    assert (principal.role, principal.project, principal.tenant) == ("owner", "platform", "default")
     assert [project.name for project in store.list_projects()] == ["default", "platform"]
     assert store.bootstrap() is None
     assert len(store.list_keys()) == 1
@@ -92,8 +92,8 @@ def test_what_is_not_there_is_named(identity: IdentityStore) -> None:
 
 
 def test_a_role_that_does_not_exist(identity: IdentityStore) -> None:
-    role: Any = "owner"
-    with pytest.raises(InvalidRequest, match="'owner'"):
+    role: Any = "king"
+    with pytest.raises(InvalidRequest, match="'king'"):
         identity.create_key("default", role)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mofang.base.domain.access import KeyEntry, Principal
-from mofang.base.domain.errors import ExpiredKey, Unauthenticated, UnknownKey
+from mofang.base.domain.errors import ExpiredKey, OutOfNetwork, Unauthenticated, UnknownKey
 from mofang.base.identity.keys import NewKey, authenticate, new_key, parse_key
 
 
@@ -75,3 +75,20 @@ def test_any_text_is_refused_in_one_way(text: str) -> None:
 def test_a_key_with_a_line_end_is_none(key: NewKey) -> None:
     with pytest.raises(UnknownKey):
         parse_key(key.text + "\n")
+
+
+@pytest.mark.parametrize(("address", "lets_in"), [("203.0.113.9", True), ("203.0.114.9", False), ("", False)])
+def test_a_key_comes_from_its_networks_only(key: NewKey, entry: KeyEntry, address: str, lets_in: bool) -> None:
+    entry = replace(entry, networks=("203.0.113.0/24", "2001:db8::/32"))
+    if lets_in:
+        assert authenticate(key.text, {key.id: entry}, 0, address).key_id == key.id
+    else:
+        with pytest.raises(OutOfNetwork, match="may not be used from"):
+            authenticate(key.text, {key.id: entry}, 0, address)
+
+
+def test_verbs_narrow_a_role_and_never_widen_it(key: NewKey, entry: KeyEntry) -> None:
+    entry = replace(entry, role="developer", verbs=("usage", "sell"))
+    principal = authenticate(key.text, {key.id: entry}, 0)
+    assert principal.permissions == {"usage"}
+    assert [principal.may(verb) for verb in ("usage", "infer", "sell")] == [True, False, False]

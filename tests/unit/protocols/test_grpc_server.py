@@ -15,7 +15,7 @@ from tritonclient.grpc import InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from fake_lane import KEY, FakeLane
+from fake_lane import HOLDER, KEY, FakeLane
 from mofang import __version__
 from mofang.base.domain.errors import PortInUse
 from mofang.base.domain.inference import Answer
@@ -69,9 +69,9 @@ def test_triton_client_works_unmodified() -> None:
         async with InferenceServerClient(rig.address) as client:
             assert await client.is_server_live()
             assert await client.is_server_ready()
-            assert await client.is_model_ready("digits", "3")
-            assert not await client.is_model_ready("broken")
-            assert not await client.is_model_ready("none")
+            assert await client.is_model_ready("digits", "3", headers=AUTH)
+            assert not await client.is_model_ready("broken", headers=AUTH)
+            assert not await client.is_model_ready("none", headers=AUTH)
             server = await client.get_server_metadata(headers=AUTH)
             assert (server.name, server.version) == ("mofang", __version__)
             model = await client.get_model_metadata("digits", headers=AUTH)
@@ -89,7 +89,7 @@ def test_triton_client_works_unmodified() -> None:
 
 def test_statistics_come_as_triton_clients_read_them() -> None:
     async def test(rig: Rig) -> None:
-        revision = rig.lane.route("digits").revision
+        revision = rig.lane.route(HOLDER, "digits").revision
         for _ in range(2):
             rig.lane.counted.entry(revision).computed(3, Answer({}, compute_us=50, queue_us=7, batch_rows=6))
         rig.lane.counted.entry(revision).ended(True, 0.5)

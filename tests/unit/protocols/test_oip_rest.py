@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_lane import KEY, FakeLane
+from fake_lane import HOLDER, KEY, FakeLane
 from mofang import __version__
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse
@@ -69,7 +69,7 @@ def test_a_bad_deadline_is_refused(bad: str) -> None:
     assert "x-request-timeout-ms" in json.loads(response.body)["error"]
 
 
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready"])
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
 def test_health_and_readiness_need_no_key(path: str) -> None:
     assert send(path, headers={"authorization": ""}).status == 200
 
@@ -80,6 +80,7 @@ def test_health_and_readiness_need_no_key(path: str) -> None:
         ("/v2", None),
         ("/v2/models/digits", None),
         ("/v2/models/digits/infer", DIGITS),
+        ("/v2/models/digits/ready", None),
         ("/v2/models/digits/stats", None),
         ("/v2/models/stats", None),
         ("/v2/repository/index", {}),
@@ -119,7 +120,7 @@ def test_metadata() -> None:
 @pytest.mark.parametrize("path", ["digits/stats", "digits/versions/3/stats", "stats"])
 def test_statistics(path: str) -> None:
     lane = FakeLane()
-    lane.counted.entry(lane.route("digits").revision).ended(True, 0.5)
+    lane.counted.entry(lane.route(HOLDER, "digits").revision).ended(True, 0.5)
     response = send(f"/v2/models/{path}", lane=lane)
     assert response.status == 200
     entries = {entry["name"]: entry for entry in json.loads(response.body)["model_stats"]}

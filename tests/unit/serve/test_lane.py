@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mofang.base.domain.access import KeyEntry
-from mofang.base.domain.deployment import EndpointRoutes, ReplicaLimits, ReplicaSpec, Revision, Route, Snapshot
+from mofang.base.domain.access import KeyEntry, Principal, Scope
+from mofang.base.domain.deployment import (
+    Audience,
+    EndpointRoutes,
+    ReplicaLimits,
+    ReplicaSpec,
+    Revision,
+    Route,
+    Snapshot,
+)
 from mofang.base.domain.errors import (
     Draining,
     EndpointNotFound,
     EngineLoadFailed,
     ExpiredKey,
+    Forbidden,
+    OutOfNetwork,
     ReplicaUnavailable,
     StorageFull,
     TensorName,
@@ -71,6 +82,9 @@ def snapshot(number: int, *routes: tuple[Route, int]) -> Snapshot:
         OLD.id: KeyEntry(OLD.id, OLD.secret_sha256, "acme", "shop", "consumer", expires_at=1),
     }
     return Snapshot(number, {"sum": EndpointRoutes("sum", by_number, traffic)}, keys)
+
+
+ADA = Principal(GOOD.id, "acme", "shop", "consumer")
 
 
 class Bench:
@@ -147,12 +161,12 @@ def test_a_switch_takes_effect_for_the_next_request() -> None:
 def test_statistics_count_what_was_answered_and_what_failed() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.adopt(snapshot(1, (route(1), 100)))
-        assert [entry["inference_count"] for entry in bench.lane.statistics()] == [0]
+        assert [entry["inference_count"] for entry in bench.lane.statistics(ADA)] == [0]
         await asyncio.gather(bench.ask([[1, 2], [3, 4]]), bench.ask([[5, 6]]))
         await bench.ask([[1, 2]])
         with pytest.raises(TensorShape):
             await bench.ask([[1, 2, 3]])
-        (entry,) = bench.lane.statistics("sum", "1")
+        (entry,) = bench.lane.statistics(ADA, "sum", "1")
         assert (entry["name"], entry["version"]) == ("sum", "1")
         assert (entry["inference_count"], entry["execution_count"]) == (4, 2)
         assert {batch["batch_size"]: batch["compute_infer"]["count"] for batch in entry["batch_stats"]} == {3: 1, 1: 1}
@@ -163,7 +177,7 @@ def test_statistics_count_what_was_answered_and_what_failed() -> None:
         assert 0 < times["fail"] < times["success"]
         for endpoint, version in (("sum", "2"), ("none", "")):
             with pytest.raises(EndpointNotFound):
-                bench.lane.statistics(endpoint, version)
+                bench.lane.statistics(ADA, endpoint, version)
 
     run(scenario)
 
@@ -191,7 +205,7 @@ def test_a_replica_that_cannot_load_is_reported_and_refused_with_its_reason() ->
     async def scenario(bench: Bench) -> None:
         await bench.adopt(snapshot(1, (route(1, "damaged"), 100)))
         assert bench.fleet.report().failed == {"sum/1/0": ("engine.load", "the file is damaged")}
-        assert not bench.lane.is_ready("sum")
+        assert not bench.lane.is_ready(ADA, "sum")
         with pytest.raises(ReplicaUnavailable, match="the file is damaged"):
             await bench.ask([[1, 1]])
         assert bench.records == []
@@ -217,7 +231,7 @@ def test_requests_that_do_not_fit_are_refused_and_cost_nothing() -> None:
         with pytest.raises(TensorName, match="'w'"):
             await bench.ask([[1, 2]], outputs=("w",))
         with pytest.raises(EndpointNotFound):
-            bench.lane.route("other")
+            bench.lane.route(ADA, "other")
         assert bench.records == []
 
     run(scenario)
@@ -275,8 +289,77 @@ def test_a_draining_server_takes_no_more() -> None:
         await bench.adopt(snapshot(1, (route(1), 100)))
         bench.lane.draining = True
         assert not bench.lane.ready
-        assert not bench.lane.is_ready("sum")
+        assert not bench.lane.is_ready(ADA, "sum")
         with pytest.raises(Draining):
             await bench.ask([[1, 1]])
+
+    run(scenario)
+
+
+def test_an_endpoint_is_there_for_its_audience_only() -> None:
+    lab = Principal("k", "other", "lab", "consumer")
+    cases = (
+        (Audience(), True, True),
+        (Audience(everyone=False), True, False),
+        (Audience(everyone=False, projects=("lab",)), True, True),
+        (Audience(everyone=False, tenants=("other",)), True, True),
+        (Audience(everyone=False, tenants=("third",), projects=("shop2",)), True, False),
+    )
+
+    async def scenario(bench: Bench) -> None:
+        for number, (audience, *sees) in enumerate(cases, 1):
+            plain = snapshot(number, (route(1), 100))
+            routes = replace(plain.endpoints["sum"], owner=Scope("acme", "shop"), audience=audience)
+            await bench.adopt(replace(plain, endpoints={"sum": routes}))
+            request = InferRequest("sum", {"x": np.ones((1, 2), np.float32)}, version="9")
+            for principal, visible in zip((ADA, lab), sees, strict=True):
+                assert bench.lane.names(principal) == (["sum"] if visible else [])
+                told = "serves version 1, not '9'" if visible else "there is no endpoint 'sum'"
+                with pytest.raises(EndpointNotFound, match=told):
+                    bench.lane.route(principal, "sum", "9")
+                with pytest.raises(EndpointNotFound, match=told):
+                    await bench.lane.infer(request, principal, request_id="r", deadline=0.0, input_bytes=1)
+
+    run(scenario)
+
+
+def test_a_key_is_bound_to_its_networks_also_when_it_is_known_already() -> None:
+    async def scenario(bench: Bench) -> None:
+        plain = snapshot(1, (route(1), 100))
+        bound = {GOOD.id: replace(plain.keys[GOOD.id], networks=("203.0.113.0/24",))}
+        await bench.adopt(replace(plain, keys=bound))
+        behind = Lane(
+            bench.fleet,
+            admit=admit_by_role,
+            record=bench.record,
+            observe=bench.observe,
+            trusted_proxies=("10.0.0.0/8",),
+        )
+        key = f"Bearer {GOOD.text}"
+        for _ in range(2):
+            assert bench.lane.authenticate(key, "203.0.113.5").key_id == GOOD.id
+            assert behind.authenticate(key, "10.1.1.1", "203.0.113.5").key_id == GOOD.id
+            for lane, peer, forwarded in (
+                (bench.lane, "198.51.100.1", None),
+                (bench.lane, "198.51.100.1", "203.0.113.5"),
+                (bench.lane, "", None),
+                (behind, "10.1.1.1", None),
+                (behind, "10.1.1.1", "203.0.113.5, 198.51.100.1"),
+            ):
+                with pytest.raises(OutOfNetwork):
+                    lane.authenticate(key, peer, forwarded)
+
+    run(scenario)
+
+
+def test_a_role_that_neither_asks_nor_looks_sees_no_endpoint() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.adopt(snapshot(1, (route(1), 100)))
+        clerk = Principal("k", "acme", "shop", "billing")
+        for ask in (bench.lane.names, bench.lane.statistics):
+            with pytest.raises(Forbidden, match="'billing'"):
+                ask(clerk)
+        with pytest.raises(Forbidden):
+            bench.lane.route(clerk, "sum")
 
     run(scenario)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mofang.base.domain.access import AccessLimits, KeyEntry
+from mofang.base.domain.access import EVERYTHING, AccessLimits, KeyEntry, Scope
 from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.tensors import Signature
 
@@ -71,6 +71,15 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """Who may ask an endpoint besides those who reach the project it belongs to. Others do not come to know of it."""
+
+    everyone: bool = True
+    tenants: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRoutes:
     """Routes of one endpoint by revision number, and the share of traffic (percent) each gets.
 
@@ -80,6 +89,18 @@ class EndpointRoutes:
     name: str
     routes: Mapping[int, Route]
     traffic: Mapping[int, int]
+    owner: Scope = EVERYTHING  # the project it belongs to
+    audience: Audience = field(default_factory=Audience)
+
+    def admits(self, asker: Scope) -> bool:
+        """Tell whether the endpoint exists for whoever asks."""
+        audience = self.audience
+        return (
+            audience.everyone
+            or asker.covers(self.owner.tenant, self.owner.project)
+            or asker.project in audience.projects
+            or asker.tenant in audience.tenants
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,11 +248,100 @@ class ExpiredKey(Unauthenticated):
     hint = "make another: `mofang keys create --project P`"
 
 
+class OutOfReach(Forbidden):
+    """The role would do, but not for things of this size: of a tenant, or of the platform."""
+
+    code = "key.reach"
+    hint = "ask somebody who looks after the whole tenant, or the whole platform"
+
+
 class OutOfScope(Forbidden):
     """The key was made for other endpoints."""
 
     code = "key.scope"
     hint = "use a key for this endpoint: `mofang keys create --project P --endpoint ENDPOINT`"
+
+
+class OutOfNetwork(Forbidden):
+    """The key may not be used from this address."""
+
+    code = "key.network"
+    hint = "use it from a network it was made for: `mofang keys list` shows them"
+
+
+class InvalidNetwork(Invalid):
+    """That is no range of network addresses."""
+
+    code = "network.invalid"
+    hint = "write e.g. 203.0.113.0/24, 2001:db8::/32 or one address; the bits after the prefix must be zero"
+
+
+class SignInFailed(Unauthenticated):
+    """The name, the password or the one-time code is wrong; which of them is not told."""
+
+    code = "sign_in.failed"
+    hint = "who looks after your tenant can give you a new one-time code: `mofang users code NAME`"
+
+
+class SignInLater(Exhausted):
+    """Too many wrong passwords for this name: it has to wait."""
+
+    code = "sign_in.later"
+    hint = "wait as long as Retry-After says; each further failure doubles it"
+
+
+class SignInForbidden(Forbidden):
+    """Who she is, is known; but she has no role here."""
+
+    code = "sign_in.no_role"
+    hint = "ask for one: `mofang users grant NAME viewer --project P`"
+
+
+class SignInUnavailable(Conflict):
+    """No OIDC provider is set up here."""
+
+    code = "sign_in.no_provider"
+    hint = "set MOFANG_OIDC_ISSUER and MOFANG_OIDC_CLIENT, or sign in with a password"
+
+
+class ProviderFailed(Unavailable):
+    """The OIDC provider does not answer, or not as the standard says."""
+
+    code = "sign_in.provider"
+    hint = "try again; the server's log of the controller tells more"
+
+
+class InvalidPassword(Invalid):
+    """The password cannot be used as one."""
+
+    code = "password.invalid"
+
+
+class UserNotFound(NotFound):
+    """No user has that name."""
+
+    code = "user.not_found"
+    hint = "`mofang users list` shows them"
+
+
+class UserExists(Conflict):
+    """A user of that name exists already."""
+
+    code = "user.exists"
+
+
+class GrantNotFound(NotFound):
+    """The user has no role there."""
+
+    code = "grant.not_found"
+    hint = "`mofang users list` shows who has which role where"
+
+
+class NotSignedIn(Conflict):
+    """This is about a person's session, and a key asks."""
+
+    code = "sign_in.none"
+    hint = "`mofang keys revoke ID` ends a key"
 
 
 class KeyEnded(Conflict):
@@ -267,6 +356,13 @@ class KeyNotFound(NotFound):
 
     code = "key.not_found"
     hint = "`mofang keys list` shows the ids"
+
+
+class NameTaken(Conflict):
+    """The name belongs to a thing of another project; models and endpoints of all projects share one list of names."""
+
+    code = "name.taken"
+    hint = "choose another name"
 
 
 class ProjectNotFound(NotFound):

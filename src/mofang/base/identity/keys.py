@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mofang.base.domain.access import KeyEntry, Principal
-from mofang.base.domain.errors import ExpiredKey, Unauthenticated, UnknownKey
+from mofang.base.domain.errors import ExpiredKey, OutOfNetwork, Unauthenticated, UnknownKey
+from mofang.base.identity.addresses import is_within
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH, _SECRET_LENGTH, _CHECK_LENGTH = 10, 32, 6
@@ -53,11 +54,11 @@ def parse_key(text: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def authenticate(text: str | None, entries: Mapping[str, KeyEntry], at: int) -> Principal:
+def authenticate(text: str | None, entries: Mapping[str, KeyEntry], at: int, address: str = "") -> Principal:
     """Return whose key ``text`` is, among ``entries`` by id, ``at`` a time in microseconds.
 
-    Raises Unauthenticated without a key, UnknownKey for one that is not in ``entries`` (never made, or revoked), and
-    ExpiredKey. Secrets are compared in constant time.
+    Raises Unauthenticated without a key, UnknownKey for one that is not in ``entries`` (never made, or revoked),
+    ExpiredKey, and OutOfNetwork if ``address`` is not where it may come from. Secrets are compared in constant time.
     """
     if not text:
         raise Unauthenticated("this needs a key")
@@ -68,7 +69,16 @@ def authenticate(text: str | None, entries: Mapping[str, KeyEntry], at: int) -> 
         raise UnknownKey(f"key {key_id!r} is not known here, or was revoked")
     if entry.expires_at is not None and at >= entry.expires_at:
         raise ExpiredKey(f"key {key_id!r} has expired")
-    return Principal(key_id, entry.tenant, entry.project, entry.role, entry.endpoints)
+    check_address(entry, address)
+    return Principal(
+        key_id, entry.tenant, entry.project, entry.role, entry.endpoints, entry.reach, entry.verbs, entry.user
+    )
+
+
+def check_address(entry: KeyEntry, address: str) -> None:
+    """Raise OutOfNetwork if the key may not be used from ``address``."""
+    if entry.networks and not is_within(address, entry.networks):
+        raise OutOfNetwork(f"key {entry.id!r} may not be used from {address or 'an unknown address'}")
 
 
 def _random(length: int) -> str:

@@ -10,10 +10,37 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any, cast, get_args
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Row, Select, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Row,
+    Select,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from mofang.base.domain.access import AccessLimits, ApiKey, KeyEntry, LimitScope, Project, Role, Tenant
+from mofang.base.domain.access import (
+    DEFAULT_PROJECT,
+    DEFAULT_TENANT,
+    WIDTH,
+    AccessLimits,
+    ApiKey,
+    KeyEntry,
+    LimitScope,
+    Permission,
+    Project,
+    Reach,
+    Role,
+    Tenant,
+)
 from mofang.base.domain.errors import (
     InvalidRequest,
     KeyEnded,
@@ -24,11 +51,10 @@ from mofang.base.domain.errors import (
     TenantNotFound,
 )
 from mofang.base.domain.names import check_name, now_us
+from mofang.base.identity.addresses import check_network
 from mofang.base.identity.keys import new_key
 from mofang.base.storage.database import Database, metadata
 
-DEFAULT_TENANT = "default"
-DEFAULT_PROJECT = "default"
 PLATFORM_PROJECT = "platform"
 
 tenants = Table(
@@ -56,6 +82,10 @@ api_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+    Column("reach", Text, nullable=False, server_default="project"),
+    Column("verbs", Text),  # with commas between them; null: all of its role
+    Column("networks", Text),  # the same; null: from anywhere
+    Column("user_name", Text),  # who signed in; null: a key
 )
 access_limits = Table(
     "access_limits",
@@ -67,6 +97,8 @@ access_limits = Table(
     Column("concurrency", BigInteger),
     Column("payload_bytes", BigInteger),
 )
+
+_WORDS = {"role": get_args(Role), "reach": get_args(Reach), "verb": get_args(Permission)}
 
 
 class IdentityStore:
@@ -87,15 +119,23 @@ class IdentityStore:
 
     def list_tenants(self) -> list[Tenant]:
         """Return all tenants by name."""
+        scope = self._database.scope
+        mine = true() if scope.reach == "platform" else tenants.c.name == scope.tenant
         with self._database.read() as connection:
-            return [Tenant(*row) for row in connection.execute(select(tenants).order_by(tenants.c.name))]
+            return [Tenant(*row) for row in connection.execute(select(tenants).where(mine).order_by(tenants.c.name))]
+
+    def get_tenant(self, name: str) -> Tenant:
+        """Return the tenant; raise TenantNotFound."""
+        found = next((tenant for tenant in self.list_tenants() if tenant.name == name), None)
+        if found is None:
+            raise TenantNotFound(f"there is no tenant {name!r}")
+        return found
 
     def create_project(self, name: str, tenant: str = DEFAULT_TENANT) -> Project:
         """Create a project of ``tenant``; raise TenantNotFound or ProjectExists."""
         project = Project(check_name("project", name), tenant, now_us())
         with self._database.write() as connection:
-            if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
-                raise TenantNotFound(f"there is no tenant {tenant!r}")
+            self.get_tenant(tenant)
             if connection.scalar(select(projects.c.name).where(projects.c.name == name)) is not None:
                 raise ProjectExists(f"project {name!r} exists already")
             connection.execute(insert(projects).values(name=name, tenant=tenant, created_at=project.created_at))
@@ -104,15 +144,16 @@ class IdentityStore:
     def get_project(self, name: str) -> Project:
         """Return the project; raise ProjectNotFound."""
         with self._database.read() as connection:
-            row = connection.execute(select(projects).where(projects.c.name == name)).one_or_none()
+            row = connection.execute(select(projects).where(projects.c.name == name, self._reached())).one_or_none()
         if row is None:
             raise ProjectNotFound(f"there is no project {name!r}")
         return Project(*row)
 
     def list_projects(self) -> list[Project]:
         """Return all projects by name."""
+        query = select(projects).where(self._reached()).order_by(projects.c.name)
         with self._database.read() as connection:
-            return [Project(*row) for row in connection.execute(select(projects).order_by(projects.c.name))]
+            return [Project(*row) for row in connection.execute(query)]
 
     def create_key(
         self,
@@ -121,21 +162,33 @@ class IdentityStore:
         name: str = "",
         expires_at: int | None = None,
         endpoints: Iterable[str] = (),
+        reach: Reach = "project",
+        verbs: Iterable[Permission] = (),
+        networks: Iterable[str] = (),
+        user: str = "",
     ) -> tuple[ApiKey, str]:
         """Create a key and return it with its text, which nobody can ever show again; raise ProjectNotFound.
 
-        It may ask ``endpoints``, whether they exist yet or not; every endpoint, if none is named.
+        It may ask ``endpoints``, whether they exist yet or not; use ``verbs`` of what its role allows; and come from
+        ``networks`` (CIDR). Where none is named, all are meant. With a ``user`` it is a session of hers.
         """
-        if role not in get_args(Role):
-            raise InvalidRequest(f"{role!r} is no role", hint=f"roles are {', '.join(get_args(Role))}")
+        for kind, word in (("role", role), ("reach", reach), *(("verb", verb) for verb in verbs)):
+            if word not in (known := _WORDS[kind]):
+                raise InvalidRequest(f"{word!r} is no {kind}", hint=f"{kind}s are {', '.join(known)}")
         scope = tuple(sorted({check_name("endpoint", endpoint) for endpoint in endpoints}))
         new, created_at = new_key(), now_us()
-        row = {"id": new.id, "name": name, "project": project, "role": role, "secret_sha256": new.secret_sha256}
-        row |= {"endpoints": ",".join(scope)}
+        allowed, ranges = tuple(sorted(set(verbs))), tuple(map(check_network, networks))
+        row: dict[str, Any] = {"id": new.id, "name": name, "project": project, "role": role}
+        row |= {"secret_sha256": new.secret_sha256, "created_at": created_at, "expires_at": expires_at}
+        row |= {"endpoints": ",".join(scope), "verbs": ",".join(allowed) or None}
+        row |= {"networks": ",".join(ranges) or None, "reach": reach, "user_name": user or None}
         with self._database.write() as connection:
             tenant = self.get_project(project).tenant
-            connection.execute(insert(api_keys).values(**row, created_at=created_at, expires_at=expires_at))
-        return ApiKey(new.id, name, project, tenant, role, created_at, expires_at, endpoints=scope), new.text
+            connection.execute(insert(api_keys).values(**row))
+        key = ApiKey(
+            new.id, name, project, tenant, role, created_at, expires_at, None, scope, None, reach, allowed, ranges
+        )
+        return key, new.text
 
     def rotate_key(self, key_id: str, overlap_us: int) -> tuple[ApiKey, str]:
         """Create a key that may do what ``key_id`` may, and let that one expire after ``overlap_us``.
@@ -148,7 +201,9 @@ class IdentityStore:
             if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
                 raise KeyEnded(f"key {key_id!r} was revoked or has expired")
             expires_at = None if old.expires_at is None else now + old.expires_at - old.created_at
-            new, text = self.create_key(old.project, old.role, old.name, expires_at, old.endpoints)
+            new, text = self.create_key(
+                old.project, old.role, old.name, expires_at, old.endpoints, old.reach, old.verbs, old.networks
+            )
             end = now + overlap_us if old.expires_at is None else min(old.expires_at, now + overlap_us)
             connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=end))
             for limits in self.list_limits():
@@ -158,7 +213,7 @@ class IdentityStore:
 
     def list_keys(self, project: str | None = None) -> list[ApiKey]:
         """Return all keys, or those of ``project``, oldest first; revoked ones as well."""
-        query = _select_keys().order_by(api_keys.c.created_at, api_keys.c.id)
+        query = self._select_keys().order_by(api_keys.c.created_at, api_keys.c.id)
         if project is not None:
             query = query.where(api_keys.c.project == project)
         with self._database.read() as connection:
@@ -167,7 +222,7 @@ class IdentityStore:
     def get_key(self, key_id: str) -> ApiKey:
         """Return the key; raise KeyNotFound."""
         with self._database.read() as connection:
-            row = connection.execute(_select_keys().where(api_keys.c.id == key_id)).one_or_none()
+            row = connection.execute(self._select_keys().where(api_keys.c.id == key_id)).one_or_none()
         if row is None:
             raise KeyNotFound(f"there is no key {key_id!r}")
         return _key(row)
@@ -179,6 +234,18 @@ class IdentityStore:
             connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
             return self.get_key(key_id)
 
+    def revoke_sessions(self, user: str) -> None:
+        """Revoke everything a user is signed in with."""
+        which = (api_keys.c.user_name == user) & api_keys.c.revoked_at.is_(None)
+        with self._database.write() as connection:
+            connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
+
+    def end_session(self, key_id: str) -> None:
+        """Revoke one session."""
+        which = (api_keys.c.id == key_id) & api_keys.c.user_name.is_not(None)
+        with self._database.write() as connection:
+            connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
+
     def entries(self) -> dict[str, KeyEntry]:
         """Return what gateways need of every key that is not revoked, by id."""
         query = select(api_keys, projects.c.tenant).join(projects).where(api_keys.c.revoked_at.is_(None))
@@ -186,7 +253,17 @@ class IdentityStore:
             rows = connection.execute(query).all()
         return {
             row.id: KeyEntry(
-                row.id, row.secret_sha256, row.tenant, row.project, cast(Role, row.role), row.expires_at, _scope(row)
+                row.id,
+                row.secret_sha256,
+                row.tenant,
+                row.project,
+                cast(Role, row.role),
+                row.expires_at,
+                _words(row.endpoints),
+                cast(Reach, row.reach),
+                cast("tuple[Permission, ...]", _words(row.verbs)),
+                _words(row.networks),
+                row.user_name or "",
             )
             for row in rows
         }
@@ -206,7 +283,20 @@ class IdentityStore:
         """Return all limits that are set, by scope and name."""
         query = select(access_limits).order_by(access_limits.c.scope, access_limits.c.name)
         with self._database.read() as connection:
-            return [AccessLimits(**row) for row in connection.execute(query).mappings()]
+            found = [AccessLimits(**row) for row in connection.execute(query).mappings()]
+            return (
+                found
+                if self._database.scope.reach == "platform"
+                else [each for each in found if self.sees(each.scope, each.name)]
+            )
+
+    def sees(self, scope: LimitScope, name: str) -> bool:
+        """Tell whether the key, project or tenant is within reach of whoever uses the database now."""
+        try:
+            self.check_scope(scope, name)
+        except (KeyNotFound, ProjectNotFound, TenantNotFound):
+            return False
+        return True
 
     def check_scope(self, scope: LimitScope, name: str) -> None:
         """Raise KeyNotFound, ProjectNotFound or TenantNotFound unless there is one of that name."""
@@ -214,8 +304,8 @@ class IdentityStore:
             self.get_key(name)
         elif scope == "project":
             self.get_project(name)
-        elif name not in {tenant.name for tenant in self.list_tenants()}:
-            raise TenantNotFound(f"there is no tenant {name!r}")
+        else:
+            self.get_tenant(name)
 
     def bootstrap(self) -> str | None:
         """Create the first tenant, projects and admin key, and return the key's text; None if that was done before.
@@ -228,18 +318,39 @@ class IdentityStore:
             self.create_tenant(DEFAULT_TENANT)
             self.create_project(DEFAULT_PROJECT)
             self.create_project(PLATFORM_PROJECT)
-            return self.create_key(PLATFORM_PROJECT, "admin", "first admin key")[1]
+            return self.create_key(PLATFORM_PROJECT, "owner", "first admin key", reach="platform")[1]
 
+    def _reached(self) -> ColumnElement[bool]:
+        """Return the condition that a project is within the scope the database is used in."""
+        scope = self._database.scope
+        if scope.reach == "platform":
+            return true()
+        return projects.c.tenant == scope.tenant if scope.reach == "tenant" else projects.c.name == scope.project
 
-def _select_keys() -> Select[Any]:
-    return select(api_keys, projects.c.tenant).join(projects)
+    def _select_keys(self) -> Select[Any]:
+        """Select the keys within reach; one that reaches further than who asks is not."""
+        narrower = [reach for reach in WIDTH if WIDTH[reach] <= WIDTH[self._database.scope.reach]]
+        found = select(api_keys, projects.c.tenant).join(projects)
+        return found.where(self._reached(), api_keys.c.reach.in_(narrower), api_keys.c.user_name.is_(None))
 
 
 def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
-        row.id, row.name, row.project, row.tenant, row.role, row.created_at, row.expires_at, row.revoked_at, _scope(row)
+        row.id,
+        row.name,
+        row.project,
+        row.tenant,
+        row.role,
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        _words(row.endpoints),
+        None,
+        row.reach,
+        cast("tuple[Permission, ...]", _words(row.verbs)),
+        _words(row.networks),
     )
 
 
-def _scope(row: Row[Any]) -> tuple[str, ...]:
-    return tuple(row.endpoints.split(",")) if row.endpoints else ()
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
     ForeignKey,
@@ -31,10 +32,12 @@ from sqlalchemy import (
     update,
 )
 
+from mofang.base.domain.access import EVERYTHING, Scope
 from mofang.base.domain.errors import JobCancelled, JobEnded, JobFailed, JobNotFound, LeaseLost
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.work import JOB_ENDED, Job, JobEvent, JobState
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, owner, visible
 
 MAX_ATTEMPTS = 3
 """How often a job is begun before it counts as one that kills its workers."""
@@ -90,18 +93,28 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def submit(self, kind: str, spec: dict[str, Any], actor: str) -> Job:
-        """Queue a job for whoever runs jobs of that ``kind``."""
+    def submit(self, kind: str, spec: dict[str, Any], actor: str, owner: Scope | None = None) -> Job:
+        """Queue a job for whoever runs jobs of that ``kind``.
+
+        It belongs to ``owner``, or to whoever submits it, as will all that it makes.
+        """
         job = Job(new_id("job"), kind, spec, "queued", actor, attempt=0, created_at=now_us())
         row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
         with self._database.write() as connection:
             connection.execute(insert(jobs).values(**row, worker="", lease="", lease_until=0))
+            claim(connection, owner or self._database.scope, "job", job.id)
         return job
 
     def get(self, job_id: str) -> Job:
         """Return the job; raise JobNotFound."""
         with self._database.read() as connection:
-            return _get(connection, job_id)
+            return _get(connection, job_id, self._visible())
+
+    def owner(self, job_id: str) -> Scope:
+        """Return the project the job works for; raise JobNotFound."""
+        with self._database.read() as connection:
+            _get(connection, job_id)
+            return owner(connection, "job", job_id) or EVERYTHING.narrowed()
 
     def queued(self, limit: int = 100) -> Sequence[Job]:
         """Return jobs that wait to be claimed, oldest first."""
@@ -116,7 +129,7 @@ class JobStore:
         columns = [column for column in job_events.c if column.name != "job"]
         query = select(*columns).where(job_events.c.job == job_id, job_events.c.seq > after)
         with self._database.read() as connection:
-            _get(connection, job_id)
+            _get(connection, job_id, self._visible())
             return [JobEvent(*row) for row in connection.execute(query.order_by(job_events.c.seq))]
 
     def claim(self, job_id: str, worker: str, ttl_seconds: float) -> Lease | None:
@@ -165,7 +178,7 @@ class JobStore:
     def request_cancel(self, job_id: str) -> Job:
         """Cancel a queued job, or ask the worker of a running one to stop; raise JobNotFound or JobEnded."""
         with self._database.write() as connection:
-            job = _get(connection, job_id)
+            job = _get(connection, job_id, self._visible())
             if job.state in JOB_ENDED:
                 raise JobEnded(f"job {job_id!r} has ended: it is {job.state}")
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
@@ -188,13 +201,17 @@ class JobStore:
 
     def list(self, kind: str | None = None, state: JobState | None = None, limit: int = 100) -> Sequence[Job]:
         """Return the newest jobs first, of one ``kind`` or in one ``state`` if given."""
-        query = select(*_JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        newest = select(*_JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        query = newest.where(self._visible()).limit(limit)
         if kind is not None:
             query = query.where(jobs.c.kind == kind)
         if state is not None:
             query = query.where(jobs.c.state == state)
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+    def _visible(self) -> ColumnElement[bool]:
+        return visible(self._database.scope, "job", jobs.c.id)
 
     def _extend(self, lease: Lease, values: dict[str, Any], event: JobEvent | None = None) -> None:
         with self._database.write() as connection:
@@ -211,8 +228,8 @@ class JobStore:
             return _close(connection, _held(connection, lease).id, state, values)
 
 
-def _get(connection: Connection, job_id: str) -> Job:
-    row = connection.execute(select(*_JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+def _get(connection: Connection, job_id: str, *conditions: ColumnElement[bool]) -> Job:
+    row = connection.execute(select(*_JOB_COLUMNS).where(jobs.c.id == job_id, *conditions)).one_or_none()
     if row is None:
         raise JobNotFound(f"there is no job {job_id!r}")
     return _job(row)

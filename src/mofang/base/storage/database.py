@@ -24,6 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from mofang.base.domain.access import EVERYTHING, Scope
 from mofang.base.domain.errors import InvalidSettings, StorageUnavailable
 from mofang.base.storage.faults import is_busy, translate
 from mofang.base.storage.migrations import upgrade
@@ -79,6 +80,24 @@ class Database:
         self._folder = Path(self.url.database).parent if self._is_sqlite and self.url.database else None
         self._writers = Turns()
         self._current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
+        self._scope: ContextVar[Scope] = ContextVar("scope", default=EVERYTHING)
+
+    @property
+    def scope(self) -> Scope:
+        """On whose behalf the database is used now; the server's own, unless somebody else is :meth:`acting`."""
+        return self._scope.get()
+
+    @contextmanager
+    def acting(self, scope: Scope) -> Iterator[None]:
+        """Use the database on somebody's behalf: stores show what ``scope`` reaches, and nothing else exists.
+
+        It holds in this thread or task, and in those that are started from it.
+        """
+        token = self._scope.set(scope)
+        try:
+            yield
+        finally:
+            self._scope.reset(token)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, Row, String, Table, Text, in
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, visible
 from mofang.make.compress.compare import Comparison
 
 variants = Table(
@@ -69,12 +70,14 @@ class VariantStore:
         }
         with self._database.write() as connection:
             connection.execute(insert(variants).values(row))
+            claim(connection, self._database.scope, "variant", row["id"])
             stored = connection.execute(select(variants).where(variants.c.id == row["id"])).one()
         return _variant(stored)
 
     def list(self, parent: str = "", before: str = "", limit: int = 100) -> list[Variant]:
         """Return variants (of one version's digest, if given), newest first, older than id ``before``."""
-        query = select(variants).order_by(variants.c.id.desc()).limit(limit)
+        mine = visible(self._database.scope, "variant", variants.c.id)
+        query = select(variants).where(mine).order_by(variants.c.id.desc()).limit(limit)
         if parent:
             query = query.where(variants.c.parent == parent)
         if before:

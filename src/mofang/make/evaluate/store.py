@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Row, String, Table, Text, insert, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, String, Table, Text, insert, select
 
 from mofang.base.domain.errors import EvaluationNotFound
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, visible
 from mofang.make.evaluate.report import RegressionScores, Report, Scores
 
 evaluations = Table(
@@ -61,12 +62,14 @@ class EvaluationStore:
                     created_at=evaluation.created_at,
                 )
             )
+            claim(connection, self._database.scope, "evaluation", evaluation.id)
         return evaluation
 
     def get(self, evaluation_id: str) -> Evaluation:
         """Return the evaluation; raise EvaluationNotFound."""
         with self._database.read() as connection:
-            row = connection.execute(select(evaluations).where(evaluations.c.id == evaluation_id)).first()
+            query = select(evaluations).where(evaluations.c.id == evaluation_id, self._visible())
+            row = connection.execute(query).first()
         if row is None:
             raise EvaluationNotFound(
                 f"there is no evaluation {evaluation_id!r}", hint="`mofang evaluate MODEL@VERSION` makes one"
@@ -75,13 +78,16 @@ class EvaluationStore:
 
     def list(self, digest: str = "", before: str = "", limit: int = 100) -> list[Evaluation]:
         """Return evaluations (of one artifact, if ``digest`` is given), newest first, older than id ``before``."""
-        query = select(evaluations).order_by(evaluations.c.id.desc()).limit(limit)
+        query = select(evaluations).where(self._visible()).order_by(evaluations.c.id.desc()).limit(limit)
         if digest:
             query = query.where(evaluations.c.digest == digest)
         if before:
             query = query.where(evaluations.c.id < before)
         with self._database.read() as connection:
             return [_evaluation(row) for row in connection.execute(query)]
+
+    def _visible(self) -> ColumnElement[bool]:
+        return visible(self._database.scope, "evaluation", evaluations.c.id)
 
 
 def _evaluation(row: Row[Any]) -> Evaluation:

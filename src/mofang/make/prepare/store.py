@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Row, String, Table, insert, select
+from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Row, String, Table, insert, select
 
 from mofang.base.domain.errors import DatasetNotFound
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, visible
 from mofang.make.prepare.dataset import Dataset
 
 datasets = Table(
@@ -34,15 +35,16 @@ class DatasetStore:
     def record(self, dataset: Dataset) -> Dataset:
         """Keep ``dataset``; one of the same digest that is there already stays, and is returned."""
         with self._database.write() as connection:
-            known = self.find(dataset.digest)
-            if known is None:
+            row = connection.execute(select(datasets).where(datasets.c.digest == dataset.digest)).one_or_none()
+            if row is None:
                 connection.execute(insert(datasets).values(asdict(dataset)))
-            return known or dataset
+            claim(connection, self._database.scope, "dataset", dataset.digest)
+            return dataset if row is None else _dataset(row)
 
     def find(self, digest: str) -> Dataset | None:
         """Return the dataset, if it is known."""
         with self._database.read() as connection:
-            row = connection.execute(select(datasets).where(datasets.c.digest == digest)).one_or_none()
+            row = connection.execute(select(datasets).where(datasets.c.digest == digest, self._visible())).one_or_none()
         return None if row is None else _dataset(row)
 
     def get(self, digest: str) -> Dataset:
@@ -54,9 +56,12 @@ class DatasetStore:
 
     def list(self, limit: int = 100) -> list[Dataset]:
         """Return the newest ``limit`` datasets, newest first."""
-        query = select(datasets).order_by(datasets.c.created_at.desc(), datasets.c.digest).limit(limit)
+        newest = select(datasets).where(self._visible()).order_by(datasets.c.created_at.desc(), datasets.c.digest)
         with self._database.read() as connection:
-            return [_dataset(row) for row in connection.execute(query)]
+            return [_dataset(row) for row in connection.execute(newest.limit(limit))]
+
+    def _visible(self) -> ColumnElement[bool]:
+        return visible(self._database.scope, "dataset", datasets.c.digest)
 
 
 def _dataset(row: Row[tuple[object, ...]]) -> Dataset:

@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     ForeignKey,
     ForeignKeyConstraint,
@@ -34,11 +35,13 @@ from sqlalchemy import (
     select,
 )
 
-from mofang.base.domain.errors import DigestMismatch, InvalidName, ModelNotFound, VersionNotFound
+from mofang.base.domain.access import Scope
+from mofang.base.domain.errors import DigestMismatch, InvalidName, ModelNotFound, NameTaken, VersionNotFound
 from mofang.base.domain.names import VersionRef, check_name, now_us
 from mofang.base.domain.registry import Artifact, Lineage, ModelVersion, canonical_json
 from mofang.base.storage.blobs import Blobs
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, owner, owns, visible
 
 models = Table(
     "models",
@@ -103,10 +106,12 @@ class Registry:
     ) -> tuple[ModelVersion, bool]:
         """Register ``artifact`` as the next version of ``model``; return it and whether it is new.
 
-        The same artifact again gives the version there already is, unchanged, and False. Raises InvalidName.
+        The same artifact again gives the version there already is, unchanged, and False.
+        Raises InvalidName, or NameTaken.
         """
         check_name("model", model)
         with self._database.write() as connection:
+            self._owner(connection, model)
             known = connection.execute(
                 select(versions).where(versions.c.model == model, versions.c.digest == artifact.digest)
             ).first()
@@ -116,6 +121,7 @@ class Registry:
             manifest = Manifest(model, (newest or 0) + 1, artifact, lineage, now_us(), metrics or {})
             if newest is None:
                 connection.execute(insert(models).values(name=model, created_at=manifest.created_at))
+                claim(connection, self._database.scope, "model", model)
             text = canonical_json(asdict(manifest))
             connection.execute(
                 insert(versions).values(
@@ -131,11 +137,10 @@ class Registry:
     def get(self, ref: VersionRef) -> ModelVersion:
         """Return the version ``ref`` names; raise ModelNotFound, VersionNotFound, or DigestMismatch if edited."""
         with self._database.read() as connection:
-            row = connection.execute(_query(ref)).first()
+            row = connection.execute(_query(ref).where(self._visible(versions.c.model))).first()
             if row is not None:
                 return self._versions(connection, [row])[0]
-            if connection.execute(select(models.c.name).where(models.c.name == ref.model)).first() is None:
-                raise ModelNotFound(f"there is no model {ref.model!r}")
+            self._check_model(connection, ref.model)
         raise VersionNotFound(f"model {ref.model!r} has no version or alias {ref.selector!r}")
 
     def find(self, ref: VersionRef) -> ModelVersion | None:
@@ -147,7 +152,8 @@ class Registry:
 
     def find_digest(self, digest: str) -> list[ModelVersion]:
         """Return every version, of any model, whose artifact has ``digest``."""
-        query = select(versions).where(versions.c.digest == digest).order_by(versions.c.model)
+        mine = self._visible(versions.c.model)
+        query = select(versions).where(versions.c.digest == digest, mine).order_by(versions.c.model)
         with self._database.read() as connection:
             return self._versions(connection, connection.execute(query))
 
@@ -156,7 +162,7 @@ class Registry:
         counts = (
             select(models.c.name, models.c.created_at, func.count(), func.max(versions.c.number))
             .join(versions, versions.c.model == models.c.name)
-            .where(models.c.name > after)
+            .where(models.c.name > after, self._visible(models.c.name))
             .group_by(models.c.name, models.c.created_at)
             .order_by(models.c.name)
             .limit(limit)
@@ -175,8 +181,7 @@ class Registry:
         if before:
             query = query.where(versions.c.number < before)
         with self._database.read() as connection:
-            if connection.execute(select(models.c.name).where(models.c.name == model)).first() is None:
-                raise ModelNotFound(f"there is no model {model!r}")
+            self._check_model(connection, model)
             return self._versions(connection, connection.execute(query))
 
     def set_alias(self, model: str, alias: str, number: int) -> ModelVersion:
@@ -192,10 +197,30 @@ class Registry:
             connection.execute(insert(aliases).values(model=model, alias=alias, number=number))
             return self.get(VersionRef(model, str(number)))
 
+    def owner(self, model: str) -> Scope:
+        """Return the project to which a version of ``model`` would belong, there already or not; raise NameTaken."""
+        with self._database.read() as connection:
+            return self._owner(connection, model)
+
     def folder(self, version: ModelVersion, root: Path) -> Path:
         """Lay the artifact's files, verified, into ``root/<digest hex>`` and return that folder."""
         folder = root / version.digest.removeprefix("sha256:")
         return self._blobs.materialise(version.artifact.files, folder)
+
+    def _owner(self, connection: Connection, model: str) -> Scope:
+        if connection.execute(select(models.c.name).where(models.c.name == model)).first() is None:
+            return self._database.scope.narrowed()
+        if not owns(connection, self._database.scope, "model", model):
+            raise NameTaken(f"the name {model!r} is taken by a model of another project")
+        return owner(connection, "model", model) or self._database.scope.narrowed()
+
+    def _check_model(self, connection: Connection, model: str) -> None:
+        query = select(models.c.name).where(models.c.name == model, self._visible(models.c.name))
+        if connection.execute(query).first() is None:
+            raise ModelNotFound(f"there is no model {model!r}")
+
+    def _visible(self, column: ColumnElement[str]) -> ColumnElement[bool]:
+        return visible(self._database.scope, "model", column)
 
     def _versions(self, connection: Connection, rows: Iterable[Row[Any]]) -> list[ModelVersion]:
         found = [(_manifest(row), row.digest) for row in rows]

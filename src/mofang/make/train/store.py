@@ -6,10 +6,26 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Float, Row, String, Table, Text, delete, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Float,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from mofang.base.domain.errors import RunNotFound
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, visible
 
 RunState = Literal["running", "succeeded", "failed", "cancelled"]
 
@@ -88,12 +104,13 @@ class RunStore:
             changed = connection.execute(update(runs).where(runs.c.id == run.id).values(values))
             if changed.rowcount == 0:
                 connection.execute(insert(runs).values(values))
+                claim(connection, self._database.scope, "run", run.id)
         return run
 
     def get(self, run_id: str) -> TrainingRun:
         """Return the run; raise RunNotFound."""
         with self._database.read() as connection:
-            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+            row = connection.execute(select(runs).where(runs.c.id == run_id, self._visible())).one_or_none()
         if row is None:
             raise RunNotFound(f"no run has the id {run_id!r}")
         return _run(row)
@@ -119,11 +136,14 @@ class RunStore:
 
     def list(self, before: str = "", limit: int = 100) -> list[TrainingRun]:
         """Return runs, newest first; those older than the id ``before`` if one is given."""
-        query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+        query = select(runs).where(self._visible()).order_by(runs.c.id.desc()).limit(limit)
         if before:
             query = query.where(runs.c.id < before)
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
+
+    def _visible(self) -> ColumnElement[bool]:
+        return visible(self._database.scope, "run", runs.c.id)
 
 
 def _run(row: Row[tuple[object, ...]]) -> TrainingRun:

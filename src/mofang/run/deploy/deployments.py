@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mofang.base.domain.deployment import (
+    Audience,
     Endpoint,
     PlacementName,
     ReplicaLimits,
@@ -35,10 +36,12 @@ class Deployments:
         placement: PlacementName = "process",
         replicas: int = 1,
         limits: ReplicaLimits | None = None,
+        audience: Audience | None = None,
     ) -> Rollout:
         """Ask that ``endpoint`` answer with ``version``; return the rollout that will do it.
 
-        Raises RolloutInProgress if another has not ended. Call it inside a transaction to join others to it.
+        A new endpoint is for ``audience``, or for everyone. Raises RolloutInProgress if another has not ended, and
+        NameTaken. Call it inside a transaction to join others to it.
         """
         check_name("endpoint", endpoint)
         if not 1 <= replicas <= MAX_REPLICAS:
@@ -56,7 +59,8 @@ class Deployments:
                 replicas=replicas,
                 limits=replace(limits or ReplicaLimits(), join=version.artifact.signature.independent_rows),
                 labels=version.artifact.labels,
-            )
+            ),
+            audience,
         )
         return self._store.add_rollout(endpoint, revision.number, is_rollback=False)
 
@@ -76,6 +80,14 @@ class Deployments:
     def get_endpoint(self, name: str) -> Endpoint:
         """Return an endpoint, or raise EndpointNotFound."""
         return self._store.get_endpoint(name)
+
+    def audience(self, endpoint: str) -> Audience:
+        """Return who may ask an endpoint, or raise EndpointNotFound."""
+        return self._store.audience(endpoint)
+
+    def share(self, endpoint: str, audience: Audience) -> None:
+        """Say who may ask an endpoint, in place of what was said before; raise EndpointNotFound."""
+        self._store.share(endpoint, audience)
 
     def revisions(self, endpoint: str) -> list[Revision]:
         """Return the revisions of an endpoint, newest first."""

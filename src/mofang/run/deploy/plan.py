@@ -76,7 +76,9 @@ def build_snapshot(
             traffic.setdefault(revision.endpoint, {})[revision.number] = share
     return Snapshot(
         number=number,
-        endpoints={name: EndpointRoutes(name, routes[name], traffic.get(name, {})) for name in routes},
+        endpoints={
+            name: EndpointRoutes(name, routes[name], traffic.get(name, {}), *desired.sharing(name)) for name in routes
+        },
         keys=keys,
         limits=tuple(limits),
         budgets=tuple(budgets),

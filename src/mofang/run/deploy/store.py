@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, Revision, Rollout, RolloutState
+from mofang.base.domain.access import EVERYTHING, Scope
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Endpoint, Revision, Rollout, RolloutState
 from mofang.base.domain.errors import (
     EndpointNotFound,
+    NameTaken,
     RevisionNotFound,
     RolloutInProgress,
     RolloutNotFound,
 )
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.storage.database import Database, metadata
+from mofang.base.storage.owners import claim, owner, owns, visible
 
 endpoints = sa.Table(
     "endpoints",
@@ -35,6 +38,13 @@ revisions = sa.Table(
     sa.Column("digest", sa.String(80), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+audiences = sa.Table(
+    "audiences",
+    metadata,
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),  # everyone, tenant or project
+    sa.Column("name", sa.String(63), primary_key=True),  # of the tenant or project
 )
 rollouts = sa.Table(
     "rollouts",
@@ -58,6 +68,12 @@ class Desired:
     endpoints: tuple[Endpoint, ...]
     revisions: dict[str, Revision]  # by Revision.key
     rollouts: tuple[Rollout, ...]
+    owners: dict[str, Scope] = field(default_factory=dict)  # by the endpoint's name
+    audiences: dict[str, Audience] = field(default_factory=dict)
+
+    def sharing(self, endpoint: str) -> tuple[Scope, Audience]:
+        """Return to whom an endpoint belongs, and who else may ask it."""
+        return self.owners.get(endpoint, EVERYTHING), self.audiences.get(endpoint, Audience(everyone=False))
 
 
 class DeploymentStore:
@@ -77,45 +93,65 @@ class DeploymentStore:
             for rollout in moving:
                 wanted |= {(rollout.endpoint, n) for n in (rollout.from_revision, rollout.to_revision) if n}
             needed = [_revision_row(tx, endpoint, number) for endpoint, number in sorted(wanted)]
-        return Desired(found, {revision.key: revision for revision in needed}, moving)
+            owned = {e.name: scope for e in found if (scope := owner(tx, "endpoint", e.name))}
+            shared = {e.name: _audience(tx, e.name) for e in found}
+        return Desired(found, {revision.key: revision for revision in needed}, moving, owned, shared)
 
     def list_endpoints(self) -> list[Endpoint]:
         """Return the endpoints by name."""
-        query = sa.select(endpoints).where(endpoints.c.deleted_at.is_(None)).order_by(endpoints.c.name)
+        query = sa.select(endpoints).where(endpoints.c.deleted_at.is_(None), self._visible(endpoints.c.name))
         with self._database.read() as tx:
-            return [_endpoint(row) for row in tx.execute(query).mappings()]
+            return [_endpoint(row) for row in tx.execute(query.order_by(endpoints.c.name)).mappings()]
 
     def get_endpoint(self, name: str) -> Endpoint:
         """Return an endpoint, or raise EndpointNotFound."""
         with self._database.read() as tx:
-            return _live_endpoint(tx, name)
+            return self._live(tx, name)
+
+    def audience(self, endpoint: str) -> Audience:
+        """Return who may ask an endpoint, or raise EndpointNotFound."""
+        with self._database.read() as tx:
+            self._live(tx, endpoint)
+            return _audience(tx, endpoint)
+
+    def share(self, endpoint: str, audience: Audience) -> None:
+        """Put ``audience`` in the place of the one an endpoint had, or raise EndpointNotFound."""
+        with self._database.write() as tx:
+            self._live(tx, endpoint)
+            _share(tx, endpoint, audience)
 
     def revisions(self, endpoint: str) -> list[Revision]:
         """Return the revisions of an endpoint, newest first."""
-        query = sa.select(revisions.c.document).where(revisions.c.endpoint == endpoint)
+        query = sa.select(revisions.c.document).where(
+            revisions.c.endpoint == endpoint, self._visible(revisions.c.endpoint)
+        )
         with self._database.read() as tx:
             documents = tx.scalars(query.order_by(revisions.c.number.desc()))
             return [msgspec.convert(document, Revision) for document in documents]
 
     def rollouts(self, endpoint: str) -> list[Rollout]:
         """Return the rollouts of an endpoint, newest first."""
-        query = sa.select(rollouts).where(rollouts.c.endpoint == endpoint).order_by(rollouts.c.id.desc())
+        query = sa.select(rollouts).where(rollouts.c.endpoint == endpoint, self._visible(rollouts.c.endpoint))
         with self._database.read() as tx:
-            return [Rollout(**row) for row in tx.execute(query).mappings()]
+            return [Rollout(**row) for row in tx.execute(query.order_by(rollouts.c.id.desc())).mappings()]
 
     def get_rollout(self, rollout_id: str) -> Rollout:
         """Return a rollout, or raise RolloutNotFound."""
         with self._database.read() as tx:
-            row = tx.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).mappings().first()
+            query = sa.select(rollouts).where(rollouts.c.id == rollout_id, self._visible(rollouts.c.endpoint))
+            row = tx.execute(query).mappings().first()
         if row is None:
             raise RolloutNotFound(f"there is no rollout {rollout_id!r}")
         return Rollout(**row)
 
-    def add_revision(self, revision: Revision) -> Revision:
-        """Store ``revision`` under the endpoint's next number, making the endpoint if it is new; return it numbered."""
+    def add_revision(self, revision: Revision, audience: Audience | None = None) -> Revision:
+        """Store ``revision`` under the endpoint's next number, making the endpoint if it is new; return it numbered.
+
+        A new endpoint belongs to the project of its model, and is for ``audience``, or for everyone. Raises NameTaken.
+        """
         name = revision.endpoint
         with self._database.write() as tx:
-            _make_endpoint(tx, name)
+            self._make_endpoint(tx, revision, audience or Audience())
             last = tx.scalar(sa.select(sa.func.max(revisions.c.number)).where(revisions.c.endpoint == name))
             numbered = replace(revision, number=(last or 0) + 1, created_at=now_us())
             tx.execute(
@@ -132,7 +168,7 @@ class DeploymentStore:
     def add_rollout(self, endpoint: str, to_revision: int, *, is_rollback: bool) -> Rollout:
         """Store a rollout to a revision; raise RolloutInProgress or RevisionNotFound."""
         with self._database.write() as tx:
-            current = _live_endpoint(tx, endpoint)
+            current = self._live(tx, endpoint)
             _revision_row(tx, endpoint, to_revision)
             busy = sa.select(rollouts.c.id).where(
                 rollouts.c.endpoint == endpoint, rollouts.c.state.not_in(ROLLOUT_ENDED)
@@ -165,7 +201,7 @@ class DeploymentStore:
     def delete_endpoint(self, name: str) -> Endpoint:
         """Take an endpoint out of service; raise RolloutInProgress while one is going on."""
         with self._database.write() as tx:
-            found = _live_endpoint(tx, name)
+            found = self._live(tx, name)
             busy = sa.select(rollouts.c.id).where(rollouts.c.endpoint == name, rollouts.c.state.not_in(ROLLOUT_ENDED))
             if tx.scalar(busy) is not None:
                 raise RolloutInProgress(f"endpoint {name!r} is in the middle of a rollout")
@@ -173,22 +209,44 @@ class DeploymentStore:
             tx.execute(gone.values(deleted_at=now_us(), active_revision=0))
         return found
 
+    def _make_endpoint(self, tx: Connection, revision: Revision, audience: Audience) -> None:
+        name, scope = revision.endpoint, self._database.scope
+        row = tx.execute(sa.select(endpoints).where(endpoints.c.name == name)).mappings().first()
+        if row is None:
+            tx.execute(endpoints.insert().values(name=name, active_revision=0, created_at=now_us()))
+            claim(tx, owner(tx, "model", revision.model) or scope, "endpoint", name)
+            _share(tx, name, audience)
+        elif not owns(tx, scope, "endpoint", name):
+            raise NameTaken(f"the name {name!r} is taken by an endpoint of another project")
+        elif row["deleted_at"] is not None:
+            again = endpoints.update().where(endpoints.c.name == name)
+            tx.execute(again.values(deleted_at=None, active_revision=0, created_at=now_us()))
+            _share(tx, name, audience)
 
-def _make_endpoint(tx: Connection, name: str) -> None:
-    row = tx.execute(sa.select(endpoints).where(endpoints.c.name == name)).mappings().first()
-    if row is None:
-        tx.execute(endpoints.insert().values(name=name, active_revision=0, created_at=now_us()))
-    elif row["deleted_at"] is not None:
-        again = endpoints.update().where(endpoints.c.name == name)
-        tx.execute(again.values(deleted_at=None, active_revision=0, created_at=now_us()))
+    def _live(self, tx: Connection, name: str) -> Endpoint:
+        query = sa.select(endpoints).where(endpoints.c.name == name, endpoints.c.deleted_at.is_(None))
+        row = tx.execute(query.where(self._visible(endpoints.c.name))).mappings().first()
+        if row is None:
+            raise EndpointNotFound(f"there is no endpoint {name!r}")
+        return _endpoint(row)
+
+    def _visible(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return visible(self._database.scope, "endpoint", column)
 
 
-def _live_endpoint(tx: Connection, name: str) -> Endpoint:
-    query = sa.select(endpoints).where(endpoints.c.name == name, endpoints.c.deleted_at.is_(None))
-    row = tx.execute(query).mappings().first()
-    if row is None:
-        raise EndpointNotFound(f"there is no endpoint {name!r}")
-    return _endpoint(row)
+def _audience(tx: Connection, endpoint: str) -> Audience:
+    rows = tx.execute(sa.select(audiences).where(audiences.c.endpoint == endpoint).order_by(audiences.c.name)).all()
+    named = {kind: tuple(row.name for row in rows if row.kind == kind) for kind in ("everyone", "tenant", "project")}
+    return Audience(bool(named["everyone"]), named["tenant"], named["project"])
+
+
+def _share(tx: Connection, endpoint: str, audience: Audience) -> None:
+    tx.execute(audiences.delete().where(audiences.c.endpoint == endpoint))
+    named = [("everyone", "")] if audience.everyone else []
+    named += [("tenant", name) for name in set(audience.tenants)]
+    named += [("project", name) for name in set(audience.projects)]
+    if named:
+        tx.execute(audiences.insert(), [{"endpoint": endpoint, "kind": kind, "name": name} for kind, name in named])
 
 
 def _revision_row(tx: Connection, endpoint: str, number: int) -> Revision:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 
+from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import (
     EMPTY_SNAPSHOT,
     EndpointRoutes,
@@ -77,18 +78,25 @@ class Fleet:
         many must not keep the others from being served."""
         return self.snapshot.number > 0 and self._opening.keys() <= self._failed.keys()
 
-    def routes(self, endpoint: str) -> EndpointRoutes:
-        """Return the routes of ``endpoint``, or raise EndpointNotFound."""
+    def names(self, asker: Principal) -> list[str]:
+        """Return the names of the endpoints that are there for ``asker``, sorted."""
+        return sorted(name for name, routes in self.snapshot.endpoints.items() if routes.admits(asker.scope))
+
+    def routes(self, asker: Principal, endpoint: str) -> EndpointRoutes:
+        """Return the routes of ``endpoint``, or raise EndpointNotFound, also if it is not for ``asker``."""
         found = self.snapshot.endpoints.get(endpoint)
-        if found is None:
+        if found is None or not (found.audience.everyone or found.admits(asker.scope)):
             raise EndpointNotFound(f"there is no endpoint {endpoint!r}")
         return found
 
-    def pick(self, endpoint: str, version: str = "") -> Route:
-        """Choose a route by traffic, or the one that serves ``version`` if the caller insists on it."""
+    def pick(self, asker: Principal, endpoint: str, version: str = "") -> Route:
+        """Choose a route by traffic, or the one that serves ``version`` if the caller insists on it.
+
+        Raises EndpointNotFound, also if the endpoint is not for ``asker``.
+        """
+        routes = self.routes(asker, endpoint)
         if known := self._picked.get((endpoint, version)):
             return known
-        routes = self.routes(endpoint)
         shares = [(routes.routes[number], share) for number, share in routes.traffic.items() if share > 0]
         if version:
             shares = [(route, share) for route, share in shares if str(route.revision.version) == version]

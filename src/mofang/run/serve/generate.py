@@ -60,7 +60,7 @@ class Generator:
         Raises what is known to be wrong at once: EndpointNotFound, NotGenerative, Forbidden, Exhausted, Unavailable.
         """
         started = time.monotonic()
-        route = self._fleet.pick(endpoint)
+        route = self._fleet.pick(principal, endpoint)
         try:
             if self.draining:
                 raise Draining("the server is shutting down", retry_after_seconds=5)

@@ -18,17 +18,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
-from mofang.base.domain.errors import Draining, EndpointNotFound, MofangError, TensorName
+from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, TensorName
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, InputCheck, size_bytes
 from mofang.base.domain.usage import UsageRecord
-from mofang.base.identity.keys import authenticate
+from mofang.base.identity.addresses import client_address
+from mofang.base.identity.keys import authenticate, check_address
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import call_bytes
 from mofang.run.serve.admitting import Admit, Admitted
@@ -46,6 +47,12 @@ _log = logging.getLogger(__name__)
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
 
+def _check_look(principal: Principal) -> None:
+    """Raise Forbidden for a role that neither asks endpoints nor looks at what is deployed."""
+    if not principal.may("infer") and not principal.may("read"):
+        raise Forbidden(f"a key of role {principal.role!r} may not look at endpoints")
+
+
 def bearer(authorization: str | None) -> str | None:
     """Return the key in an ``Authorization`` value, if it has one."""
     scheme, _, text = (authorization or "").partition(" ")
@@ -55,8 +62,11 @@ def bearer(authorization: str | None) -> str | None:
 class Lane:
     """What every protocol of a gateway answers from."""
 
-    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe) -> None:
+    def __init__(
+        self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe, trusted_proxies: Sequence[str] = ()
+    ) -> None:
         self._fleet = fleet
+        self._trusted_proxies = trusted_proxies
         self._admit = admit
         self._record = record
         self._observe = observe
@@ -71,38 +81,50 @@ class Lane:
         """Whether the server can take requests: a Snapshot is here, its replicas answer, nobody is stopping us."""
         return not self.draining and self._fleet.settled
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Return who holds the key in ``Bearer KEY``; verified once per key and Snapshot, then a look-up."""
+    def authenticate(self, authorization: str | None, peer: str = "", forwarded_for: str | None = None) -> Principal:
+        """Return who holds the key in ``Bearer KEY``; verified once per key and Snapshot, then a look-up.
+
+        A key may be bound to networks: ``peer`` is the address of who is connected, ``forwarded_for`` the value of
+        ``X-Forwarded-For``, if there is one.
+        """
         snapshot = self._fleet.snapshot
         if self._known_of != snapshot.number:
             self._follow(snapshot)
         if authorization is not None and (known := self._principals.get(authorization)):
             entry = snapshot.keys[known.key_id]
             if entry.expires_at is None or entry.expires_at > now_us():
+                if entry.networks:
+                    check_address(entry, client_address(peer, forwarded_for, self._trusted_proxies))
                 return known
-        principal = authenticate(bearer(authorization), snapshot.keys, now_us())
+        address = client_address(peer, forwarded_for, self._trusted_proxies)
+        principal = authenticate(bearer(authorization), snapshot.keys, now_us(), address)
         if authorization is not None and len(self._principals) < _PRINCIPALS_KEPT:
             self._principals[authorization] = principal
         return principal
 
-    def route(self, endpoint: str, version: str = "") -> Route:
-        """Return the route a request would take; raise EndpointNotFound."""
-        return self._fleet.pick(endpoint, version)
+    def route(self, principal: Principal, endpoint: str, version: str = "") -> Route:
+        """Return the route a request would take; raise EndpointNotFound, also if it is not for the principal."""
+        _check_look(principal)
+        return self._fleet.pick(principal, endpoint, version)
 
-    def names(self) -> list[str]:
-        """Return the names of the endpoints, sorted."""
-        return sorted(self._fleet.snapshot.endpoints)
+    def names(self, principal: Principal) -> list[str]:
+        """Return the names of the endpoints that are for the principal, sorted."""
+        _check_look(principal)
+        return self._fleet.names(principal)
 
-    def is_ready(self, endpoint: str, version: str = "") -> bool:
+    def is_ready(self, principal: Principal, endpoint: str, version: str = "") -> bool:
         """Tell whether ``endpoint`` can answer; raise EndpointNotFound."""
-        return not self.draining and self._fleet.is_open(self._fleet.pick(endpoint, version))
+        return not self.draining and self._fleet.is_open(self.route(principal, endpoint, version))
 
-    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+    def statistics(self, principal: Principal, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
         """Return the statistics extension's entries of ``endpoint``, or of all; raise EndpointNotFound."""
+        _check_look(principal)
         entries = [
             self._statistics.show(name, number)
-            for name in ([endpoint] if endpoint else self.names())
-            for number in sorted({route.revision.version for route in self._fleet.routes(name).routes.values()})
+            for name in ([endpoint] if endpoint else self.names(principal))
+            for number in sorted(
+                {route.revision.version for route in self._fleet.routes(principal, name).routes.values()}
+            )
             if version in ("", str(number))
         ]
         if endpoint and not entries:
@@ -146,7 +168,7 @@ class Lane:
         No task and no future is made: at tens of thousands of requests a second they would be half the cost.
         """
         started = time.monotonic()
-        route = self._fleet.pick(request.endpoint, request.version)
+        route = self._fleet.pick(principal, request.endpoint, request.version)
         plan = self._plan(route)
         try:
             if self.draining:

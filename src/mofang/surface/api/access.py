@@ -7,6 +7,7 @@ even which paths exist. A router is a table of routes, each with its permission:
 import logging
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,24 +18,42 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mofang.base.domain.access import Permission, Principal
-from mofang.base.domain.errors import Cancelled, Forbidden, Internal, MofangError, RequestTooLarge
+from mofang.base.domain import access
+from mofang.base.domain.access import NOTHING, Permission, Principal
+from mofang.base.domain.errors import Cancelled, Forbidden, Internal, MofangError, OutOfReach, RequestTooLarge
 from mofang.base.domain.names import new_id
 from mofang.surface.api.problems import PROBLEMS, problem_response
 
 PREFIX = "/api/v1"
+SIGN_IN = f"{PREFIX}/sign-in"
+PUBLIC = frozenset(("POST", SIGN_IN + way) for way in ("", "/code", "/oidc", "/oidc/finish"))
+"""All that needs no key here: method and path. Everything else is refused before it is routed."""
 UPLOADS = f"{PREFIX}/uploads"
 _REQUEST_ID = re.compile(r"req_[0-9a-z]{26}")
 _bearer = HTTPBearer(auto_error=False, description="An API key of a project")
 _log = logging.getLogger("mofang.api")
 
 
-class Door:
-    """Gives every request an id, lets in who has a good key, bounds bodies, and turns crashes into problems."""
+Authenticate = Callable[[str | None, str], Principal]
+"""From an Authorization value, and the address it comes from, to its holder."""
 
-    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], Principal], body_limit_bytes: int) -> None:
+
+class Door:
+    """Gives every request an id, lets in who has a good key, bounds bodies, and turns crashes into problems.
+
+    Everything behind it sees the world through the caller's scope (``acting``): what is not hers does not exist.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticate: Authenticate,
+        acting: Callable[[access.Scope], AbstractContextManager[None]],
+        body_limit_bytes: int,
+    ) -> None:
         self._app = app
         self._authenticate = authenticate
+        self._acting = acting
         self._body_limit_bytes = body_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,9 +65,14 @@ class Door:
         given = headers.get("x-request-id", "")
         answer = _Answer(send, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
         try:
-            scope.setdefault("state", {})["principal"] = self._authenticate(headers.get("authorization"))
+            if (scope["method"], scope["path"]) in PUBLIC:
+                sees = NOTHING
+            else:
+                who = self._authenticate(headers.get("authorization"), headers.get("x-forwarded-for", ""))
+                scope.setdefault("state", {})["principal"], sees = who, who.scope
             limit = None if scope["path"] == UPLOADS else self._body_limit_bytes
-            await self._app(scope, _bounded(receive, headers, limit), answer.send)
+            with self._acting(sees):
+                await self._app(scope, _bounded(receive, headers, limit), answer.send)
         except ClientDisconnect:
             await answer.fail(scope, receive, Cancelled("the client went away before all of the body had come"))
         except MofangError as error:
@@ -107,9 +131,11 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """A dependency that lets a principal through whose role carries ``permission``."""
+    """A dependency that lets a principal through whose role carries ``permission``, and who reaches ``everywhere`` if
+    the route is about the platform as a whole."""
 
     permission: Permission
+    everywhere: bool = False
 
     async def __call__(
         self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -118,6 +144,8 @@ class Permit:
         who = caller(request)
         if not who.may(self.permission):
             raise Forbidden(f"a key of role {who.role!r} lacks the permission {self.permission!r}")
+        if self.everywhere and who.reach != "platform":
+            raise OutOfReach(f"this is for keys that reach the whole platform, not only a {who.reach}")
 
 
 def caller(request: Request) -> Principal:
@@ -134,33 +162,46 @@ Caller = Annotated[Principal, Depends(_caller)]
 """Type of a route's parameter that receives who asks."""
 
 
-def needs(permission: Permission) -> Any:
+def check_bounding(who: Principal, scope: access.LimitScope) -> None:
+    """Raise OutOfReach unless the caller may bound what a ``scope`` uses: who is bounded does not set the bound."""
+    width = {"key": 0, "project": 1, "tenant": 2}[scope]
+    if access.WIDTH[who.reach] < width:
+        raise OutOfReach(f"a key that reaches a {who.reach} sets no bounds to a {scope}")
+
+
+def needs(permission: Permission, *, everywhere: bool = False) -> Any:
     """Return the dependency that asks for ``permission``."""
-    return Depends(Permit(permission))
+    return Depends(Permit(permission, everywhere))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of a router's table; ``options`` go to FastAPI."""
+    """One line of a router's table; ``options`` go to FastAPI. ``everywhere``: for who reaches the whole platform.
+
+    No ``permission``: it is one of :data:`PUBLIC`, and needs no key.
+    """
 
     method: str
     path: str
-    permission: Permission
+    permission: Permission | None
     endpoint: Callable[..., Any]
     status: int = 200
     options: dict[str, Any] | None = None
+    everywhere: bool = False
 
 
 def table(stage: str, *routes: Route) -> APIRouter:
     """Make the router of a stage."""
     router = APIRouter(prefix=PREFIX, tags=[stage], responses=PROBLEMS)
     for route in routes:
+        permits = [needs(route.permission, everywhere=route.everywhere)] if route.permission else []
+        assert permits or (route.method, PREFIX + route.path) in PUBLIC, route
         router.add_api_route(
             route.path,
             route.endpoint,
             methods=[route.method],
             status_code=route.status,
-            dependencies=[needs(route.permission)],
+            dependencies=permits,
             operation_id=route.endpoint.__name__,
             **(route.options or {}),
         )

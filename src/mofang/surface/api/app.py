@@ -23,6 +23,7 @@ from mofang.surface.api import (
     register,
     train,
     uploads,
+    users,
 )
 from mofang.surface.api.access import Door
 from mofang.surface.api.changes import Changes
@@ -32,7 +33,12 @@ from mofang.surface.api.problems import add_handlers
 
 def create_app(platform: Platform) -> FastAPI:
     """Make the control API of ``platform``."""
-    door = Middleware(Door, authenticate=platform.authenticate, body_limit_bytes=platform.body_limit_bytes)
+    door = Middleware(
+        Door,
+        authenticate=platform.authenticate,
+        acting=platform.acting,
+        body_limit_bytes=platform.body_limit_bytes,
+    )
     app = FastAPI(
         title="Mofang control API",
         version=platform.version,
@@ -50,16 +56,17 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
     changes = Changes(p.transaction, p.audit, p.publish)
     return [
         prepare.router(p.datasets),
-        train.router(p.runs, p.jobs, changes, p.sources),
+        train.router(p.runs, p.registry, p.jobs, changes, p.sources),
         evaluate.router(p.evaluations, p.registry, p.jobs, changes),
         compress.router(p.variants, p.registry, p.jobs, changes),
-        uploads.router(p.blobs, p.uploads, p.upload_limit_bytes),
-        register.router(p.registry, p.jobs, changes),
+        uploads.router(p.blobs, p.owners, p.uploads, p.upload_limit_bytes),
+        register.router(p.registry, p.jobs, p.owners, changes),
         deploy.router(p.deployments, p.registry, p.replicas, changes),
         meter.router(p.usage, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.usage, p.identity, p.settle, changes),
         identity.router(p.identity, p.usage, changes),
+        users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes),
         audit.router(p.audit),
         jobs.router(p.jobs, changes),
         operate.router(p, app.openapi),

@@ -30,6 +30,6 @@ def router(audit: AuditStore) -> APIRouter:
     api = Audit(audit)
     return table(
         "audit",
-        Route("GET", "/audit", "audit", api.list_records),
-        Route("GET", "/audit/verify", "audit", api.verify_records),
+        Route("GET", "/audit", "audit", api.list_records, everywhere=True),
+        Route("GET", "/audit/verify", "audit", api.verify_records, everywhere=True),
     )

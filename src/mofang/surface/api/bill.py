@@ -8,7 +8,8 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.errors import TenantNotFound
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import InvoiceNotFound, NotFound, TenantNotFound
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.bill.invoice import BookRef, Invoice, InvoiceState
 from mofang.sell.bill.pricebook import PublishedBook
@@ -125,21 +126,35 @@ class Bill:
             return _invoice(self._bills.issue(invoice))
 
     def list_invoices(
-        self, tenant: TenantName | None = None, after: AfterId = "", limit: Limit = 100
+        self, who: Caller, tenant: TenantName | None = None, after: AfterId = "", limit: Limit = 100
     ) -> Page[InvoiceView]:
         """List invoices in the order they were made."""
+        if tenant is None and who.reach != "platform":
+            tenant = who.tenant
+        if tenant is not None:
+            self._check_payer(who, tenant, TenantNotFound(f"there is no tenant {tenant!r}"))
         found = self._bills.list(tenant, after=after, limit=limit + 1)
         return page([_invoice(invoice) for invoice in found], limit, lambda invoice: invoice.id)
 
-    def get_invoice(self, invoice: Id) -> InvoiceView:
+    def get_invoice(self, invoice: Id, who: Caller) -> InvoiceView:
         """Return an invoice by its id."""
-        return _invoice(self._bills.get(invoice))
+        return _invoice(self._get(invoice, who))
 
-    def verify_invoice(self, invoice: Id) -> InvoiceCheck:
+    def verify_invoice(self, invoice: Id, who: Caller) -> InvoiceCheck:
         """Make an invoice again from its usage and prices, and compare it byte by byte."""
-        found = self._bills.get(invoice)
+        found = self._get(invoice, who)
         self._settle()
         return self._bills.verify(invoice, self._usage.billable(found.tenant, found.start, found.end))
+
+    def _get(self, invoice: str, who: Principal) -> Invoice:
+        found = self._bills.get(invoice)
+        self._check_payer(who, found.tenant, InvoiceNotFound(f"there is no invoice {invoice!r}"))
+        return found
+
+    def _check_payer(self, who: Principal, tenant: str, missing: NotFound) -> None:
+        """Raise ``missing`` unless the caller speaks for the tenant as a whole: a project's keys see no invoices."""
+        if not who.scope.covers(tenant):
+            raise missing
 
 
 def router(
@@ -149,14 +164,14 @@ def router(
     api = Bill(bills, usage, identity, settle, changes)
     return table(
         "bill",
-        Route("GET", "/prices", "sell", api.list_prices),
-        Route("GET", "/prices/current", "sell", api.get_current_prices),
-        Route("POST", "/prices", "sell", api.publish_prices, 201),
-        Route("GET", "/invoices", "sell", api.list_invoices),
-        Route("POST", "/invoices", "sell", api.create_invoice, 201),
-        Route("GET", "/invoices/{invoice}", "sell", api.get_invoice),
-        Route("POST", "/invoices/{invoice}/issue", "sell", api.issue_invoice),
-        Route("GET", "/invoices/{invoice}/verify", "sell", api.verify_invoice),
+        Route("GET", "/prices", "bill", api.list_prices),
+        Route("GET", "/prices/current", "bill", api.get_current_prices),
+        Route("POST", "/prices", "sell", api.publish_prices, 201, everywhere=True),
+        Route("GET", "/invoices", "bill", api.list_invoices),
+        Route("POST", "/invoices", "sell", api.create_invoice, 201, everywhere=True),
+        Route("GET", "/invoices/{invoice}", "bill", api.get_invoice),
+        Route("POST", "/invoices/{invoice}/issue", "sell", api.issue_invoice, everywhere=True),
+        Route("GET", "/invoices/{invoice}/verify", "bill", api.verify_invoice),
     )
 
 

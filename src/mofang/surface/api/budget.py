@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field
 
-from mofang.base.domain.access import LimitScope
+from mofang.base.domain.access import LimitScope, Principal
 from mofang.base.domain.budget import METERS, Budget, BudgetPeriod
-from mofang.base.domain.errors import InvalidMoney, InvalidRequest
+from mofang.base.domain.errors import BudgetNotFound, InvalidMoney, InvalidRequest
 from mofang.base.domain.money import Money
 from mofang.base.domain.names import now_us
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.budget.store import BudgetState, BudgetStore, Place
 from mofang.sell.meter.windows import month_of
-from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.access import Caller, Route, check_bounding, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import Body, Id, Page
 
@@ -93,11 +93,13 @@ class Budgets:
     def list_budgets(self) -> Page[BudgetView]:
         """List budgets, each with what is spent, lent and held now."""
         self._settle()
-        return Page(items=[self._view(state) for state in self._budgets.states(month_of(now_us()))])
+        states = self._budgets.states(month_of(now_us()))
+        return Page(items=[self._view(each) for each in states if self._sees(each.budget)])
 
     def set_budget(self, body: BudgetBody, who: Caller) -> BudgetView:
         """Set a budget, in place of the one of the same scope, unit and period. It counts what is used from now on."""
         self._identity.check_scope(body.scope, body.name)
+        check_bounding(who, body.scope)
         target = f"{body.scope}/{body.name}"
         details = {"unit": body.unit, "period": body.period, "amount": body.amount}
         with self._changes.record(who, "budget.set", target, **details) as entry:
@@ -107,18 +109,30 @@ class Budgets:
 
     def top_up_budget(self, budget: Id, body: TopUpBody, who: Caller) -> BudgetView:
         """Add to the amount of a budget."""
+        self._get(budget, who)
         with self._changes.record(who, "budget.top_up", budget, amount=body.amount):
             found = self._budgets.top_up(budget, body.amount)
         return self._publish(found)
 
     def remove_budget(self, budget: Id, who: Caller) -> BudgetView:
         """Remove a budget: what it bound is not bound by it any more."""
-        state = next((each for each in self._budgets.states(month_of(now_us())) if each.budget.id == budget), None)
+        state = self._get(budget, who)
         with self._changes.record(who, "budget.remove", budget):
             self._budgets.remove(budget)
         self._changes.publish()
-        assert state is not None  # or remove() would have raised
         return self._view(state)
+
+    def _get(self, budget: str, who: Principal) -> BudgetState:
+        """Return a budget that the caller may change; raise BudgetNotFound or OutOfReach."""
+        states = self._budgets.states(month_of(now_us()))
+        state = next((each for each in states if each.budget.id == budget and self._sees(each.budget)), None)
+        if state is None:
+            raise BudgetNotFound(f"there is no budget {budget!r}")
+        check_bounding(who, state.budget.scope)
+        return state
+
+    def _sees(self, budget: Budget) -> bool:
+        return self._identity.sees(budget.scope, budget.name)
 
     def _publish(self, budget: Budget) -> BudgetView:
         self._changes.publish()

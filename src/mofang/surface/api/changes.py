@@ -38,7 +38,7 @@ class Changes:
         with self.transaction():
             entry = Entry(target, details)
             yield entry
-            self.audit.append(who.key_id, action, entry.target, entry.details)
+            self.audit.append(who.user or who.key_id, action, entry.target, entry.details)
 
     def publish(self) -> None:
         """Send the change to gateways, and return when they all have it."""

@@ -53,7 +53,8 @@ class Compress:
         """Compress a version, as a job."""
         version = self._registry.get(VersionRef.parse(body.version))
         with self._changes.record(who, "compression.start", str(version), max_drop=str(body.max_drop)) as entry:
-            job = self._jobs.submit("compress", {**body.model_dump(), "version": str(version)}, who.key_id)
+            spec = {**body.model_dump(), "version": str(version)}
+            job = self._jobs.submit("compress", spec, who.key_id, self._registry.owner(version.model))
             entry.details["job"] = job.id
         return Submitted(job=job.id)
 

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, PlacementName, ReplicaLimits, Revision, Rollout
+from mofang.base.domain.deployment import (
+    ROLLOUT_ENDED,
+    Audience,
+    Endpoint,
+    PlacementName,
+    ReplicaLimits,
+    Revision,
+    Rollout,
+)
 from mofang.base.domain.errors import EndpointNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.make.register.store import Registry
 from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import AfterName, Body, EndpointName, Id, Limit, Number, Page, Reference, Wait, page
+from mofang.surface.api.fields import (
+    AfterName,
+    Body,
+    EndpointName,
+    Id,
+    Limit,
+    Number,
+    Page,
+    ProjectName,
+    Reference,
+    TenantName,
+    Wait,
+    page,
+)
 from mofang.surface.api.watching import watch
 
 
@@ -27,6 +49,15 @@ class DeployBody(Body):
     placement: PlacementName | None = None
     replicas: int | None = Field(None, ge=1, le=64)
     limits: ReplicaLimits | None = None
+    private: bool = False  # whether a new endpoint is for its own project alone
+
+
+class AudienceBody(Body):
+    """Who may ask, besides those who reach the project of the endpoint: everyone, or these tenants and projects."""
+
+    everyone: bool = False
+    tenants: list[TenantName] = Field(default_factory=list, max_length=1000)
+    projects: list[ProjectName] = Field(default_factory=list, max_length=1000)
 
 
 class RollbackBody(Body):
@@ -57,6 +88,7 @@ class EndpointDetail(BaseModel):
     revisions: list[Revision]
     rollouts: list[Rollout]
     replicas: list[dict[str, Any]]
+    audience: Audience
 
 
 class Deploy:
@@ -88,6 +120,7 @@ class Deploy:
             revisions=revisions,
             rollouts=self._deployments.rollouts(name),
             replicas=[dict(replica) for replica in self._replicas(name)],
+            audience=self._deployments.audience(name),
         )
 
     def put_endpoint(self, name: EndpointName, body: DeployBody, who: Caller) -> Started:
@@ -101,6 +134,7 @@ class Deploy:
                 body.placement or (now.placement if now else "process"),
                 body.replicas or (now.replicas if now else 1),
                 body.limits or (now.limits if now else ReplicaLimits()),
+                Audience(everyone=not body.private),
             )
             entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
         self._changes.publish()
@@ -113,6 +147,18 @@ class Deploy:
             entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
         self._changes.publish()
         return Started(rollout=rollout)
+
+    def share_endpoint(self, name: EndpointName, body: AudienceBody, who: Caller) -> Audience:
+        """Say who may ask an endpoint, in place of what was said before. In force everywhere on return.
+
+        It is not checked that there are such tenants and projects: whoever shares may not be told.
+        """
+        audience = Audience(body.everyone, tuple(sorted({*body.tenants})), tuple(sorted({*body.projects})))
+        before = self._deployments.audience(name)
+        with self._changes.record(who, "endpoint.share", name, before=asdict(before), after=asdict(audience)):
+            self._deployments.share(name, audience)
+        self._changes.publish()
+        return audience
 
     def delete_endpoint(self, name: EndpointName, who: Caller) -> None:
         """Take an endpoint out of service; its revisions and usage stay on record."""
@@ -152,6 +198,7 @@ def router(
         Route("GET", "/endpoints/{name}", "read", api.get_endpoint),
         Route("PUT", "/endpoints/{name}", "deploy", api.put_endpoint, 202),
         Route("DELETE", "/endpoints/{name}", "deploy", api.delete_endpoint, 204),
+        Route("PUT", "/endpoints/{name}/audience", "deploy", api.share_endpoint),
         Route("POST", "/endpoints/{name}/rollback", "deploy", api.roll_back_endpoint, 202),
         Route("GET", "/rollouts/{rollout}", "read", api.get_rollout),
     )

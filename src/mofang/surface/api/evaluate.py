@@ -73,7 +73,8 @@ class Evaluate:
         if body.gate:
             parse_gate(body.gate)
         with self._changes.record(who, "evaluation.start", str(version)) as entry:
-            job = self._jobs.submit("evaluate", {**body.model_dump(), "version": str(version)}, who.key_id)
+            spec = {**body.model_dump(), "version": str(version)}
+            job = self._jobs.submit("evaluate", spec, who.key_id, self._registry.owner(version.model))
             entry.details["job"] = job.id
         return Submitted(job=job.id)
 

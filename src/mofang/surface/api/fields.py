@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mofang.base.domain.errors import InvalidRequest
 from mofang.base.domain.names import VersionRef, check_name
+from mofang.base.domain.users import check_user_name
+from mofang.base.identity.addresses import check_network
 
 T = TypeVar("T")
 MAX_NUMBER = 2**31 - 1  # revisions and versions
@@ -70,9 +72,11 @@ ModelName = Annotated[str, _name("model")]
 EndpointName = Annotated[str, _name("endpoint")]
 ProjectName = Annotated[str, _name("project")]
 TenantName = Annotated[str, _name("tenant")]
+UserName = Annotated[str, AfterValidator(check_user_name)]
 Word = Annotated[str, _name("version or alias")]
 Reference = Annotated[str, AfterValidator(_reference)]  # MODEL[@VERSION]
 Text = Annotated[str, AfterValidator(_text)]
+Network = Annotated[str, AfterValidator(check_network)]  # CIDR
 Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 At = Annotated[int, Field(ge=0, le=MAX_AT)]
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.access import AccessLimits, ApiKey, LimitScope, Project, Role, Tenant
+from mofang.base.domain.access import (
+    AccessLimits,
+    ApiKey,
+    LimitScope,
+    Permission,
+    Principal,
+    Project,
+    Reach,
+    Role,
+    Tenant,
+)
+from mofang.base.domain.errors import Forbidden, OutOfReach
 from mofang.base.domain.names import now_us
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.meter.store import UsageStore
-from mofang.surface.api.access import Caller, Route, table
+from mofang.surface.api.access import Caller, Route, check_bounding, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import Body, EndpointName, Id, Page, ProjectName, TenantName, Text
+from mofang.surface.api.fields import Body, EndpointName, Id, Network, Page, ProjectName, TenantName, Text
 
 HUNDRED_YEARS_SECONDS = 100 * 365 * 86_400
 MAX_LIMIT = 10**12
@@ -33,14 +46,17 @@ class ProjectBody(Body):
 
 
 class KeyBody(Body):
-    """Whose key to make, with which role, called how (for people), valid how long (left out: until revoked), and for
-    which endpoints (none: for all)."""
+    """Whose key to make, with which role and reach, called how (for people), valid how long (left out: until revoked);
+    for which endpoints, for which verbs of its role, and from which networks (where there is none: for all)."""
 
     project: ProjectName
     role: Role = "consumer"
     name: Text = Field("", max_length=100)
     expires_in_seconds: int | None = Field(None, ge=1, le=HUNDRED_YEARS_SECONDS)
     endpoints: list[EndpointName] = Field(default_factory=list, max_length=100)
+    reach: Reach = "project"
+    verbs: list[Permission] = Field(default_factory=list, max_length=20)
+    networks: list[Network] = Field(default_factory=list, max_length=100)
 
 
 class RotationBody(Body):
@@ -60,6 +76,9 @@ class NewKey(BaseModel):
     created_at: int
     expires_at: int | None
     endpoints: tuple[str, ...]
+    reach: Reach
+    verbs: tuple[Permission, ...]
+    networks: tuple[str, ...]
     key: str
 
 
@@ -95,6 +114,9 @@ class Identity:
 
     def create_project(self, body: ProjectBody, who: Caller) -> Project:
         """Make a project of a tenant."""
+        if not who.scope.covers(body.tenant):
+            self._identity.get_tenant(body.tenant)  # raises TenantNotFound for another's
+            raise OutOfReach("a key that reaches one project makes no others")
         with self._changes.record(who, "project.create", body.name, tenant=body.tenant):
             return self._identity.create_project(body.name, body.tenant)
 
@@ -110,15 +132,20 @@ class Identity:
         """Make a key. Every gateway knows it when the answer comes."""
         lifetime = body.expires_in_seconds
         expires_at = None if lifetime is None else now_us() + lifetime * 1_000_000
-        scope = sorted(body.endpoints)
-        with self._changes.record(who, "key.create", project=body.project, role=body.role, endpoints=scope) as entry:
-            key, text = self._identity.create_key(body.project, body.role, body.name, expires_at, scope)
+        _check_gift(who, body.role, body.reach, body.verbs)
+        with self._changes.record(who, "key.create") as entry:
+            key, text = self._identity.create_key(
+                body.project, body.role, body.name, expires_at, body.endpoints, body.reach, body.verbs, body.networks
+            )
             entry.target = key.id
+            entry.details |= _told(key)
         self._changes.publish()
         return _new_key(key, text)
 
     def rotate_key(self, key: Id, body: RotationBody, who: Caller) -> NewKey:
         """Make a key in the place of another, which works for a while longer. Every gateway knows both on return."""
+        old = self._identity.get_key(key)
+        _check_gift(who, old.role, old.reach, old.verbs)
         with self._changes.record(who, "key.rotate", key, overlap_seconds=body.overlap_seconds) as entry:
             new, text = self._identity.rotate_key(key, body.overlap_seconds * 1_000_000)
             entry.details["key"] = new.id
@@ -127,7 +154,7 @@ class Identity:
 
     def revoke_key(self, key: Id, who: Caller) -> ApiKey:
         """Revoke a key. No gateway takes it any more when the answer comes."""
-        with self._changes.record(who, "key.revoke", key):
+        with self._changes.record(who, "key.revoke", key, **_told(self._identity.get_key(key))):
             revoked = self._identity.revoke_key(key)
         self._changes.publish()
         return revoked
@@ -139,10 +166,26 @@ class Identity:
     def set_limits(self, scope: LimitScope, name: Id, body: LimitsBody, who: Caller) -> AccessLimits:
         """Limit a key, a project or a tenant, in place of the limits it had. In force everywhere on return."""
         bounds = body.model_dump()
+        check_bounding(who, scope)
         with self._changes.record(who, "limits.set", f"{scope}/{name}", **bounds):
             found = self._identity.set_limits(AccessLimits(scope, name, **bounds))
         self._changes.publish()
         return found
+
+
+def _check_gift(who: Principal, role: Role, reach: Reach, verbs: Sequence[Permission]) -> None:
+    """Raise Forbidden unless the caller has all that a key of that power would have."""
+    if not who.may_give(role, reach, tuple(verbs)):
+        raise Forbidden(
+            f"{who} ({who.role} of a {who.reach}) cannot make a key of role {role!r} that reaches a {reach}",
+            hint="nobody gives away more than she has; `mofang roles` shows what each role may do",
+        )
+
+
+def _told(key: ApiKey) -> dict[str, Any]:
+    """Return what the audit log says of a key."""
+    told = {"project": key.project, "role": key.role, "reach": key.reach, "endpoints": list(key.endpoints)}
+    return told | {"verbs": list(key.verbs), "networks": list(key.networks), "expires_at": key.expires_at}
 
 
 def _new_key(key: ApiKey, text: str) -> NewKey:
@@ -157,7 +200,7 @@ def router(identity: IdentityStore, usage: UsageStore, changes: Changes) -> APIR
     return table(
         "identity",
         Route("GET", "/tenants", "identity", api.list_tenants),
-        Route("POST", "/tenants", "identity", api.create_tenant, 201),
+        Route("POST", "/tenants", "identity", api.create_tenant, 201, everywhere=True),
         Route("GET", "/projects", "identity", api.list_projects),
         Route("POST", "/projects", "identity", api.create_project, 201),
         Route("GET", "/keys", "identity", api.list_keys),

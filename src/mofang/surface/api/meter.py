@@ -1,4 +1,4 @@
-"""Usage: sums and events. A consumer sees her project's, a developer his tenant's, an admin everyone's."""
+"""Usage: sums and events, of the projects that the caller reaches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import ProjectNotFound
 from mofang.base.domain.usage import UsageEvent
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.meter.store import UsageStore, UsageTotal
@@ -76,17 +75,9 @@ class Meter:
 
     def _filters(self, who: Principal, project: str | None, others: dict[str, str | None]) -> dict[str, str]:
         """Narrow what was asked for to what the caller may see; raise ProjectNotFound for another's project."""
-        if who.role == "admin":
-            scope = {}
-        elif who.role == "developer":
-            scope = {"tenant": who.tenant}
-        else:
-            scope = {"project": who.project}
+        scope = {"platform": {}, "tenant": {"tenant": who.tenant}, "project": {"project": who.project}}[who.reach]
         if project is not None:
-            found = self._identity.get_project(project)
-            if scope.get("project", project) != project or scope.get("tenant", found.tenant) != found.tenant:
-                raise ProjectNotFound(f"there is no project {project!r}")
-            scope["project"] = project
+            scope["project"] = self._identity.get_project(project).name
         return scope | {name: value for name, value in others.items() if value is not None}
 
 

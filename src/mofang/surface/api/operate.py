@@ -53,6 +53,6 @@ def router(platform: Platform, describe: Callable[[], dict[str, Any]]) -> APIRou
     api = Operate(platform, describe)
     return table(
         "operate",
-        Route("GET", "/status", "operate", api.get_status),
-        Route("GET", "/openapi.json", "infer", api.get_openapi),
+        Route("GET", "/status", "operate", api.get_status, everywhere=True),
+        Route("GET", "/openapi.json", "usage", api.get_openapi),
     )

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mofang.base.audit.store import AuditStore
-from mofang.base.domain.access import Principal
+from mofang.base.domain.access import Principal, Scope
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import Blobs
+from mofang.base.storage.owners import Owners
+from mofang.base.users.rules import Rule
+from mofang.base.users.signin import SignIn
+from mofang.base.users.store import UserStore
 from mofang.make.compress.store import VariantStore
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
@@ -25,6 +29,7 @@ from mofang.run.deploy.deployments import Deployments
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore, Place
 from mofang.sell.meter.store import UsageStore
+from mofang.surface.api.provider import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class Platform:
 
     identity: IdentityStore
     audit: AuditStore
+    users: UserStore
+    sign_in: SignIn
+    provider: Provider | None
+    rules: tuple[Rule, ...]  # which roles the provider's claims give
     jobs: JobStore
     datasets: DatasetStore
     runs: RunStore
@@ -51,13 +60,17 @@ class Platform:
     variants: VariantStore
     registry: Registry
     blobs: Blobs
+    owners: Owners
     deployments: Deployments
     usage: UsageStore
     budgets: BudgetStore
     bills: BillStore
     transaction: Callable[[], AbstractContextManager[object]]
-    authenticate: Callable[[str | None], Principal]
-    """From an Authorization value to its holder. Called in the event loop for every request: it must not block."""
+    acting: Callable[[Scope], AbstractContextManager[None]]
+    """Use the database on somebody's behalf."""
+    authenticate: Callable[[str | None, str], Principal]
+    """From an Authorization value, and the address it comes from, to its holder. Called in the event loop for every
+    request: it must not block."""
     publish: Callable[[], Coroutine[Any, Any, None]]
     """Send gateways the newest keys and endpoints; returns when every gateway has them."""
     replicas: Callable[[str], Sequence[Mapping[str, Any]]]

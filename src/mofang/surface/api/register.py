@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from mofang.base.domain.errors import InvalidName
+from mofang.base.domain.errors import BlobNotFound, InvalidName
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
 from mofang.base.jobs.store import JobStore
+from mofang.base.storage.owners import Owners
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
@@ -58,9 +59,10 @@ class AliasBody(Body):
 class Register:
     """The routes of `register`."""
 
-    def __init__(self, registry: Registry, jobs: JobStore, changes: Changes) -> None:
+    def __init__(self, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> None:
         self._registry = registry
         self._jobs = jobs
+        self._owners = owners
         self._changes = changes
 
     def list_models(self, after: AfterName = "", limit: Limit = 100) -> Page[Model]:
@@ -83,9 +85,13 @@ class Register:
     def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
         """Check uploaded files and register them as a version, as a job."""
         check_files(FileEntry(**file.model_dump()) for file in body.files)
+        for file in body.files:
+            if not self._owners.has("upload", file.sha256):
+                raise BlobNotFound(f"no upload has the digest {file.sha256!r}")
+        owner = self._registry.owner(name)
         spec = {"model": name, **body.model_dump()}
         with self._changes.record(who, "version.push", name, files=spec["files"]) as entry:
-            job = self._jobs.submit("push", spec, who.key_id)
+            job = self._jobs.submit("push", spec, who.key_id, owner)
             entry.details["job"] = job.id
         return Submitted(job=job.id)
 
@@ -97,9 +103,9 @@ class Register:
             return self._registry.set_alias(name, alias, body.version)
 
 
-def router(registry: Registry, jobs: JobStore, changes: Changes) -> APIRouter:
+def router(registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> APIRouter:
     """Make the router of `register`."""
-    api = Register(registry, jobs, changes)
+    api = Register(registry, jobs, owners, changes)
     versions = "/models/{name}/versions"
     return table(
         "register",

@@ -12,6 +12,7 @@ from mofang.base.domain.errors import SourceForbidden
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.recipe import Recipe, parse_recipe
+from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
@@ -30,9 +31,12 @@ class RecipeBody(Body):
 class Train:
     """The routes of `train`."""
 
-    def __init__(self, runs: RunStore, jobs: JobStore, changes: Changes, folders: Sequence[Path]) -> None:
+    def __init__(
+        self, runs: RunStore, registry: Registry, jobs: JobStore, changes: Changes, folders: Sequence[Path]
+    ) -> None:
         self._folders = [folder.resolve() for folder in folders]
         self._runs = runs
+        self._registry = registry
         self._jobs = jobs
         self._changes = changes
 
@@ -56,13 +60,13 @@ class Train:
 
     def _submit(self, kind: str, action: str, name: str, body: RecipeBody, who: Caller) -> Submitted:
         with self._changes.record(who, action, name) as entry:
-            job = self._jobs.submit(kind, body.model_dump(), who.key_id)
+            job = self._jobs.submit(kind, body.model_dump(), who.key_id, self._registry.owner(name))
             entry.details["job"] = job.id
         return Submitted(job=job.id)
 
     def _checked(self, body: RecipeBody, who: Caller) -> Recipe:
         recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
-        if not who.may("operate"):
+        if not who.may("operate") or who.reach != "platform":
             self._check_sources(recipe.prepare.sources)
         return recipe
 
@@ -75,9 +79,9 @@ class Train:
                 raise SourceForbidden(f"a key of this role may not read {source!r}")
 
 
-def router(runs: RunStore, jobs: JobStore, changes: Changes, folders: Sequence[Path]) -> APIRouter:
+def router(runs: RunStore, registry: Registry, jobs: JobStore, changes: Changes, folders: Sequence[Path]) -> APIRouter:
     """Make the router of `train`; ``folders`` hold the files that recipes of everybody may read."""
-    api = Train(runs, jobs, changes, folders)
+    api = Train(runs, registry, jobs, changes, folders)
     return table(
         "train",
         Route("POST", "/runs", "make", api.start_run, 202),

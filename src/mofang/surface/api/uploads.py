@@ -15,6 +15,7 @@ from starlette.requests import Request
 from mofang.base.domain.errors import RequestTooLarge
 from mofang.base.storage.blobs import BlobRef, Blobs
 from mofang.base.storage.files import writing
+from mofang.base.storage.owners import Owners
 from mofang.surface.api.access import Route, table
 
 WRITE_BYTES = 1 << 20  # collected before a thread writes them
@@ -29,8 +30,9 @@ _RAW = {
 class Uploads:
     """The route of uploads."""
 
-    def __init__(self, blobs: Blobs, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, blobs: Blobs, owners: Owners, folder: Path, limit_bytes: int) -> None:
         self._blobs = blobs
+        self._owners = owners
         self._folder = folder
         self._limit_bytes = limit_bytes
 
@@ -50,7 +52,12 @@ class Uploads:
                     await run_in_threadpool(_write, file, bytes(waiting))
                     waiting.clear()
             await run_in_threadpool(_write, file, bytes(waiting))
-            return await run_in_threadpool(self._blobs.put_file, Path(file.name))
+            return await run_in_threadpool(self._keep, Path(file.name))
+
+    def _keep(self, file: Path) -> BlobRef:
+        blob = self._blobs.put_file(file)
+        self._owners.claim("upload", blob.sha256)  # whoever only knows a digest has not uploaded it
+        return blob
 
     @asynccontextmanager
     async def _unfinished(self) -> AsyncIterator[BinaryIO]:
@@ -65,9 +72,9 @@ class Uploads:
         return RequestTooLarge(f"the file is over {self._limit_bytes} bytes, the limit of this server")
 
 
-def router(blobs: Blobs, folder: Path, limit_bytes: int) -> APIRouter:
+def router(blobs: Blobs, owners: Owners, folder: Path, limit_bytes: int) -> APIRouter:
     """Make the router of uploads."""
-    api = Uploads(blobs, folder, limit_bytes)
+    api = Uploads(blobs, owners, folder, limit_bytes)
     return table("register", Route("POST", "/uploads", "make", api.upload, 201, {"openapi_extra": _RAW}))
 
 

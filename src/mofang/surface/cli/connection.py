@@ -1,7 +1,8 @@
-"""Which server a command speaks to, and with which key: given, from the environment, or found in the data directory.
+"""Which server a command speaks to, and with which key: given, from the environment, of who signed in, or found in the
+data directory.
 
-Reads two small files that `mofang up` writes, where the server is and its first key, and nothing else. The local admin
-key is only ever sent to the local server it belongs to.
+Reads three small files: where the server is and its first key, which `mofang up` wrote, and the session that
+`mofang login` kept. A key is only ever sent to the server it belongs to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mofang.base.domain.errors import ServerNotRunning
+from mofang.surface.cli.remembered import recall
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import default_data
 
@@ -40,9 +42,9 @@ def find(url: str, key: str, data: str, environment: Mapping[str, str]) -> Conne
     key = key or environment.get("MOFANG_API_KEY", "")
     if is_local:
         assert local is not None
-        return Connection(local.url, key or _admin_key(folder), local.grpc)
+        return Connection(local.url, key or recall(local.url, environment) or _admin_key(folder), local.grpc)
     if url:
-        return Connection(url.rstrip("/"), key, environment.get("MOFANG_GRPC", ""))
+        return Connection(url.rstrip("/"), key or recall(url, environment), environment.get("MOFANG_GRPC", ""))
     hint = f"start one: `mofang up{f' --data {data}' if data else ''} --detach`, or name one: `--url URL --key KEY`"
     raise ServerNotRunning(f"no server runs on the data directory {str(folder)!r}", hint=hint)
 

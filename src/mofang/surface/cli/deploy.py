@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Rollout
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Rollout
 from mofang.base.domain.errors import DeadlineExceeded, RolloutFailed
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.surface.cli import format, screen
@@ -42,11 +42,19 @@ REPLICAS = click.option("--replicas", type=click.IntRange(1, 64), help="How many
 @click.argument("version", metavar="[MODEL[@VERSION]]", default="")
 @PLACEMENT
 @REPLICAS
+@click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
 @TIMEOUT
 @click.pass_obj
 def deploy(
-    session: Session, endpoint: str, version: str, placement: Any, replicas: int | None, wait: bool, timeout: str
+    session: Session,
+    endpoint: str,
+    version: str,
+    placement: Any,
+    replicas: int | None,
+    private: bool,
+    wait: bool,
+    timeout: str,
 ) -> None:
     """Serve a version under an endpoint's name.
 
@@ -55,7 +63,9 @@ def deploy(
     """
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
-    rollout = session.client.deploy.roll_out(endpoint, version, placement=placement, replicas=replicas, wait=False)
+    rollout = session.client.deploy.roll_out(
+        endpoint, version, placement=placement, replicas=replicas, private=private, wait=False
+    )
     _finish(session, rollout, wait, timeout)
 
 
@@ -176,7 +186,8 @@ def list_endpoints(session: Session) -> None:
 @endpoints.verb(
     "show",
     example="mofang endpoints show digits",
-    json=f"One object: endpoint, active and revisions (each: {REVISION_JSON}), rollouts ({ROLLOUT_JSON}), replicas.",
+    json=f"One object: endpoint, active and revisions (each: {REVISION_JSON}), rollouts ({ROLLOUT_JSON}), replicas, "
+    "audience (everyone, tenants, projects).",
 )
 @click.argument("name")
 @click.pass_obj
@@ -184,6 +195,24 @@ def show(session: Session, name: str) -> None:
     """Show an endpoint: the signature it takes, its replicas, revisions and rollouts."""
     found = session.client.deploy.get_endpoint(name)
     session.answer(found, lambda: _draw_endpoint(session, found))
+
+
+@endpoints.verb(
+    "share",
+    example="mofang endpoints share digits --tenant acme --project lab\n"
+    "mofang endpoints share digits --everyone\n"
+    "mofang endpoints share digits",
+    json="One object: everyone, tenants, projects.",
+)
+@click.argument("name")
+@click.option("--everyone", is_flag=True, help="Any key of any tenant.")
+@click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="All projects of a tenant.")
+@click.option("--project", "projects", multiple=True, metavar="NAME", help="One project.")
+@click.pass_obj
+def share(session: Session, name: str, everyone: bool, tenants: tuple[str, ...], projects: tuple[str, ...]) -> None:
+    """Say who may ask an endpoint besides its own project; for all others it does not exist."""
+    found = session.client.deploy.share(name, everyone=everyone, tenants=tenants, projects=projects)
+    session.answer(found, lambda: screen.heading(f"{name} is for {_for_whom(found)}"))
 
 
 @endpoints.verb("delete", example="mofang endpoints delete digits", json="One object: deleted (the name).")
@@ -209,6 +238,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
                 ("gives", "\n".join(map(str, active.signature.outputs))),
                 ("placement", f"{active.placement}, {active.replicas} replica{'s' if active.replicas > 1 else ''}"),
                 ("url", f"{session.connection.url}/v2/models/{name}/infer"),
+                ("for", _for_whom(found.audience)),
             ]
         )
     _draw_replicas(found.replicas)
@@ -229,6 +259,13 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
             for r in found.rollouts
         ],
     )
+
+
+def _for_whom(audience: Audience) -> str:
+    if audience.everyone:
+        return "everyone who has a key"
+    named = [f"tenant {name}" for name in audience.tenants] + [f"project {name}" for name in audience.projects]
+    return ", ".join(["its own project", *named])
 
 
 def _draw_replicas(replicas: list[Mapping[str, Any]]) -> None:

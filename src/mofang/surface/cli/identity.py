@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mofang.base.domain.access import Permission, Reach, Role
 from mofang.base.domain.names import now_us
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.session import Session
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
     from mofang.base.domain.access import ApiKey
     from mofang.surface.sdk.identity import NewApiKey
 
-KEY_JSON = "id, name, project, tenant, role, created_at, expires_at, revoked_at, endpoints, last_used_at"
-NEW_KEY_JSON = "One object: id, key (shown this once), name, project, tenant, role, created_at, expires_at, endpoints."
+KEY_JSON = (
+    "id, name, project, tenant, role, created_at, expires_at, revoked_at, endpoints, last_used_at, reach, verbs, "
+    "networks"
+)
+NEW_KEY_JSON = (
+    "One object: key (shown this once), id, name, project, tenant, role, created_at, expires_at, endpoints, reach, "
+    "verbs, networks."
+)
+ROLES, REACHES, VERBS = get_args(Role), get_args(Reach), get_args(Permission)
 PROJECT_JSON = "name, tenant, created_at"
 
 keys = topic(
@@ -27,28 +35,55 @@ keys = topic(
 @keys.verb(
     "create",
     example="mofang keys create --project shop --name checkout --expires 90d\n"
-    "mofang keys create --project shop --endpoint digits",
+    "mofang keys create --project shop --endpoint digits --network 203.0.113.0/24\n"
+    "mofang keys create --project shop --role admin --reach tenant --verb usage",
     json=NEW_KEY_JSON,
 )
 @click.option("--project", required=True, metavar="NAME", help="Whose usage it is.")
 @click.option(
     "--role",
-    type=click.Choice(["consumer", "developer", "admin"]),
+    type=click.Choice(ROLES),
     default="consumer",
     show_default=True,
-    help="consumer: ask endpoints; developer: also make and deploy; admin: everything.",
+    help="What it may do: `mofang roles` shows it.",
+)
+@click.option(
+    "--reach",
+    type=click.Choice(REACHES),
+    default="project",
+    show_default=True,
+    help="Whose things it sees: its project's, its tenant's, or everybody's.",
 )
 @click.option("--name", default="", help="For people to tell keys apart.")
 @click.option("--expires", metavar="SPAN", help="When it stops working, e.g. 90d; left out: never.")
 @click.option("--endpoint", "endpoints", multiple=True, metavar="NAME", help="What it may ask; left out: everything.")
+@click.option("--verb", "verbs", multiple=True, type=click.Choice(VERBS), help="What of its role; left out: all.")
+@click.option(
+    "--network", "networks", multiple=True, metavar="CIDR", help="Where it may come from; left out: anywhere."
+)
 @click.pass_obj
 def create(
-    session: Session, project: str, role: Any, name: str, expires: str | None, endpoints: tuple[str, ...]
+    session: Session,
+    project: str,
+    role: Any,
+    reach: Any,
+    name: str,
+    expires: str | None,
+    endpoints: tuple[str, ...],
+    verbs: tuple[Any, ...],
+    networks: tuple[str, ...],
 ) -> None:
     """Make a key; every gateway knows it when this returns."""
     span = format.parse_span(expires) if expires else None
     found = session.client.identity.create_key(
-        project, role=role, name=name, expires_in_seconds=span, endpoints=endpoints
+        project,
+        role=role,
+        name=name,
+        expires_in_seconds=span,
+        endpoints=endpoints,
+        reach=reach,
+        verbs=verbs,
+        networks=networks,
     )
     session.answer(found, lambda: _draw_new(found))
 
@@ -56,8 +91,11 @@ def create(
 def _draw_new(found: NewApiKey) -> None:
     screen.heading(f"key {found.id} for project {found.project}; it is shown this once")
     expires = format.moment(found.expires_at or 0) if found.expires_at else "never"
-    asks = ", ".join(found.endpoints) or "every endpoint"
-    screen.fields([("key", found.key), ("role", found.role), ("may ask", asks), ("expires", expires)])
+    shown = [("key", found.key), ("role", f"{found.role} of its {found.reach}"), ("expires", expires)]
+    shown += [("may ask", ", ".join(found.endpoints) or "every endpoint")]
+    shown += [("only to", ", ".join(found.verbs))] if found.verbs else []
+    shown += [("only from", ", ".join(found.networks))] if found.networks else []
+    screen.fields(shown)
     screen.then(
         "export MOFANG_API_KEY=KEY", "mofang predict ENDPOINT --input NAME=@rows.json", f"mofang keys revoke {found.id}"
     )
@@ -87,12 +125,13 @@ def list_keys(session: Session, project: str | None) -> None:
     found = session.client.identity.list_keys(project)
     now = now_us()
     rows = [
-        (k.id, k.name or "-", k.project, k.tenant, k.role, _state(k, now), format.ago(k.created_at, now),
+        (k.id, k.name or "-", k.project, k.tenant, k.role, k.reach, _state(k, now), format.ago(k.created_at, now),
          format.ago(k.expires_at, now) if k.expires_at else "never", ", ".join(k.endpoints) or "everything",
-         format.ago(k.last_used_at, now) if k.last_used_at else "never")
+         ", ".join(k.networks) or "anywhere", format.ago(k.last_used_at, now) if k.last_used_at else "never")
         for k in found
     ]  # fmt: skip
-    heads = ("key", "name", "project", "tenant", "role", "state", "created", "expires", "may ask", "last used")
+    heads = ("key", "name", "project", "tenant", "role", "reach", "state", "created", "expires", "may ask", "from",
+             "last used")  # fmt: skip
     session.answer_list(found, lambda: screen.table(heads, rows))
 
 

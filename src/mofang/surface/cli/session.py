@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mofang.surface.cli import connection
+from mofang.surface.cli.remembered import recall, remember
 
 if TYPE_CHECKING:
     from mofang.surface.sdk.client import Client
@@ -51,6 +52,29 @@ class Session:
         client = Client(found.url, found.key, grpc=found.grpc)
         click.get_current_context().call_on_close(client.close)
         return client
+
+    @cached_property
+    def visitor(self) -> Client:
+        """A client without a key, for signing in."""
+        from mofang.surface.sdk.client import Client
+
+        client = Client(self.connection.url, "", grpc=self.connection.grpc)
+        click.get_current_context().call_on_close(client.close)
+        return client
+
+    @property
+    def remembered(self) -> bool:
+        """Whether somebody is signed in at the server, and commands act as her."""
+        kept = recall(self.connection.url, os.environ)
+        return bool(kept) and self.connection.key == kept
+
+    def remember(self, token: str) -> None:
+        """Act as who has just signed in, until she signs out."""
+        remember(self.connection.url, token, os.environ)
+
+    def forget(self) -> None:
+        """Act as her no more."""
+        remember(self.connection.url, "", os.environ)
 
     @property
     def is_live(self) -> bool:

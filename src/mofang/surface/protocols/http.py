@@ -37,6 +37,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     query: str
     headers: Mapping[str, str]
     body: bytes
+    client: str = ""  # the peer's address, if it has one
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):

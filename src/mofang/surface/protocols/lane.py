@@ -1,7 +1,7 @@
 """What a protocol needs from the inference path, and no more.
 
 ``mofang.run.serve`` has the real one; tests bring a fake. Protocols call :meth:`Lane.authenticate` before anything
-but health and readiness, and never look behind this interface.
+but the health of the server, and never look behind this interface.
 """
 
 from __future__ import annotations
@@ -33,20 +33,23 @@ class Lane(Protocol):
     def ready(self) -> bool:
         """Whether the server takes requests: it has a snapshot and is not shutting down."""
 
-    def names(self) -> list[str]:
-        """Return the names of all endpoints."""
+    def names(self, principal: Principal) -> list[str]:
+        """Return the names of the endpoints that are there for the principal."""
 
-    def is_ready(self, endpoint: str, version: str = "") -> bool:
+    def is_ready(self, principal: Principal, endpoint: str, version: str = "") -> bool:
         """Tell whether the endpoint (in that version, if one is given) can answer now."""
 
-    def route(self, endpoint: str, version: str = "") -> Route:
+    def route(self, principal: Principal, endpoint: str, version: str = "") -> Route:
         """Return where a request would go; raise EndpointNotFound."""
 
-    def statistics(self, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
+    def statistics(self, principal: Principal, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
         """Return the statistics extension's entries of an endpoint, or of all; raise EndpointNotFound."""
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Return the holder of the key in an ``Authorization`` value; raise Unauthenticated."""
+    def authenticate(self, authorization: str | None, peer: str = "", forwarded_for: str | None = None) -> Principal:
+        """Return the holder of the key in an ``Authorization`` value, who is connected from the address ``peer``.
+
+        ``forwarded_for`` is what proxies said. Raises Unauthenticated, or OutOfNetwork.
+        """
 
     async def infer(
         self, request: InferRequest, principal: Principal, *, request_id: str, deadline: float, input_bytes: int

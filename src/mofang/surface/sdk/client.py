@@ -25,6 +25,7 @@ from mofang.surface.sdk.register import Register
 from mofang.surface.sdk.serve import Serve
 from mofang.surface.sdk.train import Train
 from mofang.surface.sdk.transport import Transport
+from mofang.surface.sdk.users import Users
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_GRPC_PORT = 8081
@@ -67,6 +68,7 @@ class Client:
         self.budget = Budget(wire)
         self.bill = Bill(wire)
         self.identity = Identity(wire)
+        self.users = Users(wire)
         self.audit = Audit(wire)
         self.operate = Operate(wire)
 

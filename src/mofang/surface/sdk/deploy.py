@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Endpoint, PlacementName, Revision, Rollout
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Endpoint, PlacementName, Revision, Rollout
 from mofang.base.domain.errors import DeadlineExceeded, RolloutFailed
 from mofang.surface.sdk.pages import walk
 from mofang.surface.sdk.transport import Transport, segment
@@ -33,6 +33,7 @@ class EndpointDetail:
     revisions: list[Revision]
     rollouts: list[Rollout]
     replicas: list[Mapping[str, Any]] = field(default_factory=list)
+    audience: Audience = field(default_factory=Audience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +64,19 @@ class Deploy:
         *,
         placement: PlacementName | None = None,
         replicas: int | None = None,
+        private: bool = False,
         wait: bool = True,
         timeout_seconds: float = 300.0,
     ) -> Rollout:
         """Let ``endpoint`` answer with ``MODEL[@VERSION]`` (left out: the newest version of the model of that name).
 
-        What is left out of ``placement`` and ``replicas`` stays as it is. With ``wait`` the switch is done on return;
-        raises RolloutFailed if the new version was refused: the old one serves on.
+        What is left out of ``placement`` and ``replicas`` stays as it is. A new endpoint is for everyone, or if
+        ``private`` for its own project alone. With ``wait`` the switch is done on return; raises RolloutFailed if the
+        new version was refused: the old one serves on.
         """
         body: dict[str, Any] = {"version": version or endpoint, "placement": placement, "replicas": replicas}
         sent = {name: value for name, value in body.items() if value is not None}
+        sent |= {"private": True} if private else {}
         started = self._wire.call("PUT", f"/endpoints/{segment(endpoint)}", Started, sent)
         return self.wait(started.rollout.id, timeout_seconds=timeout_seconds) if wait else started.rollout
 
@@ -88,6 +92,16 @@ class Deploy:
         body = {} if revision is None else {"revision": revision}
         started = self._wire.call("POST", f"/endpoints/{segment(endpoint)}/rollback", Started, body)
         return self.wait(started.rollout.id, timeout_seconds=timeout_seconds) if wait else started.rollout
+
+    def share(
+        self, endpoint: str, *, everyone: bool = False, tenants: Sequence[str] = (), projects: Sequence[str] = ()
+    ) -> Audience:
+        """Say who may ask ``endpoint`` besides its own project, in place of what was said before; in force on return.
+
+        With nothing given it is private.
+        """
+        body = {"everyone": everyone, "tenants": list(tenants), "projects": list(projects)}
+        return self._wire.call("PUT", f"/endpoints/{segment(endpoint)}/audience", Audience, body)
 
     def delete(self, endpoint: str) -> None:
         """Take an endpoint away; its history stays in the audit log and on invoices."""

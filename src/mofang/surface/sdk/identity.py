@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mofang.base.domain.access import AccessLimits, ApiKey, LimitScope, Project, Role, Tenant
+from mofang.base.domain.access import (
+    AccessLimits,
+    ApiKey,
+    LimitScope,
+    Permission,
+    Project,
+    Reach,
+    Role,
+    Tenant,
+)
 from mofang.surface.sdk.pages import walk
 from mofang.surface.sdk.transport import Transport, segment
 
@@ -23,6 +32,9 @@ class NewApiKey:
     key: str
     expires_at: int | None = None
     endpoints: tuple[str, ...] = ()
+    reach: Reach = "project"
+    verbs: tuple[Permission, ...] = ()
+    networks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"NewApiKey(id={self.id!r}, project={self.project!r}, role={self.role!r})"
@@ -62,10 +74,14 @@ class Identity:
         name: str = "",
         expires_in_seconds: int | None = None,
         endpoints: Sequence[str] = (),
+        reach: Reach = "project",
+        verbs: Sequence[Permission] = (),
+        networks: Sequence[str] = (),
     ) -> NewApiKey:
-        """Make a key for ``endpoints``, or for all; every gateway knows it on return.
+        """Make a key; every gateway knows it on return. Its text is in the answer and nowhere else.
 
-        Its text is in the answer and nowhere else.
+        It may ask ``endpoints``, use ``verbs`` of what its role allows, and come from ``networks`` (CIDR); where none
+        is named, all are meant. Raises Forbidden if it would have more power than the key that makes it.
         """
         body = {
             "project": project,
@@ -73,6 +89,9 @@ class Identity:
             "name": name,
             "expires_in_seconds": expires_in_seconds,
             "endpoints": list(endpoints),
+            "reach": reach,
+            "verbs": list(verbs),
+            "networks": list(networks),
         }
         return self._wire.call("POST", "/keys", NewApiKey, body)
 

@@ -28,7 +28,7 @@ async def ask(exchange: Exchange, request_id: str, limits: Limits, gone: Callabl
         encoding = head.headers.get("content-encoding")
         if encoding is not None:
             content = await _decompress(encoding, content, limits)
-        request = HttpRequest(head.method, head.path, head.query, head.headers, content)
+        request = HttpRequest(head.method, head.path, head.query, head.headers, content, head.client)
         return await (route.respond if isinstance(route, Whole) else route.ask)(request, request_id)
     except MofangError as error:
         reply = error_response(error)

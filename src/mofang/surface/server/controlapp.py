@@ -13,15 +13,18 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
 import mofang
-from mofang.base.domain.access import Principal
+from mofang.base.domain.access import EVERYTHING, Principal
 from mofang.base.domain.names import now_us
 from mofang.base.identity.keys import authenticate
+from mofang.base.users.rules import parse_rules
+from mofang.base.users.signin import SignIn
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.serve.lane import bearer
 from mofang.sell.budget.lender import Lender
 from mofang.surface.api.access import needs
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform, Process
+from mofang.surface.api.provider import Provider
 from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
@@ -38,16 +41,21 @@ def control_app(
     def budget_changed(budget: str) -> None:
         loop.call_soon_threadsafe(lender.changed, budget)
 
-    def holder(authorization: str | None) -> Principal:
-        return authenticate(bearer(authorization), floor.entries, now_us())
+    def holder(authorization: str | None, address: str) -> Principal:
+        return authenticate(bearer(authorization), floor.entries, now_us(), address)
 
     async def publish() -> None:
-        await floor.publish()
+        with stores.database.acting(EVERYTHING):  # not only what whoever made the change can see
+            await floor.publish()
         floor.kick()
 
     platform = Platform(
         identity=stores.identity,
         audit=stores.audit,
+        users=stores.users,
+        sign_in=SignIn(stores.users, stores.identity, stores.database.acting, settings.session_seconds),
+        provider=_provider(settings),
+        rules=parse_rules(settings.oidc_roles),
         jobs=stores.jobs,
         datasets=stores.datasets,
         runs=stores.runs,
@@ -55,11 +63,13 @@ def control_app(
         variants=stores.variants,
         registry=stores.registry,
         blobs=stores.blobs,
+        owners=stores.owners,
         deployments=Deployments(stores.deployments),
         usage=stores.usage,
         budgets=stores.budgets,
         bills=stores.bills,
         transaction=stores.database.write,
+        acting=stores.database.acting,
         authenticate=holder,
         publish=publish,
         replicas=floor.replicas,
@@ -75,9 +85,18 @@ def control_app(
     )
     app = create_app(platform)
     page = APIRouter()
-    page.add_api_route("/metrics", _metrics(floor, stores), dependencies=[needs("operate")], include_in_schema=False)
+    page.add_api_route(
+        "/metrics", _metrics(floor, stores), dependencies=[needs("operate", everywhere=True)], include_in_schema=False
+    )
     app.router.routes.extend(page.routes)
     return app
+
+
+def _provider(settings: Settings) -> Provider | None:
+    if not settings.oidc_issuer:
+        return None
+    secret = Path(settings.oidc_secret_file).read_text().strip() if settings.oidc_secret_file else ""
+    return Provider(settings.oidc_issuer, settings.oidc_client, secret)
 
 
 class ControlPort(uvicorn.Server):

@@ -8,13 +8,14 @@ on; only what is asked here is refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
 import msgspec
 
 from mofang.base.domain.errors import MofangError, ServerNotRunning
+from mofang.base.identity.addresses import client_address
 from mofang.surface.protocols.http import HttpResponse, HttpStream, RequestHead
 from mofang.surface.wire.status import headers_of, problem, status_of
 
@@ -35,7 +36,10 @@ _log = logging.getLogger(__name__)
 class Forwarder:
     """Forwards exchanges to the controller's socket. ``respond`` suits ``exchange.Streamed``."""
 
-    def __init__(self, controller_socket: Path, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+    def __init__(
+        self, controller_socket: Path, *, trusted_proxies: Sequence[str] = (), answer_seconds: float = _ANSWER_SECONDS
+    ) -> None:
+        self._trusted_proxies = trusted_proxies
         # A new connection for each exchange: on a Unix socket it costs little, and none is stale after a restart.
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
@@ -48,7 +52,7 @@ class Forwarder:
     ) -> HttpResponse | HttpStream:
         """Return the controller's answer, or a problem document that says why there is none."""
         request = self._client.build_request(
-            head.method, _url(head), headers=_request_headers(head, request_id), content=_content(head, body)
+            head.method, _url(head), headers=self._headers(head, request_id), content=_content(head, body)
         )
         try:
             answer = await self._client.send(request, stream=True, follow_redirects=False)
@@ -72,6 +76,17 @@ class Forwarder:
         """Close what is open to the controller."""
         await self._client.aclose()
 
+    def _headers(self, head: RequestHead, request_id: str) -> list[tuple[str, str]]:
+        raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in head.headers.items()]
+        headers = _end_to_end(raw, _OURS)
+        headers += (("x-request-id", request_id), ("x-forwarded-proto", "http"))
+        if head.client:  # the controller believes this one address, since only gateways reach its socket
+            client = client_address(head.client, head.headers.get("x-forwarded-for"), self._trusted_proxies)
+            headers.append(("x-forwarded-for", client))
+        if host := head.headers.get("host"):
+            headers.append(("x-forwarded-host", host))
+        return headers
+
 
 def _url(head: RequestHead) -> httpx.URL:
     target = f"{head.path}?{head.query}" if head.query else head.path
@@ -81,17 +96,6 @@ def _url(head: RequestHead) -> httpx.URL:
 def _content(head: RequestHead, body: AsyncIterator[bytes]) -> AsyncIterator[bytes] | None:
     has_body = "transfer-encoding" in head.headers or head.headers.get("content-length", "0") != "0"
     return body if has_body else None
-
-
-def _request_headers(head: RequestHead, request_id: str) -> list[tuple[str, str]]:
-    raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in head.headers.items()]
-    headers = _end_to_end(raw, _OURS)
-    headers += (("x-request-id", request_id), ("x-forwarded-proto", "http"))
-    if head.client:
-        headers.append(("x-forwarded-for", head.client))
-    if host := head.headers.get("host"):
-        headers.append(("x-forwarded-host", host))
-    return headers
 
 
 def _end_to_end(raw: list[tuple[bytes, bytes]], less: set[str] | frozenset[str]) -> list[tuple[str, str]]:

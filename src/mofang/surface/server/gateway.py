@@ -55,11 +55,13 @@ def router(lane: Lane, generator: Generator, admission: Admission, once: Once, f
     def choose(head: RequestHead) -> Route:
         if head.path.startswith("/v2/") or head.path == "/v2":
             if head.method == "POST":  # before a stranger's 64 MiB are kept in memory, not after
-                lane.authenticate(head.headers.get("authorization"))
+                headers = head.headers
+                lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
             return inference
         if head.path.startswith("/v1/"):
             if head.method == "POST":
-                lane.authenticate(head.headers.get("authorization"))
+                headers = head.headers
+                lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
             return openai
         return health if head.path == "/healthz" else control
 
@@ -96,10 +98,16 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
     purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
-    lane = Lane(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
+    lane = Lane(
+        fleet,
+        admit=purse.admit,
+        record=recorder.record,
+        observe=telemetry.observe,
+        trusted_proxies=settings.proxies,
+    )
     generator = Generator(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
     once = Once(folders.once, settings.idempotency_seconds)
-    forwarder = Forwarder(folders.sockets / "control.sock")
+    forwarder = Forwarder(folders.sockets / "control.sock", trusted_proxies=settings.proxies)
     http = HttpServer(router(lane, generator, admission, once, forwarder), _limits(settings))
     link = ControllerLink(
         folders.sockets / "link.sock",

@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         """Ask the application without a task."""
         head = exchange.head
         assert head is not None
-        request = HttpRequest(head.method, head.path, head.query, head.headers, body)
+        request = HttpRequest(head.method, head.path, head.query, head.headers, body, self._client)
         running = route.start(request, new_id("req"), partial(self._replied, exchange))
         if running is not None:
             self._running = running

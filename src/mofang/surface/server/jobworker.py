@@ -56,7 +56,7 @@ def main() -> int:
         log.info("job %s is no longer waiting", sys.argv[1])
         return 0
     try:
-        with _heartbeat(stores.jobs, lease):
+        with _heartbeat(stores.jobs, lease), stores.database.acting(stores.jobs.owner(lease.job.id)):
             _work(stores, lease, DataDirectory(settings.data).jobs)
     finally:
         stores.database.close()

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mofang.base.domain.errors import InvalidSettings
+from mofang.base.domain.errors import InvalidNetwork, InvalidSettings
+from mofang.base.identity.addresses import check_network
+from mofang.base.users.rules import parse_rules
 
 DURABILITIES = ("process", "power")
 
@@ -45,6 +47,18 @@ class Settings:
     """HTTP connections from one remote address; raise it behind a reverse proxy that opens more."""
     upload_bytes: int = 8 << 30
     """Largest upload (one file of a model), in bytes."""
+    trusted_proxies: str = ""
+    """Networks (CIDR), separated by commas, of reverse proxies whose `X-Forwarded-For` is believed; empty: of none."""
+    session_seconds: int = 12 * 3600
+    """How long somebody who signed in stays so; then she signs in again."""
+    oidc_issuer: str = ""
+    """URL of the OpenID Connect provider that may say who people are, exactly as it calls itself; empty: none."""
+    oidc_client: str = "mofang"
+    """Our client id at that provider."""
+    oidc_secret_file: str = ""
+    """File with our client secret, read by the controller alone; empty: a public client, which PKCE protects."""
+    oidc_roles: str = ""
+    """Which roles the provider's claims give, e.g. `groups=ml-* -> developer@tenant:acme; email=ada@a.org -> owner`."""
     sources: str = "/usr/share/datasets"
     """Folders, separated by colons, whose files recipes of developers may read as data; admins' may read any."""
     durability: str = "process"
@@ -80,10 +94,21 @@ class Settings:
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
+        bounds |= {"session_seconds": (60, 366 * 86_400)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidSettings(f"{name} is {low} to {high}, not {value}")
+        parse_rules(self.oidc_roles)
+        try:
+            _ = self.proxies
+        except InvalidNetwork as error:
+            raise InvalidSettings(f"trusted_proxies: {error.message}", hint=error.hint) from error
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The networks of trusted proxies."""
+        return tuple(check_network(text) for text in self.trusted_proxies.split(",") if text.strip())
 
     @property
     def engine_options(self) -> dict[str, dict[str, int | str]]:

@@ -10,6 +10,8 @@ from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database
 from mofang.base.storage.journal import writer_of
+from mofang.base.storage.owners import Owners
+from mofang.base.users.store import UserStore
 from mofang.make.compress.store import VariantStore
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
@@ -30,7 +32,9 @@ class Stores:
 
     database: Database
     blobs: DiskBlobs
+    owners: Owners
     identity: IdentityStore
+    users: UserStore
     audit: AuditStore
     jobs: JobStore
     datasets: DatasetStore
@@ -52,10 +56,13 @@ def open_stores(settings: Settings) -> Stores:
     blobs = DiskBlobs(folders.blobs)
     budgets = BudgetStore(database)
     usage = UsageStore(database, lambda segment, charges: budgets.settle(writer_of(segment), charges))
+    identity = IdentityStore(database)
     return Stores(
         database=database,
         blobs=blobs,
-        identity=IdentityStore(database),
+        owners=Owners(database),
+        identity=identity,
+        users=UserStore(database, identity),
         audit=AuditStore(database),
         jobs=JobStore(database),
         datasets=DatasetStore(database),

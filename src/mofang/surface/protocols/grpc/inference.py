@@ -22,7 +22,7 @@ from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
 from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, authorization, deadline, metadatum, read, service
+from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, deadline, holder, metadatum, read, service
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, Lane, check_target, refuse_loading
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 from mofang.surface.wire import inference_pb2 as pb
@@ -45,7 +45,7 @@ class Inference:
         calls = {
             "ServerLive": self._open(pb.ServerLiveRequest, self._server_live),
             "ServerReady": self._open(pb.ServerReadyRequest, self._server_ready),
-            "ModelReady": self._open(pb.ModelReadyRequest, self._model_ready),
+            "ModelReady": self._keyed(pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": self._keyed(pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": self._keyed(pb.ModelMetadataRequest, self._model_metadata),
             "ModelInfer": self._keyed(pb.ModelInferRequest, self._model_infer),
@@ -73,7 +73,7 @@ class Inference:
         async def call(data: bytes, context: Any) -> bytes:
             request_id = new_id("req")
             try:
-                principal = self._lane.authenticate(authorization(context))
+                principal = holder(self._lane, context)
                 response = await answer(read(message, data), principal, context, request_id)
                 return bytes(response.SerializeToString())
             except Exception as error:
@@ -88,10 +88,10 @@ class Inference:
     def _server_ready(self, _: Any) -> Any:
         return pb.ServerReadyResponse(ready=self._lane.ready)
 
-    def _model_ready(self, request: Any) -> Any:
+    async def _model_ready(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
         check_target(request.name, request.version)
         try:
-            ready = self._lane.is_ready(request.name, request.version)
+            ready = self._lane.is_ready(principal, request.name, request.version)
         except NotFound:  # clients wait like this for a model to appear
             ready = False
         return pb.ModelReadyResponse(ready=ready)
@@ -102,7 +102,7 @@ class Inference:
 
     async def _model_metadata(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
         check_target(request.name, request.version)
-        revision = self._lane.route(request.name, request.version).revision
+        revision = self._lane.route(principal, request.name, request.version).revision
         await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.ModelMetadataResponse(
             name=request.name,
@@ -138,7 +138,7 @@ class Inference:
         """Answer every message of a stream in its turn; a key that was revoked meanwhile is refused as elsewhere."""
         stream_id = new_id("req")
         try:
-            self._lane.authenticate(authorization(context))
+            holder(self._lane, context)
             await context.send_initial_metadata((("x-request-id", stream_id),))
             await self._streams.run(requests, context, self._answer_streamed)
         except MofangError as error:
@@ -147,7 +147,7 @@ class Inference:
     async def _answer_streamed(self, data: bytes, context: Any) -> bytes:
         request_id, client_id = new_id("req"), ""
         try:
-            principal = self._lane.authenticate(authorization(context))
+            principal = holder(self._lane, context)
             request = read(pb.ModelInferRequest, data)
             client_id = request.id
             until = deadline(context, DEFAULT_TIMEOUT_SECONDS)
@@ -167,22 +167,22 @@ class Inference:
     async def _model_statistics(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
         if request.name:
             check_target(request.name, request.version)
-        stats = self._lane.statistics(request.name, request.version)
+        stats = self._lane.statistics(principal, request.name, request.version)
         await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.ModelStatisticsResponse(model_stats=stats)
 
     async def _repository_index(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
-        entries = [self._index_entry(name) for name in self._lane.names()]
+        entries = [self._index_entry(principal, name) for name in self._lane.names(principal)]
         await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.RepositoryIndexResponse(
             models=[entry for entry in entries if not request.ready or entry.state == "READY"]
         )
 
-    def _index_entry(self, name: str) -> Any:
+    def _index_entry(self, principal: Principal, name: str) -> Any:
         index = pb.RepositoryIndexResponse.ModelIndex
         try:
-            route = self._lane.route(name)
-            ready = self._lane.is_ready(name)
+            route = self._lane.route(principal, name)
+            ready = self._lane.is_ready(principal, name)
         except NotFound as error:
             return index(name=name, state="UNAVAILABLE", reason=error.message)
         state = "READY" if ready else "UNAVAILABLE"

@@ -14,7 +14,7 @@ import grpc
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.names import new_id
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import abort, authorization, read, service
+from mofang.surface.protocols.grpc.talk import abort, holder, read, service
 from mofang.surface.protocols.lane import Lane
 from mofang.surface.wire import health_pb2, inference_pb2
 from mofang.surface.wire import reflection_pb2 as pb
@@ -38,7 +38,7 @@ class Reflection:
 
     async def _info(self, requests: Any, context: Any) -> None:
         try:
-            self._lane.authenticate(authorization(context))
+            holder(self._lane, context)
             await self._streams.run(requests, context, self._answer)
         except MofangError as error:
             await abort(context, error, new_id("req"))

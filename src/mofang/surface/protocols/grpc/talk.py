@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import Internal, InvalidRequest, MofangError
-from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane
 from mofang.surface.wire.status import headers_of, sentence, status_of
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,18 @@ def metadatum(context: Any, name: str) -> str | None:
     """Return what the caller says under ``name``, if anything; the last, if there are several."""
     found = [value for key, value in context.invocation_metadata() if key == name]
     return str(found[-1]) if found else None
+
+
+def holder(lane: Lane, context: Any) -> Principal:
+    """Return who calls. Raises Unauthenticated, OutOfNetwork or InvalidRequest."""
+    said = [str(value) for key, value in context.invocation_metadata() if key == "x-forwarded-for"]
+    return lane.authenticate(authorization(context), peer_address(context.peer()), ",".join(said))
+
+
+def peer_address(peer: str) -> str:
+    """Return the address in what gRPC says of a peer: ``ipv4:127.0.0.1:5000``, ``ipv6:%5B::1%5D:5000``."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 def deadline(context: Any, most: float = MAX_TIMEOUT_SECONDS) -> float:

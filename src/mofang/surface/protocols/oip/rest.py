@@ -2,8 +2,8 @@
 
 The gateway calls :meth:`OipRest.start` with complete requests. Paths: ``/v2``, ``/v2/health/live``,
 ``/v2/health/ready``, ``/v2/models/M[/versions/V]`` alone or followed by ``/ready``, ``/infer`` or ``/stats``,
-``/v2/models/stats`` and ``/v2/repository/index``. A model of the protocol is an endpoint here. Health and readiness
-need no key.
+``/v2/models/stats`` and ``/v2/repository/index``. A model of the protocol is an endpoint here. The health of the server
+needs no key; whether a model is ready is told to those for whom it exists.
 """
 
 from __future__ import annotations
@@ -137,20 +137,24 @@ class OipRest:
             case ["repository", "index"]:
                 return self._index(request)
             case ["repository", "models", name, "load" | "unload"]:
-                self._lane.authenticate(request.headers.get("authorization"))
+                self._holder(request)
                 _check_method(request, "POST")
                 raise refuse_loading(name)
             case []:
                 return self._server(request)
             case _:
-                self._lane.authenticate(request.headers.get("authorization"))
+                self._holder(request)
                 raise RouteNotFound(
                     f"no such path: {request.path[:200]!r}",
                     hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
                 )
 
+    def _holder(self, request: HttpRequest) -> Principal:
+        headers = request.headers
+        return self._lane.authenticate(headers.get("authorization"), request.client, headers.get("x-forwarded-for"))
+
     def _infer(self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply) -> Running | None:
-        principal = self._lane.authenticate(request.headers.get("authorization"))
+        principal = self._holder(request)
         _check_method(request, "POST")
         if request.path not in self._targets:
             check_target(name, version)
@@ -230,18 +234,19 @@ class OipRest:
         return response
 
     def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
+        principal = self._holder(request)
         _check_method(request, "GET")
         check_target(name, version)
-        if not self._lane.is_ready(name, version):
-            route = self._lane.route(name, version)
+        if not self._lane.is_ready(principal, name, version):
+            route = self._lane.route(principal, name, version)
             raise ReplicaUnavailable(f"endpoint {name!r} is not ready{_because(route)}")
         return _json({"name": name, "ready": True})
 
     def _model(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
-        self._lane.authenticate(request.headers.get("authorization"))
+        principal = self._holder(request)
         _check_method(request, "GET")
         check_target(name, version)
-        revision = self._lane.route(name, version).revision
+        revision = self._lane.route(principal, name, version).revision
         return _json(
             {
                 "name": name,
@@ -253,34 +258,34 @@ class OipRest:
         )
 
     def _stats(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
-        self._lane.authenticate(request.headers.get("authorization"))
+        principal = self._holder(request)
         _check_method(request, "GET")
         if name:
             check_target(name, version)
-        return _json({"model_stats": self._lane.statistics(name, version)})
+        return _json({"model_stats": self._lane.statistics(principal, name, version)})
 
     def _health(self, request: HttpRequest, what: str, well: bool) -> HttpResponse:
         _check_method(request, "GET")
         return _json({what: well}, status=200 if well else 503)
 
     def _server(self, request: HttpRequest) -> HttpResponse:
-        self._lane.authenticate(request.headers.get("authorization"))
+        self._holder(request)
         _check_method(request, "GET")
         return _json({"name": "mofang", "version": __version__, "extensions": EXTENSIONS})
 
     def _index(self, request: HttpRequest) -> HttpResponse:
-        self._lane.authenticate(request.headers.get("authorization"))
+        principal = self._holder(request)
         _check_method(request, "POST")
         only_ready = _index_filter(request.body)
-        entries = [self._index_entry(name) for name in self._lane.names()]
+        entries = [self._index_entry(principal, name) for name in self._lane.names(principal)]
         return _json([entry for entry in entries if not only_ready or entry["state"] == "READY"])
 
-    def _index_entry(self, name: str) -> dict[str, str]:
+    def _index_entry(self, principal: Principal, name: str) -> dict[str, str]:
         try:
-            route = self._lane.route(name)
+            route = self._lane.route(principal, name)
         except NotFound as error:
             return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": error.message}
-        state = "READY" if self._lane.is_ready(name) else "UNAVAILABLE"
+        state = "READY" if self._lane.is_ready(principal, name) else "UNAVAILABLE"
         return {"name": name, "version": str(route.revision.version), "state": state, "reason": route.broken}
 
 

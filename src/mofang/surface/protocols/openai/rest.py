@@ -53,7 +53,9 @@ class OpenAi:
         """Answer one request."""
         reply: Reply
         try:
-            principal = self._lane.authenticate(request.headers.get("authorization"))
+            headers = request.headers
+            told = headers.get("authorization"), request.client, headers.get("x-forwarded-for")
+            principal = self._lane.authenticate(*told)
             try:
                 reply = await self._dispatch(request, principal, request_id)
             except Exception as error:
@@ -86,16 +88,16 @@ class OpenAi:
 
     def _models(self, principal: Principal) -> list[dict[str, Any]]:
         found = []
-        for name in self._lane.names():
+        for name in self._lane.names(principal):
             if principal.may_ask(name):
                 with suppress(NotFound):  # it has no revision yet
-                    found.append(_describe(self._lane.route(name).revision))
+                    found.append(_describe(self._lane.route(principal, name).revision))
         return found
 
     def _model(self, principal: Principal, name: str) -> dict[str, Any]:
         if not principal.may_ask(name):
             raise EndpointNotFound(f"there is no endpoint {name[:80]!r}")
-        return _describe(self._lane.route(name).revision)
+        return _describe(self._lane.route(principal, name).revision)
 
     # --- completions --------------------------------------------------------------------------------------------------
 

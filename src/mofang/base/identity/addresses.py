@@ -1,0 +1,59 @@
+"""Where a request comes from: network ranges, and the client behind proxies that are trusted. Pure.
+
+Keys name ranges; gateways find out the address. A header like ``X-Forwarded-For`` counts only if the peer that sent it
+is a proxy the owner trusts, since anybody can write one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import pairwise
+
+from mofang.base.domain.errors import InvalidNetwork
+
+Network = IPv4Network | IPv6Network
+
+
+def check_network(text: str) -> str:
+    """Return the range ``text`` (CIDR, or one address) in its usual form; raise InvalidNetwork."""
+    try:
+        return str(ip_network(text.strip()))
+    except ValueError as error:
+        raise InvalidNetwork(f"{text[:60]!r} is no range of addresses: {error}") from None
+
+
+def is_within(address: str, networks: Sequence[str]) -> bool:
+    """Tell whether ``address`` is in one of ``networks``; what is no address is in none."""
+    found = _address(address)
+    return found is not None and any(found in network for network in map(_network, networks))
+
+
+def client_address(peer: str, forwarded_for: str | None, trusted: Sequence[str]) -> str:
+    """Return who asks: the peer, or if that is a trusted proxy, the last address before the trusted ones.
+
+    ``forwarded_for`` is the value of ``X-Forwarded-For``: each proxy appends the address that spoke to it, so only what
+    trusted proxies wrote, at the right end, is believed.
+    """
+    hops = [peer, *reversed([hop.strip() for hop in (forwarded_for or "").split(",") if hop.strip()])]
+    for hop, before in pairwise(hops):
+        if not is_within(hop, trusted):
+            return hop
+        if _address(before) is None:
+            return hop
+    return hops[-1]
+
+
+@lru_cache(maxsize=4096)
+def _network(text: str) -> Network:
+    return ip_network(text)
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
