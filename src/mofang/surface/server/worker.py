@@ -17,7 +17,7 @@ from mofang.base.engines.catalog import generator_names, load_engine, load_gener
 from mofang.base.placement.host import host
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.streamhost import host_streams
-from mofang.base.placement.streams import StreamReplica
+from mofang.base.placement.streams import StreamReplica, open_streams
 from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
 from mofang.surface.server.settings import Settings
@@ -32,7 +32,7 @@ def main() -> int:
         return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options)
 
     def load_streams() -> StreamReplica:
-        return StreamReplica(load_generator(spec.engine, Path(spec.folder), options), spec.limits)
+        return open_streams(load_generator, spec.engine, Path(spec.folder), spec.limits, options)
 
     async def serve(stop: asyncio.Event) -> None:
         if spec.engine in generator_names():

@@ -1,0 +1,130 @@
+"""A new user: push, deploy and chat in the terminal, then the openai client of her own program, then the bill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import openai
+import pytest
+
+from servers import Server, wait_until
+
+FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+PRICES = """
+currency = "EUR"
+[[price]]
+endpoint = "*"
+meter = "input_tokens"
+per = 1000
+amount = "0.10"
+[[price]]
+endpoint = "*"
+meter = "output_tokens"
+per = 1000
+amount = "0.40"
+"""
+CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"],
+        "additionalProperties": False}  # fmt: skip
+Mofang = Callable[..., str]
+
+
+@pytest.fixture
+def client(smol: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{smol.url}/v1", api_key=smol.consumer(), max_retries=0)
+
+
+def test_she_chats_in_the_terminal_and_sees_tokens_and_cost(smol: Server, mofang: Mofang, tmp_path: Path) -> None:
+    book = tmp_path / "prices.toml"
+    book.write_text(PRICES)
+    mofang("prices", "set", str(book))
+    typed = "/help\nWhat is the capital of France?\n/history\n/quit\n"
+    said = mofang("chat", "smol", "--temperature", "0", "--max-tokens", "40", typed=typed)
+    assert "Paris" in said
+    assert "begin anew" in said
+    assert "37 + " in said
+    assert "tokens/s" in said
+    assert "EUR" in said
+    told = json.loads(mofang("chat", "smol", "Say hi.", "--json", "--max-tokens", "5", "--system", "Be brief."))
+    assert 0 < told["output_tokens"] <= 5
+    assert told["cost_micros"] == round(told["input_tokens"] * 100) + round(told["output_tokens"] * 400)
+    wait_until(lambda: "output tokens" in mofang("usage"), 20, "the usage of the chat")
+    [row] = [each for each in smol.client.meter.usage(["endpoint"]).items if each.by["endpoint"] == "smol"]
+    assert row.quantities["input_tokens"] > 37
+    assert row.quantities["requests"] >= 2
+
+
+def test_the_openai_client_just_works(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["smol"]
+    assert client.models.retrieve("smol").owned_by == "mofang"
+    whole = client.chat.completions.create(model="smol", messages=FRANCE, temperature=0, max_tokens=40)
+    assert "Paris" in (whole.choices[0].message.content or "")
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == 37
+    chunks = [*client.chat.completions.create(model="smol", messages=FRANCE, temperature=0, max_tokens=40, stream=True,
+                                              stream_options={"include_usage": True})]  # fmt: skip
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+    completed = client.completions.create(
+        model="smol", prompt="The capital of France is", max_tokens=8, n=2, logprobs=1, temperature=0, stop=["\n"]
+    )
+    assert [choice.text for choice in completed.choices] == [" Paris.", " Paris."]
+    logprobs = completed.choices[0].logprobs
+    assert logprobs is not None
+    assert (logprobs.tokens or [])[0] == " Paris"
+
+
+def test_formats_and_functions_are_kept_to(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smol", messages=[{"role": "user", "content": "Name a city, as JSON."}], max_tokens=60, temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}},
+    )  # fmt: skip
+    assert list(json.loads(answer.choices[0].message.content or "")) == ["city"]
+    called = client.chat.completions.create(
+        model="smol", messages=[{"role": "user", "content": "The weather in Paris?"}], max_tokens=60, temperature=0,
+        tools=[{"type": "function", "function": {"name": "weather", "parameters": CITY}}], tool_choice="required",
+    )  # fmt: skip
+    [call] = called.choices[0].message.tool_calls or []
+    assert (call.function.name, list(json.loads(call.function.arguments))) == ("weather", ["city"])
+    assert called.choices[0].finish_reason == "tool_calls"
+
+
+def test_many_ask_at_once_sync_and_async(smol: Server) -> None:
+    async def ask() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=f"{smol.url}/v1", api_key=smol.key, max_retries=0) as client:
+
+            async def one(number: int) -> str:
+                if number % 2:
+                    whole = await client.chat.completions.create(
+                        model="smol", messages=FRANCE, max_tokens=12, temperature=0
+                    )
+                    return whole.choices[0].message.content or ""
+                stream = await client.chat.completions.create(
+                    model="smol", messages=FRANCE, max_tokens=12, temperature=0, stream=True
+                )
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            return [*await asyncio.gather(*map(one, range(20)))]
+
+    assert all("Paris" in text for text in asyncio.run(ask()))
+
+
+def test_errors_are_those_of_the_client(client: openai.OpenAI, smol: Server) -> None:
+    def ask(**changes: object) -> None:
+        client.chat.completions.create(**{"model": "smol", "messages": FRANCE, **changes})  # type: ignore[call-overload]
+
+    with pytest.raises(openai.NotFoundError) as unknown:
+        ask(model="nope")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        ask(extra_body={"frobnicate": 1})
+    assert wrong.value.param == "frobnicate"
+    with pytest.raises(openai.BadRequestError) as long:
+        ask(messages=[{"role": "user", "content": "word " * 9000}])
+    assert long.value.code == "generate.prompt_too_long"
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{smol.url}/v1", api_key="mf_no", max_retries=0).models.list()

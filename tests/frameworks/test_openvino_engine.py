@@ -1,0 +1,76 @@
+"""The engine ``openvino`` on the real SmolLM2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generator_suite import GREEDY, PROMPT, Suite, run, text
+
+from models import SMOLLM2, fetch
+from mofang.base.domain.errors import InvalidModel, InvalidParameter, InvalidSettings
+from mofang.base.domain.generation import Constraint, Sampling
+from mofang.base.engines.base import GenerativeEngine
+from mofang.base.engines.catalog import load_generator
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GenerativeEngine]:
+    folder = tmp_path_factory.mktemp("smol")
+    (folder / "model.gguf").symlink_to(fetch(SMOLLM2))
+    loaded = load_generator("openvino", folder, {"context": 1024, "slots": 4, "cache_mb": 128})
+    yield loaded
+    loaded.close()
+
+
+class TestOpenVino(Suite):
+    """The suite, on OpenVINO."""
+
+    def test_the_profile_is_the_files_own(self, engine: GenerativeEngine) -> None:
+        profile = engine.profile
+        assert "<|im_start|>" in profile.chat_template
+        assert (profile.slots, profile.eos) == (4, "<|im_end|>")
+        assert profile.cache_tokens >= 4 * 1024
+
+    def test_a_schema_and_an_expression_are_kept_to(self, engine: GenerativeEngine) -> None:
+        schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"],
+                  "additionalProperties": False}  # fmt: skip
+        wanted = Sampling(max_tokens=60, temperature=0.0, constraint=Constraint("schema", json.dumps(schema)))
+        engine.add(90, engine.encode("A city in France as JSON: "), wanted)
+        engine.add(
+            91, engine.encode("Is it true? "), Sampling(temperature=0.0, constraint=Constraint("regex", "yes|no"))
+        )
+        told, failed = run(engine)
+        assert failed == {}
+        assert list(json.loads(text(told[90]))) == ["city"]
+        assert text(told[91]) in ("yes", "no")
+
+    def test_a_constraint_that_cannot_be_read_fails_alone(self, engine: GenerativeEngine) -> None:
+        engine.add(92, engine.encode(PROMPT), GREEDY)
+        while not engine.step()[0]:
+            pass
+        engine.add(93, engine.encode(PROMPT), Sampling(max_tokens=4, constraint=Constraint("schema", '{"type": "z"}')))
+        told, failed = run(engine)
+        assert isinstance(failed.pop(93), InvalidParameter)
+        assert failed == {}
+        assert sum(delta.tokens for delta in told[92]) == 7  # one was said before
+
+
+def test_what_is_damaged_never_reaches_the_library(tmp_path: Path) -> None:
+    whole = fetch(SMOLLM2).read_bytes()
+    for name, content in (
+        ("cut", whole[: 1 << 20]),
+        ("none", b"no model"),
+        ("counts", whole[:8] + b"\xff" * 16 + whole[24:]),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.gguf").write_bytes(content)
+        with pytest.raises(InvalidModel):
+            load_generator("openvino", folder)
+    with pytest.raises(InvalidModel):
+        load_generator("openvino", tmp_path)
+    with pytest.raises(InvalidSettings, match="colour"):
+        load_generator("openvino", tmp_path, {"colour": 1})
