@@ -22,6 +22,7 @@ HEAVY = {
     "lightgbm": {"lightgbm"},
     "onnxmltools": {"xgboost", "lightgbm"},
     "PIL": {"pillow"},
+    "pyarrow": {"pyarrow"},
     "grpc": {"grpc"},
     "openvino": {"openvino"},
     "openvino_genai": {"openvino"},

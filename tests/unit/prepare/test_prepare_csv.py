@@ -8,7 +8,6 @@ import pytest
 
 from mofang.base.domain.errors import InvalidDataset
 from mofang.base.storage.blobs import DiskBlobs
-from mofang.make.prepare.csv import read
 from mofang.make.prepare.dataset import Dataset, load_split
 
 Prepared = Callable[..., Dataset]
@@ -81,8 +80,9 @@ def test_a_regression_on_texts_is_refused(path: Path, prepared: Prepared) -> Non
     ("text", "message"),
     [
         ("a,b\n1,x\n2,y,z\n", "line 3: 3 fields, but the header has 2"),
-        ('a,"b\nc",d\n1,2,x\nzero,2,x\n', "line 4: column 'a' must be a number, got 'zero'"),
-        ("a,b\n1_000,x\n", "line 2: column 'a' must be a number, got '1_000'"),
+        ('a,"b\nc",d\n' + "1,2,x\n" * 30 + "zero,2,x\n", "line 33: column 'a' must be a number, got 'zero'"),
+        ("a,b\n" + "1,x\n" * 30 + "1_000,x\n", "line 32: column 'a' must be a number, got '1_000'"),
+        ("a,b\n" + "2026-01-31,x\n" * 30 + "2026-02-31,x\n", "line 32: column 'a' must be a date such as"),
         ('a,b\n1,"x\n', "line 2: unexpected end of data"),
         ('a,b\n1,"x"y\n', "line 2: ',' expected after '\"'"),
         ("1,2\n3,4\n", "line 1: the first line must be a header, but holds numbers alone"),
@@ -92,23 +92,23 @@ def test_a_regression_on_texts_is_refused(path: Path, prepared: Prepared) -> Non
         ("a,b\n" + "1" * 200_000 + ",x\n", "line 2: field larger than field limit"),
     ],
 )
-def test_errors_name_the_line(path: Path, text: str, message: str) -> None:
+def test_errors_name_the_line(path: Path, prepared: Prepared, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(InvalidDataset) as caught:
-        read(str(path), "")
+        prepared(f"csv:{path}")
     assert message in caught.value.message
 
 
-def test_an_unknown_target_is_told_with_the_columns(path: Path) -> None:
+def test_an_unknown_target_is_told_with_the_columns(path: Path, prepared: Prepared) -> None:
     path.write_text("width,kind\n1,a\n")
     with pytest.raises(InvalidDataset, match="there is no column 'sort'; columns are 'width', 'kind'"):
-        read(str(path), "sort")
+        prepared(f"csv:{path}", target="sort")
 
 
-def test_other_encodings_are_refused(path: Path) -> None:
+def test_other_encodings_are_refused(path: Path, prepared: Prepared) -> None:
     path.write_bytes("größe,b\n1,2\n".encode("latin-1"))
     with pytest.raises(InvalidDataset, match="not UTF-8"):
-        read(str(path), "")
+        prepared(f"csv:{path}")
 
 
 @pytest.mark.parametrize(

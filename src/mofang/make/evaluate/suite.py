@@ -19,7 +19,7 @@ from mofang.base.engines.base import Engine
 from mofang.make.evaluate.gate import Gate
 from mofang.make.evaluate.metrics import Indices, Numbers, score, score_numbers
 from mofang.make.evaluate.report import RegressionScores, Report, Scores
-from mofang.make.prepare.dataset import Schema
+from mofang.make.prepare.dataset import Examples, Schema
 from mofang.make.prepare.feed import feed
 
 Rows = Array | Mapping[str, Array]  # numbers [n, d], or inputs by name as `prepare.feed` makes them
@@ -101,7 +101,8 @@ def inputs_of(engine: Engine, rows: Rows) -> Mapping[str, Array]:
     """Return ``rows`` as the engine's inputs. Raises InvalidModel if numbers do not fit."""
     if isinstance(rows, Mapping):
         return rows
-    return feed(rows, Schema(rows.shape[1], str(rows.dtype), ()), engine.signature)
+    schema = Schema(rows.shape[1], str(rows.dtype), ())
+    return feed(Examples(rows, np.empty(0, np.int64), schema), engine.signature)
 
 
 def _output(engine: Engine, classes: int) -> TensorSpec:

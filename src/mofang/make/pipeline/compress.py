@@ -14,7 +14,7 @@ from mofang.make.compress.compare import Contestant, compare, refusal
 from mofang.make.compress.store import Variant
 from mofang.make.pipeline.evaluate import dataset_of
 from mofang.make.pipeline.outcome import Result, Spec, code
-from mofang.make.prepare.dataset import load_split
+from mofang.make.prepare.dataset import load_examples
 from mofang.make.prepare.feed import feed
 from mofang.make.workshop import Workshop
 
@@ -34,7 +34,7 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     dataset = dataset_of(version, "", tools)
     if dataset.task != "classification":
         raise NoVariant(f"{version} does {dataset.task}", hint="only classifiers can be compressed and compared so far")
-    features, truth = load_split(tools.blobs, dataset, "test")
+    test = load_examples(tools.blobs, dataset, split="test")
     with tools.folder() as root, tools.folder() as target:
         source = tools.registry.folder(version, root)
         progress.report("compress", 0.0, "quantising weights to INT8")
@@ -44,7 +44,7 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             comparison = compare(
                 Contestant(engine, artifact.size_bytes),
                 Contestant(parent, version.artifact.size_bytes),
-                (feed(features, dataset.schema, parent.signature), truth.astype(np.int64), dataset.schema.labels),
+                (feed(test, parent.signature), test.target.astype(np.int64), dataset.schema.labels),
                 tools.timing_seconds,
                 progress,
             )

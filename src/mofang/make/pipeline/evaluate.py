@@ -9,7 +9,7 @@ from mofang.base.domain.work import Progress
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.pipeline.outcome import Result, Spec
-from mofang.make.prepare.dataset import Dataset, load_split
+from mofang.make.prepare.dataset import Dataset, load_examples
 from mofang.make.prepare.feed import feed
 from mofang.make.workshop import Workshop
 
@@ -22,12 +22,12 @@ def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     gate = parse_gate(spec["gate"])
     version = tools.registry.get(VersionRef.parse(spec["version"]))
     dataset = dataset_of(version, spec["dataset"], tools)
-    features, truth = load_split(tools.blobs, dataset, "test")
+    test = load_examples(tools.blobs, dataset, split="test")
     with tools.folder() as root:
         folder = tools.registry.folder(version, root)
         with tools.engine(version.artifact.engine, folder) as engine:
-            rows = feed(features, dataset.schema, engine.signature)
-            report = evaluate(engine, rows, truth, dataset.schema.labels, gate, progress)
+            rows = feed(test, engine.signature)
+            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress)
     evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
     return {"evaluation": evaluation.id, "passed": report.passed}
 

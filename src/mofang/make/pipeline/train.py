@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import GateFailed, Internal, InvalidDataset, JobCancelled, LeaseLost, MofangError
+from mofang.base.domain.errors import (
+    ConversionFailed,
+    GateFailed,
+    Internal,
+    InvalidDataset,
+    JobCancelled,
+    LeaseLost,
+    MofangError,
+)
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import Artifact, Lineage, ModelVersion
 from mofang.base.domain.tensors import Array, Signature
@@ -23,7 +31,7 @@ from mofang.make.convert.parity import prove
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.pipeline.outcome import Result, Spec, code, told
-from mofang.make.prepare.dataset import Dataset, Schema, load_examples, load_split
+from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
 from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
@@ -99,7 +107,8 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
 
 def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) -> Result:
     train = trainer(recipe.train, tools.checkpoint)  # before any data is touched
-    dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress))
+    with tools.folder() as scratch:
+        dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress, scratch))
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
     record.note(dataset=dataset.digest)
@@ -110,16 +119,17 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     expected = {**record.run.estimate, "actual_seconds": trained.seconds, "actual_memory_bytes": peak_bytes()}
     record.note(curve=trained.curve, seconds=trained.seconds, network=network, estimate=expected)
 
-    features, truth = load_split(tools.blobs, dataset, "test")
+    test = load_examples(tools.blobs, dataset, split="test")
+    features = test.features.reshape(len(test.features), -1).astype(np.float32)
     with tools.folder() as folder:
-        engine_name, signature, source = _convert(recipe, trained.pipeline, dataset.schema, folder)
+        engine_name, signature, source = _convert(recipe, trained.pipeline, test, folder)
         with tools.engine(engine_name, folder) as engine:
-            infer = partial(_ask, engine, dataset.schema)
+            infer = partial(_ask, engine, test)
             proof = prove(source, infer, features, progress, tolerance=recipe.convert.tolerance)
             artifact = Artifact(engine_name, tools.keep(folder), signature, dataset.schema.labels)
             record.note(artifact=artifact.digest, conversion=asdict(proof))
-            rows = feed(features, dataset.schema, signature)
-            report = evaluate(engine, rows, truth, dataset.schema.labels, gate, progress)
+            rows = feed(test, signature)
+            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress)
 
     evaluation = tools.evaluations.record(recipe.name, artifact.digest, dataset.digest, report)
     record.note(evaluation=evaluation.id)
@@ -145,12 +155,18 @@ def check_task(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def _convert(recipe: Recipe, pipeline: Any, schema: Schema, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
+def _convert(recipe: Recipe, pipeline: Any, test: Examples, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
     """Write the artifact, preparation included; return its engine, its signature, and the source to hold it against."""
+    schema = test.schema
     to_onnx, reference = converter(recipe.train.framework)
     if recipe.convert.format == "skops":
         from mofang.make.convert.sklearn import save
 
+        if schema.columns or schema.scaling:
+            raise ConversionFailed(
+                "format 'skops' cannot carry what the data needs before a model sees it",
+                hint="leave [convert] format out: ONNX carries it inside the graph",
+            )
         return "sklearn", save(pipeline, folder), partial(reference, pipeline)
     from mofang.make.prepare.onnx import complete
 
@@ -160,15 +176,15 @@ def _convert(recipe: Recipe, pipeline: Any, schema: Schema, folder: Path) -> tup
     def source(features: NDArray[np.float32]) -> dict[str, Array]:
         if image and not np.isfinite(features).all():
             raise ValueError("a picture has no missing values")
-        return reference(pipeline, schema.scaled(features))
+        return reference(pipeline, replace(test, features=features).rows())
 
     return "onnx", signature, source
 
 
-def _ask(engine: Engine, schema: Schema, rows: Mapping[str, Array]) -> dict[str, Array]:
+def _ask(engine: Engine, test: Examples, rows: Mapping[str, Array]) -> dict[str, Array]:
     """Ask as a client would: the one array of ``rows`` holds rows as stored."""
     (features,) = rows.values()
-    return engine.infer(feed(features, schema, engine.signature))
+    return engine.infer(feed(replace(test, features=features), engine.signature))
 
 
 def _register(

@@ -1,37 +1,69 @@
-"""CSV files: a header, numeric features, and one column to predict: classes, or a number."""
+"""CSV files: a header, and one record a line. Read in chunks; messages name the line."""
 
 from __future__ import annotations
 
 import csv
-from array import array
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import NoReturn
 
-import numpy as np
-
 from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
-from mofang.make.prepare.table import Table
-
-_LARGEST_WHOLE = 2.0**53  # above, a float tells no more which integer was meant
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-"""What a missing value looks like, in lower case. Rows with one are dropped and counted."""
+from mofang.make.prepare.columns import Place, is_number
+from mofang.make.prepare.stream import CHUNK_ROWS, Chunk, Stream
 
 
-def read(where: str, target: str) -> Table:
-    """Read the file ``where``; what to predict is in the column ``target`` (empty: the last). Errors name the line."""
+def read(where: str, delimiter: str = ",") -> Stream:
+    """Open the file ``where``. Raises DatasetUnavailable, and InvalidDataset for what is wrong, with its line."""
+    records = csv.reader(lines_of(where), strict=True, delimiter=delimiter)
     try:
-        with open(where, encoding="utf-8-sig", newline="") as file:
-            return _Reader(where, _records(where, file)).table(target)
-    except UnicodeDecodeError as error:
-        raise InvalidDataset(f"{where!r} is not UTF-8 text", hint="save it as UTF-8") from error
-    except OSError as error:
-        raise DatasetUnavailable(f"{where!r} cannot be read: {error.strerror}") from error
+        names = [name.strip() for name in next(records, [])]
+    except csv.Error as error:
+        fail(where, 1, str(error))
+    _check_header(where, names)
+    return Stream(where, tuple(names), _chunks(where, records, len(names), delimiter))
 
 
-def _records(where: str, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield every record that is not blank, with the line it begins in."""
-    reader = csv.reader(lines, strict=True)
+def columns_of(where: str, block: list[list[str]], width: int, place: Place) -> Chunk:
+    """Turn records around; raise InvalidDataset for one that has not ``width`` fields."""
+    if set(map(len, block)) != {width}:
+        row = next(index for index, record in enumerate(block) if len(record) != width)
+        raise InvalidDataset(f"{place(row)}: {len(block[row])} fields, but the header has {width}")
+    return Chunk(list(zip(*block, strict=True)), place)
+
+
+def _chunks(where: str, records: Iterator[list[str]], width: int, delimiter: str) -> Iterator[Chunk]:
+    start = 0
+    while True:
+        try:
+            block = [record for record in islice(records, CHUNK_ROWS) if record]
+        except csv.Error as error:
+            raise _damaged(where, delimiter) from error
+        if not block:
+            return
+        yield columns_of(where, block, width, partial(_place, where, delimiter, start))
+        start += len(block)
+
+
+def _place(where: str, delimiter: str, start: int, row: int) -> str:
+    """Say in which line a record begins, by looking again: it is asked once, when something is wrong."""
+    line = next(islice(_numbered(where, delimiter), start + row + 1, None))
+    return f"{where!r} line {line}"
+
+
+def _damaged(where: str, delimiter: str) -> InvalidDataset:
+    line = 1
+    try:
+        for line in _numbered(where, delimiter):  # noqa: B007
+            pass
+    except InvalidDataset as error:
+        return error
+    return InvalidDataset(f"{where!r} line {line}: the file changes while it is read")
+
+
+def _numbered(where: str, delimiter: str) -> Iterator[int]:
+    """Yield the line in which each record that is not blank begins, the header's first."""
+    reader = csv.reader(lines_of(where), strict=True, delimiter=delimiter)
     while True:
         line = reader.line_num + 1
         try:
@@ -41,86 +73,31 @@ def _records(where: str, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]
         except csv.Error as error:
             raise InvalidDataset(f"{where!r} line {line}: {error}") from error
         if record:
-            yield line, record
+            yield line
 
 
-class _Reader:
-    def __init__(self, where: str, records: Iterator[tuple[int, list[str]]]) -> None:
-        self._where = where
-        self._records = records
-        line, header = next(records, (1, []))
-        self._columns = [name.strip() for name in header]
-        self._check_header(line)
-
-    def table(self, target: str) -> Table:
-        """Read all records."""
-        position = self._position(target)
-        values, found, unlabelled = array("d"), [], 0
-        for line, record in self._records:
-            if len(record) != len(self._columns):
-                self._fail(line, f"{len(record)} fields, but the header has {len(self._columns)}")
-            label = record.pop(position).strip()
-            numbers = [self._number(line, index, text, position) for index, text in enumerate(record)]
-            if label.lower() in MISSING:
-                unlabelled += 1
-                continue
-            values.extend(numbers)
-            found.append(label)
-        names = tuple(name for index, name in enumerate(self._columns) if index != position)
-        return Table(
-            name=Path(self._where).stem,
-            features=np.frombuffer(values).reshape(len(found), len(names)),
-            target=_numbers_or_texts(found),
-            names=names,
-            removed={"no target": unlabelled} if unlabelled else {},
-        )
-
-    def _check_header(self, line: int) -> None:
-        if len(self._columns) < 2:
-            self._fail(line, f"the header must name at least two columns, got {self._columns}")
-        if all(_is_number(name) for name in self._columns):
-            self._fail(line, "the first line must be a header, but holds numbers alone")
-        for index, name in enumerate(self._columns):
-            if not name or name in self._columns[:index]:
-                self._fail(
-                    line,
-                    f"column {index + 1} of the header has {'no name' if not name else f'the name {name!r} again'}",
-                )
-
-    def _position(self, target: str) -> int:
-        if not target:
-            return len(self._columns) - 1
-        if target not in self._columns:
-            self._fail(1, f"there is no column {target!r}; columns are {', '.join(map(repr, self._columns[:20]))}")
-        return self._columns.index(target)
-
-    def _number(self, line: int, index: int, text: str, position: int) -> float:
-        if text.strip().lower() in MISSING:
-            return float("nan")
-        if not _is_number(text):
-            column = self._columns[index + (index >= position)]
-            self._fail(line, f"column {column!r} must be a number, got {text[:40]!r}")
-        return float(text)
-
-    def _fail(self, line: int, message: str) -> NoReturn:
-        raise InvalidDataset(f"{self._where!r} line {line}: {message}")
+def fail(where: str, line: int, message: str) -> NoReturn:
+    """Raise InvalidDataset, naming the line."""
+    raise InvalidDataset(f"{where!r} line {line}: {message}")
 
 
-def _is_number(text: str) -> bool:
+def lines_of(where: str) -> Iterator[str]:
+    """Yield the lines of a text file; raise DatasetUnavailable, or InvalidDataset if it is no text."""
     try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text  # Python reads 1_000, other programs do not
+        with open(where, encoding="utf-8-sig", newline="") as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(f"{where!r} is not UTF-8 text", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise DatasetUnavailable(f"{where!r} cannot be read: {error.strerror}") from error
 
 
-def _numbers_or_texts(found: list[str]) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-    """Return integers if all are whole (1.0 is: so programs write them where some are missing), floats, or texts."""
-    try:
-        return np.array([int(text) for text in found], dtype=np.int64)
-    except (ValueError, OverflowError):
-        if not all(map(_is_number, found)):
-            return np.array(found, dtype=np.str_)
-    numbers = np.array(found, dtype=np.float64)
-    whole = bool((np.floor(numbers) == numbers).all() and (np.abs(numbers) < _LARGEST_WHOLE).all())
-    return numbers.astype(np.int64) if whole else numbers
+def _check_header(where: str, names: Sequence[str]) -> None:
+    if len(names) < 2:
+        fail(where, 1, f"the header must name at least two columns, got {list(names)}")
+    if all(is_number(name) for name in names):
+        fail(where, 1, "the first line must be a header, but holds numbers alone")
+    for index, name in enumerate(names):
+        if not name or name in names[:index]:
+            problem = "no name" if not name else f"the name {name!r} again"
+            fail(where, 1, f"column {index + 1} of the header has {problem}")

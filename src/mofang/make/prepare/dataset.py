@@ -11,15 +11,20 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
 from mofang.make.prepare.augment import augment
+from mofang.make.prepare.columns import Column
+from mofang.make.prepare.encode import Texts, encode
 from mofang.make.prepare.normalise import Scaling
+from mofang.make.prepare.words import FIRST
 from mofang.make.recipe import Augment, Task
 
 Target = NDArray[np.int64] | NDArray[np.float64]
@@ -37,11 +42,13 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a row looks like: how many features of which dtype, their names if they have any, names of the classes.
+    """What a row looks like: how many numbers a model sees of it, of which dtype they are stored, names of the classes.
 
     Class ``i`` of the data is ``labels[i]``; there are none if the target is a number. Images have a ``shape``,
-    (height, width) or (height, width, channels), and are ``encoded`` if they were made from PNG or JPEG files.
-    ``scaling`` is what the numbers pass before a model sees them; they are stored without it.
+    (height, width) or (height, width, channels), and are ``encoded`` if they were made from PNG or JPEG files. Tables
+    that hold more than numbers have ``columns``, in the order of ``names``, and ``texts`` is the SHA-256 of the blob of
+    what text columns hold. ``scaling`` is the last that numbers pass before a model sees them. Rows are stored before
+    all of this.
     """
 
     features: int
@@ -51,9 +58,20 @@ class Schema:
     shape: tuple[int, ...] = ()
     encoded: bool = False
     scaling: Scaling | None = None
+    columns: tuple[Column, ...] = ()
+    texts: str = ""
 
-    def scaled(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Return features [n, d] or [n, *shape] as a model sees them, in the same shape."""
+    @property
+    def sequence(self) -> tuple[int, int] | None:
+        """The length of a sequence of token ids and how many ids there are, if that is what a model sees; else None."""
+        if len(self.columns) == 1 and self.columns[0].encoding == "tokens":
+            return self.columns[0].length, FIRST + len(self.columns[0].values)
+        return None
+
+    def prepared(self, features: NDArray[Any], texts: Texts = MappingProxyType({})) -> NDArray[np.float32]:
+        """Return stored rows as a model sees them: images in their shape, everything else [n, features]."""
+        if self.columns:
+            features = encode(self.columns, features, texts)
         if self.scaling is None:
             return features.astype(np.float32)
         inner = self.shape or (self.features,)
@@ -77,7 +95,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """What a trainer learns from: features [n, d] or [n, *schema.shape] as stored, and target [n].
+    """Rows of a dataset, and how a model sees them: features [n, ...] as stored, and target [n].
 
     Models that see everything at once take :meth:`rows`, those that learn in steps take :meth:`batch`.
     """
@@ -86,20 +104,21 @@ class Examples:
     target: Target
     schema: Schema
     augmentation: Augment = field(default_factory=Augment)
+    texts: Texts = field(default_factory=dict)
 
     def rows(self) -> NDArray[np.float32]:
-        """Return all features [n, d], scaled, images flattened, nothing augmented."""
-        return self.schema.scaled(self.features).reshape(len(self.features), -1)
+        """Return all features [n, d] as a model sees them, images flattened, nothing augmented."""
+        return self.schema.prepared(self.features, self.texts).reshape(len(self.features), -1)
 
     def batch(self, index: NDArray[Any], random: np.random.Generator | None = None) -> NDArray[np.float32]:
-        """Return the features of rows ``index`` [b] as [b, d] or [b, *schema.shape], scaled.
+        """Return the features of rows ``index`` [b] as [b, d] or [b, *schema.shape], as a model sees them.
 
         With ``random`` images are augmented first: give it to train on them, leave it out to measure.
         """
         chosen = self.features[index]
         if random is not None and self.augmentation and self.schema.shape:
             chosen = augment(self.augmentation, chosen, random)
-        return self.schema.scaled(chosen)
+        return self.schema.prepared(chosen, self.texts)
 
 
 def examples_of(features: NDArray[Any], target: NDArray[Any]) -> Examples:
@@ -125,9 +144,15 @@ def load_split(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArra
     return features.reshape(len(features), -1).astype(np.float32), target
 
 
-def load_examples(blobs: Blobs, dataset: Dataset, augmentation: Augment) -> Examples:
-    """Return the training split; raises BlobNotFound or DigestMismatch."""
-    return Examples(*_load(blobs, dataset, "train"), dataset.schema, augmentation)
+def load_examples(
+    blobs: Blobs, dataset: Dataset, augmentation: Augment | None = None, split: SplitName = "train"
+) -> Examples:
+    """Return a split with all it takes to see it as a model does; raises BlobNotFound or DigestMismatch."""
+    schema = dataset.schema
+    texts: Texts = {}
+    if schema.texts:
+        texts = msgspec.msgpack.decode(blobs.read(schema.texts), type=dict[str, list[str]])
+    return Examples(*_load(blobs, dataset, split), schema, augmentation or Augment(), texts)
 
 
 def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:

@@ -1,6 +1,7 @@
 """Data in: read the first source that is there, clean it, split it, store it.
 
-Called by the pipeline. Blobs are handed in; the Dataset that comes out is recorded by whoever asked for it.
+Called by the pipeline. Blobs and a scratch folder are handed in; the Dataset that comes out is recorded by whoever
+asked for it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,40 +22,43 @@ from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
 from mofang.base.domain.names import now_us
 from mofang.base.domain.work import Progress
 from mofang.base.storage.blobs import Blobs
-from mofang.make.prepare import csv, idx, images, npz, sklearn
-from mofang.make.prepare.clean import CleanRows, clean, task_of
+from mofang.make.prepare.clean import CleanRows, Mask, clean, spans, task_of
 from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
+from mofang.make.prepare.encode import encode, fit
 from mofang.make.prepare.normalise import measure
-from mofang.make.prepare.split import draw, strata
+from mofang.make.prepare.sources import read
+from mofang.make.prepare.split import draw, latest, strata, whole_groups
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
-_CHUNK_BYTES = 1 << 20
 _MOST_NOTES = 20
 
 
-def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
-    """Read, clean, split and store the data ``spec`` names.
+def prepare(spec: Prepare, blobs: Blobs, progress: Progress, scratch: Path | None = None) -> Dataset:
+    """Read, clean, split and store the data ``spec`` names; large tables pass through the folder ``scratch``.
 
     Raises DatasetUnavailable if none of its sources is there, and InvalidDataset if the one that is cannot be used.
     The same data, seed and fractions give the same digest. Nothing is recorded: DatasetStore.record does that.
     """
     progress.report("prepare", 0.0, f"looking for {' or '.join(spec.sources)}")
-    source, table = _read_first(spec)
-    progress.report("prepare", 0.4, f"read {len(table.target)} rows from {source}", rows=len(table.target))
-    for note in table.notes[:_MOST_NOTES]:
-        progress.report("prepare", 0.45, f"left out: {note}")
+    with TemporaryDirectory(dir=scratch) as folder:
+        source, table = _read_first(spec, Path(folder), progress)
+        return _prepare(spec, source, table, blobs, progress)
+
+
+def _prepare(spec: Prepare, source: str, table: Table, blobs: Blobs, progress: Progress) -> Dataset:
     task = task_of(table) if spec.task == "auto" else spec.task
-    rows = clean(table, task)
-    for reason, count in rows.removed.items():
-        progress.report("prepare", 0.5, f"dropped {count} rows: {reason}", dropped=count)
-    held_out, removed = _split(rows, spec)
+    rows = clean(table, task, spec.clean)
+    held_out, over = _split(table, rows, spec)
+    removed = {**rows.removed, **({"over the limit": int(over.sum())} if over.any() else {})}
+    for reason, count in removed.items():
+        progress.report("prepare", 0.5, f"left out {count:,} rows: {reason}", dropped=count)
+    masks = {"train": rows.keep & ~held_out & ~over, "test": rows.keep & held_out & ~over}
+    schema = _schema(spec, table, rows, masks["train"], blobs)
     splits = {}
-    for name, mask in (("train", ~held_out & ~removed), ("test", held_out & ~removed)):
-        splits[name] = _store(rows.features[mask], rows.target[mask], blobs)
-        progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows} rows")
-    schema = _schema(spec, table, rows, ~held_out & ~removed)
-    left_out = {"over the limit": int(removed.sum())} if removed.any() else {}
+    for name, mask in masks.items():
+        splits[name] = _store(table.features, rows.target, mask, blobs)
+        progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows:,} rows")
     return Dataset(
         digest=dataset_digest(splits, schema),
         name=table.name,
@@ -59,75 +67,114 @@ def prepare(spec: Prepare, blobs: Blobs, progress: Progress) -> Dataset:
         splits=splits,
         schema=schema,
         created_at=now_us(),
-        removed={**rows.removed, **left_out},
+        removed=removed,
     )
 
 
-def _schema(spec: Prepare, table: Table, rows: CleanRows, training: NDArray[np.bool_]) -> Schema:
-    shape = rows.features.shape[1:]
-    return Schema(
-        features=math.prod(shape),
-        dtype=str(rows.features.dtype),
-        labels=rows.labels,
-        names=table.names,
-        shape=shape if len(shape) > 1 else (),
-        encoded=table.encoded,
-        scaling=measure(spec.normalise, rows.features[training]),
-    )
-
-
-def _read_first(spec: Prepare) -> tuple[str, Table]:
+def _read_first(spec: Prepare, scratch: Path, progress: Progress) -> tuple[str, Table]:
     reasons = []
     for source in spec.sources:
-        scheme, _, where = source.partition(":")
         try:
-            match scheme:
-                case "sklearn":
-                    return source, sklearn.read(where)
-                case "idx":
-                    return source, idx.read(where)
-                case "npz":
-                    return source, npz.read(where)
-                case "images":
-                    return source, images.read(where, spec.size, spec.colour)
-                case _:
-                    return source, csv.read(where, spec.target)
+            table = read(source, spec, scratch)
         except DatasetUnavailable as error:
             reasons.append(f"{source}: {error.message}")
+            continue
+        progress.report("prepare", 0.4, f"read {len(table.target):,} rows from {source}", rows=len(table.target))
+        for note in table.notes[:_MOST_NOTES]:
+            progress.report("prepare", 0.45, f"left out: {note}")
+        return source, table
     raise DatasetUnavailable(
         f"no source of data can be read: {'; '.join(reasons)}",
         hint="install or copy the data, or add a source that is always there, e.g. 'sklearn:digits'",
     )
 
 
-def _split(rows: CleanRows, spec: Prepare) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the held-out rows and of those over the limit; every class is in the training rows."""
-    total, layers = len(rows.target), strata(rows.target)
-    if rows.test_rows:
-        held_out = np.arange(total) >= total - rows.test_rows
-    else:
-        held_out = draw(layers, spec.test_fraction, spec.seed)
-    removed = np.zeros(total, dtype=np.bool_)
-    if 0 < spec.limit < total:
+def _split(table: Table, rows: CleanRows, spec: Prepare) -> tuple[Mask, Mask]:
+    """Return masks over the table of the held-out rows and of those over the limit; every class is trained on."""
+    kept = np.flatnonzero(rows.keep)
+    target = rows.target[kept]
+    layers = strata(target)
+    held_out = _held_out(table, kept, layers, spec)
+    over = np.zeros(len(kept), dtype=np.bool_)
+    if 0 < spec.limit < len(kept):
         for part in (held_out, ~held_out):
-            removed[part] = draw(layers[part], 1 - spec.limit / total, spec.seed + 1)
-    lacking = sorted(set(range(len(rows.labels))) - set(rows.target[~held_out].tolist()))
+            over[part] = draw(layers[part], 1 - spec.limit / len(kept), spec.seed + 1)
+    lacking = sorted(set(range(len(rows.labels))) - set(np.unique(target[~held_out]).tolist()))
     if lacking or held_out.all() or not held_out.any():
         problem = f"class {rows.labels[lacking[0]]!r} has no training row" if lacking else "no row is left on one side"
-        raise InvalidDataset(f"the data's own split cannot be used: {problem}")
-    return held_out, removed
+        own = "the data's own split" if table.test_rows else "the split"
+        raise InvalidDataset(f"{own} cannot be used: {problem}")
+    masks = np.zeros((2, len(rows.keep)), np.bool_)
+    masks[:, kept] = held_out, over
+    return masks[0], masks[1]
 
 
-def _store(features: NDArray[Any], target: NDArray[Any], blobs: Blobs) -> Split:
-    return Split(len(target), blobs.put(_npy(features)).sha256, blobs.put(_npy(target)).sha256)
+def _held_out(table: Table, kept: NDArray[np.intp], layers: NDArray[np.int64], spec: Prepare) -> Mask:
+    """Return a mask over the ``kept`` rows."""
+    if table.test_rows:
+        return np.asarray(kept >= len(table.target) - table.test_rows)
+    if spec.split.by == "rows":
+        return draw(layers, spec.test_fraction, spec.seed)
+    if table.apart is None:
+        raise InvalidDataset(f"{table.name!r} has no columns to split by", hint="leave [prepare.split] out")
+    apart = table.apart[kept]
+    if np.isnan(apart).any():
+        raise InvalidDataset(
+            f"{int(np.isnan(apart).sum()):,} rows have no {spec.split.column!r}, by which they are to be split"
+        )
+    if spec.split.by == "time":
+        return latest(apart, spec.test_fraction)
+    return whole_groups(apart, layers, spec.test_fraction, spec.seed)
 
 
-def _npy(array: NDArray[Any]) -> Iterator[bytes]:
-    """Yield ``array`` as a .npy file (format 1.0) in chunks, without a second copy in memory."""
+def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs: Blobs) -> Schema:
+    shape = table.features.shape[1:]
+    columns = table.columns
+    if columns:
+        columns = fit(columns, spec.encode, table.features, training, rows.target, table.texts)
+    width = sum(column.width for column in columns) if columns else math.prod(shape)
+    is_image = len(shape) > 1
+    channels = width if not is_image else shape[2] if len(shape) == 3 else 1
+
+    def chunks() -> Iterator[NDArray[Any]]:
+        for span in spans(len(training)):
+            chosen = np.asarray(table.features[span])[training[span]]
+            if len(chosen):
+                seen = encode(columns, chosen, table.texts) if columns else chosen
+                yield seen.reshape(len(seen), -1, channels)
+
+    fill = not is_image and (spec.clean.missing == "fill" or (bool(columns) and spec.clean.missing == "drop"))
+    schema = Schema(
+        features=width,
+        dtype=str(table.features.dtype) if table.features.dtype == np.uint8 else "float32",
+        labels=rows.labels,
+        names=table.names,
+        shape=shape if is_image else (),
+        encoded=table.encoded,
+        scaling=measure(spec.normalise, chunks, channels, fill=fill, whole=is_image),
+        columns=columns,
+    )
+    if not table.texts:
+        return schema
+    return replace(schema, texts=blobs.put([msgspec.msgpack.encode(table.texts)]).sha256)
+
+
+def _store(features: NDArray[Any], target: NDArray[Any], mask: Mask, blobs: Blobs) -> Split:
+    return Split(int(mask.sum()), blobs.put(_npy(features, mask)).sha256, blobs.put(_npy(target, mask)).sha256)
+
+
+def _npy(array: NDArray[Any], mask: Mask) -> Iterator[bytes]:
+    """Yield the rows of ``array`` that ``mask`` chooses as a .npy file (format 1.0), chunk by chunk.
+
+    Bytes stay bytes, integers and doubles of targets stay themselves, other features become single precision.
+    """
+    is_target = array.ndim == 1
+    dtype = array.dtype if is_target or array.dtype == np.uint8 else np.dtype(np.float32)
     header = io.BytesIO()
-    array = np.ascontiguousarray(array)
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    shape = (int(mask.sum()), *array.shape[1:])
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
     yield header.getvalue()
-    data = array.reshape(-1).view(np.uint8)
-    for start in range(0, len(data), _CHUNK_BYTES):
-        yield data[start : start + _CHUNK_BYTES].tobytes()
+    for span in spans(len(mask)):
+        yield np.ascontiguousarray(np.asarray(array[span])[mask[span]], dtype).tobytes()

@@ -1,4 +1,4 @@
-"""Stratified samples: every class keeps its share, and the same seed draws the same rows."""
+"""Which rows are held out: stratified samples, the latest, or whole groups; the same seed draws the same rows."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def draw(classes: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool
         count = min(max(round(len(rows) * share), 1), len(rows) - 1)
         chosen[random.permutation(rows)[:count]] = True
     return chosen
+
+
+def latest(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Return a mask of about ``share`` of the rows, those with the largest values; equal values stay together."""
+    edge = np.quantile(values, 1 - share, method="higher")
+    return np.asarray(values >= edge if (values < edge).any() else values > edge)
+
+
+def whole_groups(groups: NDArray[Any], layers: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Return a mask of whole groups: about ``share`` of those of every layer, at least one, never all of a layer.
+
+    A group belongs to the layer of its first row.
+    """
+    _, first, index = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(draw(layers[first], share, seed)[index])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+
+from mofang.make.prepare.columns import Column
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +23,9 @@ class Table:
     0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out, and
     ``notes`` name them where they have names. ``encoded``: the images came as files, and so will those that the model
     is asked about.
+
+    A table that holds more than numbers has ``columns``, and ``texts`` holds what the positions in text columns stand
+    for. ``apart`` [rows] is the column that rows are split by.
     """
 
     name: str
@@ -32,3 +37,6 @@ class Table:
     removed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     encoded: bool = False
+    columns: tuple[Column, ...] = ()
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    apart: NDArray[Any] | None = None

@@ -14,7 +14,7 @@ from mofang.make.recipe.algorithms import (
     Train,
     XGBoost,
 )
-from mofang.make.recipe.data import Augment, Normalise, Prepare, Task
+from mofang.make.recipe.data import Augment, Clean, Encode, Normalise, Prepare, Splitting, Task
 from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
@@ -22,10 +22,12 @@ from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Regis
 __all__ = [
     "ALGORITHMS",
     "Augment",
+    "Clean",
     "Cnn",
     "Convert",
     "DecisionTree",
     "Dense",
+    "Encode",
     "Evaluate",
     "LightGBM",
     "LinearRegression",
@@ -39,6 +41,7 @@ __all__ = [
     "Register",
     "ResNet",
     "Rnn",
+    "Splitting",
     "Task",
     "Train",
     "Transformer",

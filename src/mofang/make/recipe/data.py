@@ -14,7 +14,7 @@ Strength = Annotated[float, Meta(ge=0, le=1)]
 
 Task = Literal["classification", "regression"]
 
-SCHEMES = ("idx", "sklearn", "csv", "npz", "images")
+SCHEMES = ("file", "sklearn", "csv", "parquet", "jsonl", "arff", "npy", "npz", "idx", "images", "text")
 BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 """The data sets that come with scikit-learn and need no network."""
 
@@ -55,11 +55,70 @@ class Augment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self != Augment()
 
 
+class Clean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[prepare.clean]: which rows are left out; each removal is counted, by reason."""
+
+    missing: Annotated[
+        Literal["drop", "keep", "fill"],
+        Meta(
+            description="rows with missing values: drop them; keep them (the model sees NaN); or fill in the median of "
+            "the training rows (of a category: none at all)"
+        ),
+    ] = "drop"
+    duplicates: Annotated[
+        Literal["keep", "drop"], Meta(description="rows that are equal to an earlier one, target included")
+    ] = "keep"
+    range: Annotated[
+        dict[str, tuple[float, float]], Meta(description="column = [lowest, highest]; rows outside are left out")
+    ] = {}
+    smallest_class: Annotated[int, Meta(ge=2, le=1_000_000, description="classes with fewer rows are left out")] = 2
+
+
+class Encode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[prepare.encode]: what a model sees of categories and texts; fitted to the training rows, inside the graph."""
+
+    categories: Annotated[
+        Literal["one_hot", "mean"],
+        Meta(
+            description="one_hot: a 0 or 1 for each; mean: one number, the target's mean (or the share of the most "
+            "frequent class) in that category, drawn towards that of all rows where the category is rare"
+        ),
+    ] = "one_hot"
+    most: Annotated[
+        int, Meta(ge=1, le=10_000, description="one_hot: the most frequent are told apart, the others count as unseen")
+    ] = 100
+    text: Annotated[
+        Literal["words", "characters", "tokens"],
+        Meta(
+            description="words, characters: how often words and pairs of them (runs of 2 to 4 characters) occur, by "
+            "TF-IDF; tokens: the positions of words in the vocabulary, for algorithms that read sequences"
+        ),
+    ] = "words"
+    vocabulary: Annotated[int, Meta(ge=10, le=100_000, description="so many are known, the most frequent")] = 4_096
+    length: Annotated[int, Meta(ge=1, le=8_192, description="tokens: so many at the start of a text are read")] = 128
+
+
+class Splitting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[prepare.split]: which rows are held out, unless the data has a split of its own."""
+
+    by: Annotated[
+        Literal["rows", "time", "group"],
+        Meta(
+            description="rows: at random, of every class alike; time: those with the largest values of `column`; "
+            "group: whole groups, so that no value of `column` is on both sides"
+        ),
+    ] = "rows"
+    column: Annotated[str, Meta(description="by time or group: which column says so")] = ""
+
+
+ColumnKind = Literal["number", "category", "date", "text", "drop"]
+
+
 class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[prepare]: where the data comes from, and how it is split."""
 
     source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
-    target: Annotated[str, Meta(description="csv: the column to predict; empty: the last column")] = ""
+    target: Annotated[str, Meta(description="tables: the column to predict; empty: the last column")] = ""
     task: Annotated[
         Literal["auto", "classification", "regression"],
         Meta(description="auto: regression if the target holds fractions, classification if whole numbers or texts"),
@@ -75,6 +134,13 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = ()
     colour: Annotated[Literal["rgb", "grey"], Meta(description="images: three channels or one")] = "rgb"
+    columns: Annotated[
+        dict[str, ColumnKind],
+        Meta(description="what a column is, where the guess is wrong: number, category, date, text, or drop"),
+    ] = {}
+    clean: Clean = Clean()
+    encode: Encode = Encode()
+    split: Splitting = Splitting()
     normalise: Normalise = Normalise()
     augment: Augment = Augment()
 

@@ -186,6 +186,10 @@ class _Parser:
             self._check_source(source)
         if len(prepare.size) == 1:
             self._fail(("prepare", "size"), "[prepare] size must be height and width, e.g. [64, 64]")
+        if (prepare.split.by == "rows") != (not prepare.split.column):
+            problem = "needs 'column'" if not prepare.split.column else "has a 'column', but does not say by what"
+            hint = 'by = "time" or by = "group", and column = the name of the column'
+            self._fail(("prepare", "split"), f"[prepare.split] {problem}", hint=hint)
         given = prepare.normalise
         if len(given.mean) != len(given.deviation):
             self._fail(

@@ -56,6 +56,10 @@ def _describe(kind: Any) -> str:
         case inspect.VarTupleType():
             most = kind.max_length or "any number"
             return f"a list of {kind.min_length or 0} to {most}, each {_describe(kind.item_type)}"
+        case inspect.DictType():
+            return f"a section of names, each {_describe(kind.value_type)}"
+        case inspect.TupleType():
+            return f"a list of {len(kind.item_types)}, each {_describe(kind.item_types[0])}"
         case inspect.UnionType():
             return " or ".join(_describe(part) for part in kind.types)
         case _:
