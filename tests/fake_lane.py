@@ -57,6 +57,12 @@ class FakeLane:
         names = [self.route(principal, endpoint, version).revision.endpoint] if endpoint else self.names(principal)
         return [self.counted.show(name, 3) for name in names]
 
+    def party(self, endpoint: str, version: str, timeout_seconds: float) -> None:
+        return None
+
+    def recognise(self, endpoint: str, authorization: str | None, peer: str, forwarded_for: str | None) -> Principal:
+        return self.authenticate(authorization, peer, forwarded_for)
+
     def authenticate(self, authorization: str | None, peer: str = "", forwarded_for: str | None = None) -> Principal:
         if authorization is None:
             raise Unauthenticated("no key")

@@ -11,7 +11,9 @@ Prints the key when it is ready.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -22,18 +24,18 @@ import uvloop
 
 from mofang.base.domain.access import KeyEntry, Principal
 from mofang.base.domain.deployment import EndpointRoutes, ReplicaLimits, ReplicaSpec, Revision, Route, Snapshot
-from mofang.base.domain.usage import UsageRecord
 from mofang.base.engines.catalog import load_engine
 from mofang.base.identity.keys import new_key
 from mofang.base.placement.process import ProcessPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter
+from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import UNBOUNDED
 from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.recorder import Recorder
-from mofang.surface.server.child import die_with_parent
 from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.gateway import router
 from mofang.surface.server.listener import HttpServer
@@ -68,19 +70,27 @@ async def serve(folder: Path, port: int, placement: str, mode: str, journal: Pat
     recorder, telemetry = Recorder(JournalWriter(journal, "bench")), Telemetry()
     admission = Admission(lambda: fleet.snapshot)
     if mode == "governed":
-        lane = Lane(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
+        lane = Lane(
+            fleet,
+            admit=admission.admit,
+            record=recorder.record,
+            observe=telemetry.observe,
+            record_all=recorder.record_all,
+        )
     else:
 
-        def forget(usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
+        def forget(usage: object, written: Callable[[Exception | None], None]) -> None:
             written(None)
 
-        lane = BareLane(fleet, admit=lambda *_: UNBOUNDED, record=forget, observe=lambda *_: None)
+        lane = BareLane(fleet, admit=lambda *_: UNBOUNDED, record=forget, observe=lambda *_: None, record_all=forget)
     current, key = snapshot(folder, placement, worker)
     fleet.adopt(current)
     if placement == "process":
         spec = msgspec.json.encode(current.endpoints["tiny"].routes[1].replicas[0]).decode()
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "mofang.surface.server.worker", spec)
-    http = HttpServer(router(lane, admission, Forwarder(journal / "none.sock")))
+        command = [sys.executable, "-m", "mofang.surface.server.worker", spec]
+        await asyncio.create_subprocess_exec(*command, preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))
+    generator = Generator(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
+    http = HttpServer(router(lane, generator, admission, Once(journal / "once", 60), Forwarder(journal / "none.sock")))
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     await http.serve(listener)
     while not lane.is_ready(ANYBODY, "tiny"):  # noqa: ASYNC110 (a benchmark may look)
@@ -90,6 +100,6 @@ async def serve(folder: Path, port: int, placement: str, mode: str, journal: Pat
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with whoever started this
     model, port, placement, mode, journal, worker = sys.argv[1:]
     uvloop.run(serve(Path(model), int(port), placement, mode, Path(journal), worker))

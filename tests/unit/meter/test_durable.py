@@ -116,7 +116,7 @@ def test_a_sync_that_fails_is_the_end(tmp_path: Path) -> None:
         assert len(desk.failures) == 1
         assert desk.disk.covered == [1]  # and never tried again
         (segment,) = segments(tmp_path)
-        assert [decode(payload).request_id for payload, _ in read_records(segment)] == [usage(1).request_id]
+        assert [decode(payload) for payload, _ in read_records(segment)] == [[usage(1)]]
 
     run(scenario)
 

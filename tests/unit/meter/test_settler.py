@@ -77,12 +77,12 @@ def test_a_damaged_segment_is_reported_kept_and_stops_no_other(
 
 def test_a_record_of_a_later_release_is_kept_for_it(store: UsageStore, tmp_path: Path) -> None:
     journal = JournalWriter(tmp_path, "gateway-0")
-    for payload in (encode(usage(1)), b"\x03later", encode(usage(3))):
+    for payload in (encode(usage(1)), b"\x09later", encode(usage(3))):
         journal.append(payload)
     journal.close()
     report = Settler(tmp_path, store).fold()
     assert (report.records, report.segments_removed) == (1, 0)
-    assert "format 03" in report.damaged[0]
+    assert "format 09" in report.damaged[0]
     assert len(segments(tmp_path)) == 1
 
 

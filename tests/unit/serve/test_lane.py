@@ -103,8 +103,8 @@ class Bench:
         self.records.append(usage)
         asyncio.get_running_loop().call_soon(written, None)
 
-    def observe(self, endpoint: str, outcome: str, seconds: float) -> None:
-        self.observed.append((endpoint, outcome))
+    def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
+        self.observed += [(endpoint, outcome)] * count
 
     async def adopt(self, wanted: Snapshot) -> None:
         self.fleet.adopt(wanted)

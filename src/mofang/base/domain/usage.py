@@ -43,6 +43,46 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     charges: tuple[Charge, ...] = ()  # what this took out of budgets
 
 
+class UsageSheet(msgspec.Struct, frozen=True, array_like=True):
+    """The answers that one turn of the event loop gave to one key: records that share most of what they say.
+
+    A line is ``(request id, rows, compute microseconds, input bytes, output bytes)``.
+    """
+
+    at: int
+    tenant: str
+    project: str
+    key_id: str
+    endpoint: str
+    revision: int
+    version: int
+    digest: str
+    lines: list[tuple[str, int, int, int, int]]
+
+    def records(self) -> Iterator[UsageRecord]:
+        """Yield the record of every line."""
+        for request_id, rows, compute_us, input_bytes, output_bytes in self.lines:
+            yield UsageRecord(
+                request_id,
+                self.at,
+                self.tenant,
+                self.project,
+                self.key_id,
+                self.endpoint,
+                self.revision,
+                self.version,
+                self.digest,
+                "ok",
+                {
+                    "requests": 1,
+                    "rows": rows,
+                    "compute_us": compute_us,
+                    "input_bytes": input_bytes,
+                    "output_bytes": output_bytes,
+                },
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
     """One line of the ledger. ``event_id`` is ``request_id:attempt:meter`` and makes folding idempotent."""

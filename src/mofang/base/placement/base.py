@@ -13,6 +13,7 @@ from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.generation import Delta, Order
 from mofang.base.domain.inference import Answer, Call
+from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
 
 
@@ -29,6 +30,21 @@ class ReplicaHandle(Protocol):
 
     def admit(self, ticket: Ticket) -> None:
         """Queue the ticket's call; the ticket is told the outcome later. Raises as :meth:`submit`, built on this."""
+        ...
+
+    def board(self, party: Party) -> bool:
+        """Begin to compute a party, which is told later, or already; False if it must go apart.
+
+        To be called only if the replica :meth:`takes` its rows, in the same turn.
+        """
+        ...
+
+    def takes(self, rows: int) -> bool:
+        """Tell whether a party of so many rows (0: of any) would be computed as one now, since nobody else waits."""
+        ...
+
+    def part(self, party: Party) -> None:
+        """Have a party that is being computed go apart: one of its members does not wait any more."""
         ...
 
     def drop(self, ticket: Ticket) -> None:

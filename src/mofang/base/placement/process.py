@@ -38,6 +38,7 @@ from mofang.base.placement.frames import (
     encode_calls,
     form,
 )
+from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.waiting import WaitingRoom
 
@@ -200,6 +201,17 @@ class ProcessReplica:
             ticket.number = number
             self._asked[number] = ticket
         return pieces
+
+    def board(self, party: Party) -> bool:
+        """See :meth:`ReplicaHandle.board`."""
+        return False
+
+    def takes(self, rows: int) -> bool:
+        """See :meth:`ReplicaHandle.takes`."""
+        return False
+
+    def part(self, party: Party) -> None:
+        """See :meth:`ReplicaHandle.part`."""
 
     def drop(self, ticket: Ticket) -> None:
         """See :meth:`ReplicaHandle.drop`. The worker is told if it has the call."""

@@ -18,15 +18,17 @@ from mofang.base.domain.errors import Draining, EngineFailed, MofangError, Overl
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Signature
 from mofang.base.engines.base import Engine, Interruptible
-from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, form
+from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, compute_party, form
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
+from mofang.base.placement.party import Party
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.watchdog import Watchdog
 
 _INLINE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
+_FAILED_PARTIES = 10  # after so many in a row that had to go apart none is tried: this model is not made for them
 _USABLE = 0.8  # of the time until a deadline may be planned for; the rest is for what takes longer than expected
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
@@ -55,6 +57,7 @@ class Replica:
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
         self._behind = False  # whether what waits has waited for another batch
         self._purged_at = 0.0
+        self._failed_parties = 0
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
         self._closed = False
 
@@ -101,6 +104,39 @@ class Replica:
         if self._running is None and (self._turn is None or self._queue.rows >= self._limits.max_batch_rows):
             self._schedule()
 
+    def board(self, party: Party) -> bool:
+        """See :meth:`ReplicaHandle.board`. The party is told before this returns."""
+        if self._watchdog is None:
+            answer, seconds = compute_party(self._engine, party)
+            interrupted = False
+        else:
+            self._watchdog.begin()
+            answer, seconds = compute_party(self._engine, party)
+            interrupted = self._watchdog.end()
+        self._learn(party.rows, seconds)
+        if answer is None or interrupted:
+            self._failed_parties += 1
+            return False
+        self._failed_parties = 0
+        party.computed(answer)
+        return True
+
+    def takes(self, rows: int) -> bool:
+        """See :meth:`ReplicaHandle.takes`: where nothing waits, and what is so short that the loop can wait for it."""
+        return (
+            self._running is None
+            and not self._queue.count
+            and not self._closed
+            and rows <= self._limits.max_batch_rows
+            and (not rows or 0.0 < self._pace.expect(rows) < _INLINE_SECONDS)
+            and self._shapes.joinable
+            and not self._limits.max_wait_us
+            and self._failed_parties < _FAILED_PARTIES
+        )
+
+    def part(self, party: Party) -> None:
+        """See :meth:`ReplicaHandle.part`: never needed, since none is under way when others get to say something."""
+
     def drop(self, ticket: Ticket) -> None:
         """See :meth:`ReplicaHandle.drop`: a batch leaves out what is done, and the queue is purged when it is full."""
 
@@ -111,6 +147,10 @@ class Replica:
             self._idle = asyncio.get_running_loop().create_future()
             self._settle()
         await asyncio.shield(self._idle)
+
+    def _learn(self, rows: int, seconds: float) -> None:
+        self._pace.observe(rows, seconds)
+        self._slowest = max(self._pace.worst, self._pace.expect(self._limits.max_batch_rows))
 
     # --- admission ----------------------------------------------------------------------------------------------------
 
@@ -226,8 +266,7 @@ class Replica:
     def _finish(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> None:
         self._running = None
         if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
-            self._pace.observe(batch.rows, seconds)
-            self._slowest = max(self._pace.worst, self._pace.expect(self._limits.max_batch_rows))
+            self._learn(batch.rows, seconds)
         self._interrupted = None
         for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             if ticket.done():

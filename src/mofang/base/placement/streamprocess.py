@@ -23,6 +23,7 @@ from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamListener
 from mofang.base.placement.connection import Connection, stay_connected
 from mofang.base.placement.frames import Begin, Begun, Deltas, Forget, Frame, FrameError, Hello, Refuse, encode
+from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
 
 
@@ -98,6 +99,17 @@ class StreamProcess:
 
     def drop(self, ticket: Ticket) -> None:
         """See :meth:`ReplicaHandle.drop`: none was admitted."""
+
+    def takes(self, rows: int) -> bool:
+        """See :meth:`ReplicaHandle.takes`: no tensors, so no parties either."""
+        return False
+
+    def board(self, party: Party) -> bool:
+        """See :meth:`ReplicaHandle.board`."""
+        return False
+
+    def part(self, party: Party) -> None:
+        """See :meth:`ReplicaHandle.part`: none is ever under way."""
 
     async def close(self) -> None:
         """Wait until the streams that were taken have ended, then disconnect."""

@@ -34,9 +34,16 @@ class Admitted(Protocol):
         """It is answered, or will not be."""
 
 
-Admit = Callable[[Principal, Route, int, int], Admitted]
-"""Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes, computed
-now."""
+class Admit(Protocol):
+    """Decides whether requests may be computed."""
+
+    def __call__(self, principal: Principal, route: Route, rows: int, input_bytes: int, party: int = 0, /) -> Admitted:
+        """Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes,
+        computed now.
+
+        With ``party``, so many requests with these rows in all travel together, and are not charged one by one: raise
+        also if not all of them may pass, or if each has to be charged.
+        """
 
 
 class Unbounded:
@@ -62,7 +69,7 @@ class Unbounded:
 UNBOUNDED = Unbounded()
 
 
-def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
+def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: int, party: int = 0) -> Admitted:
     """Let every key pass whose role carries ``infer`` and whose scope has the endpoint."""
     check_role(principal, route.revision.endpoint)
     return UNBOUNDED

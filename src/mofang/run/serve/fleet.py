@@ -94,9 +94,16 @@ class Fleet:
 
         Raises EndpointNotFound, also if the endpoint is not for ``asker``.
         """
-        routes = self.routes(asker, endpoint)
+        self.routes(asker, endpoint)
+        return self.choose(endpoint, version)
+
+    def choose(self, endpoint: str, version: str = "") -> Route:
+        """Do the same for askers of whom it is known that the endpoint is for them."""
         if known := self._picked.get((endpoint, version)):
             return known
+        routes = self.snapshot.endpoints.get(endpoint)
+        if routes is None:
+            raise EndpointNotFound(f"there is no endpoint {endpoint!r}")
         shares = [(routes.routes[number], share) for number, share in routes.traffic.items() if share > 0]
         if version:
             shares = [(route, share) for route, share in shares if str(route.revision.version) == version]
@@ -125,13 +132,13 @@ class Fleet:
         """Tell whether at least one replica of ``route`` can answer."""
         return not route.broken and any(spec.id in self._handles for spec in route.replicas)
 
-    def enter(self, revision: str) -> None:
-        """Count a request as in flight on a revision (its ``key``); the controller waits for it to be none."""
-        self._in_flight[revision] = self._in_flight.get(revision, 0) + 1
+    def enter(self, revision: str, count: int = 1) -> None:
+        """Count requests as in flight on a revision (its ``key``); the controller waits for them to be none."""
+        self._in_flight[revision] = self._in_flight.get(revision, 0) + count
 
-    def leave(self, revision: str) -> None:
-        """Count it no longer."""
-        left = self._in_flight[revision] = self._in_flight[revision] - 1
+    def leave(self, revision: str, count: int = 1) -> None:
+        """Count them no longer."""
+        left = self._in_flight[revision] = self._in_flight[revision] - count
         if not left:
             del self._in_flight[revision]
             if revision not in self._present:

@@ -21,8 +21,8 @@ from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.placement.base import StreamHandle
 from mofang.run.serve.admitting import Admit, Admitted
+from mofang.run.serve.desk import Observe, Record
 from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.lane import Observe, Record
 
 Piece = tuple[int, Delta]
 """The number of a choice, from 0, and what was added to it."""

@@ -16,34 +16,25 @@ What meters and who pays is handed in (``admit``, ``record``), so that this room
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
-from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, TensorName
-from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
+from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError
+from mofang.base.domain.inference import Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
-from mofang.base.domain.tensors import Array, InputCheck, size_bytes
-from mofang.base.domain.usage import UsageRecord
 from mofang.base.identity.addresses import client_address
 from mofang.base.identity.keys import authenticate, check_address
-from mofang.base.placement.base import ReplicaHandle
-from mofang.base.placement.ticket import call_bytes
-from mofang.run.serve.admitting import Admit, Admitted
+from mofang.run.serve.admitting import Admit
+from mofang.run.serve.desk import Desk, Observe, Record, RecordAll
 from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.statistics import Entry, Statistics
+from mofang.run.serve.party import Party
+from mofang.run.serve.passage import Passage, Told
+from mofang.run.serve.plan import Plan
+from mofang.run.serve.statistics import Statistics
 
-Record = Callable[[UsageRecord, Callable[[Exception | None], None]], None]
-"""Call back when the record is in the journal, or with StorageFull if it cannot be."""
-Observe = Callable[[str, str, float], None]
-"""Count an answer: endpoint, outcome ("ok" or the error's code), seconds."""
-Told = Callable[[InferResponse | Exception], None]
-"""Told the outcome of a request, once, unless it was cancelled."""
-
-_log = logging.getLogger(__name__)
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
 
@@ -63,17 +54,22 @@ class Lane:
     """What every protocol of a gateway answers from."""
 
     def __init__(
-        self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe, trusted_proxies: Sequence[str] = ()
+        self,
+        fleet: Fleet,
+        *,
+        admit: Admit,
+        record: Record,
+        observe: Observe,
+        record_all: RecordAll | None = None,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._fleet = fleet
         self._trusted_proxies = trusted_proxies
-        self._admit = admit
-        self._record = record
-        self._observe = observe
+        self._desk = Desk(fleet, admit, record, observe, record_all)
         self._statistics = Statistics()
         self._known_of = 0  # the number of the Snapshot that the next two are true of
         self._principals: dict[str, Principal] = {}
-        self._plans: dict[int, _Plan] = {}  # by the id of the route, which the plan keeps alive
+        self._plans: dict[int, Plan] = {}  # by the id of the route, which the plan keeps alive
         self.draining = False
 
     @property
@@ -178,212 +174,47 @@ class Lane:
             if wanted:
                 plan.check_outputs(wanted)
             call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
-            held = self._admit(principal, route, rows, input_bytes)
-            passage = Passage(self, plan, request, principal, call, held, started, input_bytes, told)
-            self._fleet.enter(plan.revision)
+            held = self._desk.admit(principal, route, rows, input_bytes)
+            passage = Passage(self._desk, plan, request, principal, call, held, started, input_bytes, told)
+            self._desk.begin(plan)
             try:
                 if held.pending:
                     held.wait(deadline, passage.go_on)
                 else:
-                    self._send(passage)
+                    passage.replica = self._desk.send(passage, plan)
             except BaseException:
-                self._let_go(passage)
+                self._desk.let_go(plan, held)
                 raise
         except MofangError as error:
-            self._count(plan, error.code, started)
+            self._desk.count(plan, error.code, started)
             raise
         return passage
 
-    # --- what a passage asks of its lane ------------------------------------------------------------------------------
+    def recognise(self, endpoint: str, authorization: str | None, peer: str, forwarded_for: str | None) -> Principal:
+        """Authenticate somebody who may come to a party; raise EndpointNotFound also if the endpoint is not for her."""
+        principal = self.authenticate(authorization, peer, forwarded_for)
+        self._fleet.routes(principal, endpoint)
+        return principal
 
-    def _send(self, passage: Passage) -> None:
-        """Queue an admitted request; its replica tells it the outcome, and fails it at the deadline."""
-        passage.replica = replica = self._fleet.replica(passage.plan.route)
-        replica.admit(passage)
-
-    def _ended(self, passage: Passage, outcome: str) -> None:
-        """Count a request that had begun."""
-        self._let_go(passage)
-        self._count(passage.plan, outcome, passage.started)
-
-    def _count(self, plan: _Plan, outcome: str, started: float) -> None:
-        seconds = time.monotonic() - started
-        self._observe(plan.route.revision.endpoint, outcome, seconds)
-        plan.statistics.ended(outcome == "ok", seconds)
-
-    def _let_go(self, passage: Passage) -> None:
-        self._fleet.leave(passage.plan.revision)
-        passage.held.release()
+    def party(self, endpoint: str, version: str, timeout_seconds: float) -> Party | None:
+        """Return room for requests of this turn to travel together; None if they cannot, and why is told to each."""
+        if self.draining or self._desk.record_all is None:
+            return None
+        try:
+            route = self._fleet.choose(endpoint, version)
+            replica = self._fleet.replica(route)
+        except MofangError:
+            return None
+        plan = self._plan(route)
+        return Party(self._desk, plan, replica, timeout_seconds) if plan.row and replica.takes(0) else None
 
     def _follow(self, snapshot: Snapshot) -> None:
         self._principals, self._plans, self._known_of = {}, {}, snapshot.number
 
-    def _plan(self, route: Route) -> _Plan:
+    def _plan(self, route: Route) -> Plan:
         if self._known_of != self._fleet.snapshot.number:
             self._follow(self._fleet.snapshot)
         plan = self._plans.get(id(route))
         if plan is None:
-            plan = self._plans[id(route)] = _Plan(route, self._statistics.entry(route.revision))
+            plan = self._plans[id(route)] = Plan(route, self._statistics.entry(route.revision))
         return plan
-
-
-class _Plan:
-    """What can be known of a route before any request comes."""
-
-    __slots__ = ("check", "outputs", "revision", "route", "statistics")
-
-    def __init__(self, route: Route, statistics: Entry) -> None:
-        revision = route.revision
-        self.statistics = statistics
-        self.route = route
-        self.revision = revision.key
-        self.check = InputCheck(revision.signature, f"endpoint {revision.endpoint!r}")
-        self.outputs = tuple(spec.name for spec in revision.signature.outputs)
-
-    def check_outputs(self, wanted: tuple[str, ...]) -> None:
-        """Raise TensorName for an output the model does not have."""
-        for name in wanted:
-            if name not in self.outputs:
-                shown = ", ".join(map(repr, self.outputs))
-                endpoint = self.route.revision.endpoint
-                raise TensorName(f"output {name!r} is unknown: endpoint {endpoint!r} gives {shown}")
-
-
-class Passage:
-    """One admitted request, from the queue to its answer: the ticket that its replica holds.
-
-    ``go_on`` (if it had to wait) → ``set_result`` (computed) → ``_written`` (recorded) → told; ``set_exception`` and
-    ``cancel`` are the other ends.
-    """
-
-    __slots__ = (
-        "_done", "_input_bytes", "_lane", "_principal", "_response", "_told", "call", "held", "number", "plan",
-        "queued_at", "replica", "request", "size_bytes", "started",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        lane: Lane,
-        plan: _Plan,
-        request: InferRequest,
-        principal: Principal,
-        call: Call,
-        held: Admitted,
-        started: float,
-        input_bytes: int,
-        told: Told,
-    ) -> None:
-        self._lane = lane
-        self._principal = principal
-        self._input_bytes = input_bytes
-        self._told: Told | None = told  # until told, or cancelled
-        self._done = False  # the replica has nothing more to do
-        self._response: InferResponse
-        self.replica: ReplicaHandle | None = None  # while it waits to be admitted
-        self.plan = plan
-        self.request = request
-        self.held = held
-        self.started = started
-        self.call = call
-        self.size_bytes = call_bytes(call)
-        self.queued_at = 0.0
-        self.number = 0
-
-    def go_on(self, error: MofangError | None) -> None:
-        """It need not wait any more: it is admitted now, or why not."""
-        try:
-            if error is not None:
-                raise error
-            self._lane._send(self)
-        except MofangError as refusal:
-            self.set_exception(refusal)
-
-    def done(self) -> bool:
-        """See :class:`Ticket`."""
-        return self._done
-
-    def set_result(self, answer: Answer, /) -> None:
-        """Computed: record it."""
-        self._done = True
-        wanted = self.request.outputs or self.plan.outputs
-        try:
-            self.plan.statistics.computed(self.call.rows, answer)
-            outputs = {name: answer.outputs[name] for name in wanted}
-            revision = self.plan.route.revision
-            self._response = InferResponse(
-                self.call.request_id,
-                revision.endpoint,
-                revision.version,
-                revision.number,
-                revision.digest,
-                outputs,
-                self.request.client_id,
-            )
-            self._lane._record(self._usage(answer, outputs), self._written)
-        except Exception as error:
-            self.held.refund()
-            self._end(error)
-
-    def set_exception(self, error: MofangError, /) -> None:
-        """Not computed, and why."""
-        self._done = True
-        self._end(error)
-
-    def cancel(self) -> None:
-        """Nobody waits any more. What is computed already stays recorded; nothing happens after the end."""
-        if self._told is None:
-            return
-        self._told = None
-        if not self._done:
-            self._done = True
-            if self.replica is not None:
-                self.replica.drop(self)
-        self._lane._ended(self, "cancelled")
-
-    def _written(self, error: Exception | None) -> None:
-        """Recorded, or not: then there is no answer."""
-        if error is not None:
-            self.held.refund()
-        self._end(error or self._response)
-
-    def _end(self, outcome: InferResponse | Exception) -> None:
-        told, self._told = self._told, None
-        if told is None:
-            return  # cancelled meanwhile
-        try:
-            if isinstance(outcome, Exception):
-                self._lane._ended(self, outcome.code if isinstance(outcome, MofangError) else "cancelled")
-            else:
-                self._lane._ended(self, "ok")
-            told(outcome)
-        except Exception:  # a defect, and no concern of those who were computed and recorded in the same turn
-            _log.exception("request %s was answered in vain", self.call.request_id)
-
-    def _usage(self, answer: Answer, outputs: dict[str, Array]) -> UsageRecord:
-        revision, principal, call = self.plan.route.revision, self._principal, self.call
-        output_bytes = 0
-        for array in outputs.values():
-            output_bytes += size_bytes(array)
-        quantities = {
-            "requests": 1,
-            "rows": call.rows,
-            "compute_us": answer.compute_us,
-            "input_bytes": self._input_bytes,
-            "output_bytes": output_bytes,
-        }
-        if answer.extras:
-            quantities.update(answer.extras)
-        return UsageRecord(
-            call.request_id,
-            now_us(),
-            principal.tenant,
-            principal.project,
-            principal.key_id,
-            revision.endpoint,
-            revision.number,
-            revision.version,
-            revision.digest,
-            "ok",
-            quantities,
-            charges=self.held.charge(quantities),
-        )

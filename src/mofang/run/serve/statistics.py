@@ -48,15 +48,25 @@ class Entry:
         batch.rows += rows
         batch.compute_us += answer.compute_us
 
-    def ended(self, well: bool, seconds: float) -> None:
-        """Count a request that was answered, or failed."""
+    def computed_together(self, calls: int, answer: Answer) -> None:
+        """Count what an engine has computed for ``calls`` at once; ``answer`` is that to all of them."""
+        self.queue_us += answer.queue_us * calls
+        batch = self.batches.get(answer.batch_rows)
+        if batch is None:
+            batch = self.batches[answer.batch_rows] = _Computed()
+        batch.calls += calls
+        batch.rows += answer.batch_rows
+        batch.compute_us += answer.compute_us
+
+    def ended(self, well: bool, seconds: float, count: int = 1) -> None:
+        """Count requests that were answered, or failed, after ``seconds`` each."""
         if well:
-            self.succeeded += 1
-            self.succeeded_seconds += seconds
+            self.succeeded += count
+            self.succeeded_seconds += seconds * count
             self.last_ns = time.time_ns()
         else:
-            self.failed += 1
-            self.failed_seconds += seconds
+            self.failed += count
+            self.failed_seconds += seconds * count
 
 
 class Statistics:

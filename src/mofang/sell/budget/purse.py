@@ -60,15 +60,18 @@ class Purse:
         self._month = (0, 0)
         self._expected = Expectations()
 
-    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
+    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int, party: int = 0) -> Admitted:
         """Return what to hold while the request is answered; it may have to wait first.
 
-        Raises what ``admit`` raises, BudgetExhausted, QuotaExhausted or BudgetCurrency.
+        Raises what ``admit`` raises, BudgetExhausted, QuotaExhausted or BudgetCurrency, and BudgetUnconfirmed for a
+        party for which a budget pays: what each of its requests costs has to be on a record of its own.
         """
-        held = self._admit(principal, route, rows, input_bytes)
         snapshot = self._snapshot()
         if snapshot.number != self._number:
             self._follow(snapshot)
+        if party and self._budgets and self._binding(principal, route):
+            raise BudgetUnconfirmed("each of these requests is charged to a budget")
+        held = self._admit(principal, route, rows, input_bytes, party)
         if not self._budgets:
             return held
         try:

@@ -28,8 +28,8 @@ class Admission:
         self._bounds: dict[tuple[str, str], Bounds] = {}
         self._of_key: dict[str, tuple[Bounds, ...]] = {}
 
-    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int) -> Admitted:
-        """Return what to hold while the request is answered.
+    def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int, party: int = 0) -> Admitted:
+        """Return what to hold while the request is answered; of a ``party`` all may pass, or none.
 
         Raises Forbidden, RateLimited, ConcurrencyLimited or PayloadLimited.
         """
@@ -37,12 +37,12 @@ class Admission:
         binding = self._binding(principal)
         if not binding:
             return free
-        now_ns = self._clock_ns()
+        now_ns, count = self._clock_ns(), party or 1
         for bounds in binding:
-            bounds.check(rows, input_bytes, now_ns)
+            bounds.check(rows, input_bytes, now_ns, count)
         for bounds in binding:
-            bounds.enter(rows, now_ns)
-        return _Admitted(binding)
+            bounds.enter(rows, now_ns, count)
+        return _Admitted(binding, count)
 
     def standing(self, principal: Principal) -> Standing | None:
         """Return where the caller stands with the tightest of her limits on requests; None if she has none."""
@@ -83,14 +83,15 @@ class Admission:
 
 
 class _Admitted(Unbounded):
-    """A request under way, counted by every limit that binds it."""
+    """Requests under way, counted by every limit that binds them."""
 
-    __slots__ = ("_binding",)
+    __slots__ = ("_binding", "_count")
 
-    def __init__(self, binding: tuple[Bounds, ...]) -> None:
+    def __init__(self, binding: tuple[Bounds, ...], count: int) -> None:
         self._binding = binding
+        self._count = count
 
     def release(self) -> None:
         """It is answered, or will not be."""
         for bounds in self._binding:
-            bounds.leave()
+            bounds.leave(self._count)

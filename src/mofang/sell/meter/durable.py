@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import Protocol
 
 from mofang.base.domain.errors import JournalUnsafe
-from mofang.base.domain.usage import UsageRecord
+from mofang.base.domain.usage import UsageRecord, UsageSheet
 from mofang.sell.meter.recorder import Journal, Recorder, Written
 
 _GATHER = 0.4  # of the time a sync takes, the longest wait for those who were just answered
@@ -60,6 +60,12 @@ class DurableRecorder(Recorder):
         if self._failure is not None:
             raise copy(self._failure)
         super().record(usage, written)
+
+    def record_all(self, sheets: Iterable[UsageSheet], written: Written) -> None:
+        """See :meth:`Recorder.record_all`. Raises JournalUnsafe once a sync has failed."""
+        if self._failure is not None:
+            raise copy(self._failure)
+        super().record_all(sheets, written)
 
     def close(self) -> None:
         """Flush and sync what is buffered and close the journal. Calling it again does nothing."""

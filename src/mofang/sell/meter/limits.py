@@ -85,8 +85,12 @@ class Bounds:
         # A gateway without a single slot would refuse for ever whoever happens to be connected to it.
         self._slots = None if limits.concurrency is None else max(1, limits.concurrency // self._share)
 
-    def check(self, rows: int, input_bytes: int, now_ns: int) -> None:
-        """Raise PayloadLimited, ConcurrencyLimited or RateLimited if one more request of that size is too much."""
+    def check(self, rows: int, input_bytes: int, now_ns: int, count: int = 1) -> None:
+        """Raise PayloadLimited, ConcurrencyLimited or RateLimited if one more request of that size is too much.
+
+        Or ``count`` more, of ``rows`` in all, the largest of ``input_bytes``: then that they cannot all pass says
+        nothing of each.
+        """
         limits = self.limits
         if limits.payload_bytes is not None and input_bytes > limits.payload_bytes:
             raise PayloadLimited(f"{self._who} may send {limits.payload_bytes} bytes a request, not {input_bytes}")
@@ -95,25 +99,25 @@ class Bounds:
                 f"a request of {rows} rows never fits into the {limits.rows_per_minute} rows a minute of {self._who}",
                 hint=f"send at most {self._rows.size} rows a request",
             )
-        if self._slots is not None and self.in_flight >= self._slots:
+        if self._slots is not None and self.in_flight + count > self._slots:
             text = f"{self._who} may have {limits.concurrency} requests under way"
             raise ConcurrencyLimited(text, retry_after_seconds=1)
-        if self.requests is not None and (wait := self.requests.wait_ns(1, now_ns)):
+        if self.requests is not None and (wait := self.requests.wait_ns(count, now_ns)):
             raise _limited(f"{self._who} may send {limits.requests_per_minute} requests a minute", wait)
         if self._rows is not None and (wait := self._rows.wait_ns(rows, now_ns)):
             raise _limited(f"{self._who} may send {limits.rows_per_minute} rows a minute", wait)
 
-    def enter(self, rows: int, now_ns: int) -> None:
-        """Count a request that :meth:`check` let through, until its :meth:`leave`."""
-        self.in_flight += 1
+    def enter(self, rows: int, now_ns: int, count: int = 1) -> None:
+        """Count what :meth:`check` let through, until its :meth:`leave`."""
+        self.in_flight += count
         if self.requests is not None:
-            self.requests.take(1, now_ns)
+            self.requests.take(count, now_ns)
         if self._rows is not None:
             self._rows.take(rows, now_ns)
 
-    def leave(self) -> None:
+    def leave(self, count: int = 1) -> None:
         """The request is answered, or will not be."""
-        self.in_flight -= 1
+        self.in_flight -= count
 
     @property
     def _who(self) -> str:

@@ -7,13 +7,13 @@ leaves without its record. It must not know the ledger: the settler brings the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Protocol
 
 from mofang.base.domain.errors import Draining
-from mofang.base.domain.usage import UsageRecord
-from mofang.sell.meter.codec import encode
+from mofang.base.domain.usage import UsageRecord, UsageSheet
+from mofang.sell.meter.codec import encode, encode_sheet
 
 Written = Callable[[Exception | None], None]
 """Told once that a record is in the journal, or why it is not."""
@@ -55,6 +55,18 @@ class Recorder:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(written)
 
+    def record_all(self, sheets: Iterable[UsageSheet], written: Written) -> None:
+        """Write ``sheets`` and what is buffered now; ``written`` is called as by :meth:`record`, perhaps already.
+
+        Raises InvalidUsage for a time that cannot be billed, and Draining after :meth:`close`.
+        """
+        if self._closed:
+            raise Draining("the journal is closed")
+        for payload in [encode_sheet(sheet) for sheet in sheets]:  # all or none
+            self._journal.append(payload)
+        self._waiting.append(written)
+        self._flush()
+
     def close(self) -> None:
         """Flush what is buffered and close the journal. Calling it again does nothing."""
         if self._closed:
@@ -66,7 +78,7 @@ class Recorder:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if not waiting:
-            return  # close() came before the end of the turn
+            return  # it was written before the turn ended
         try:
             self._journal.flush()
         except Exception as error:  # whatever it is: it belongs to those who wait, and nobody may wait for ever

@@ -75,14 +75,14 @@ class Settler:
 
 
 def _chunks(segment: Path, start: int, size: int) -> Iterator[tuple[list[UsageRecord], int]]:
-    """Yield ``size`` records at a time, with the offset after them; raise JournalDamaged after the last good ones."""
+    """Yield about ``size`` records at a time, and the offset after them; raise JournalDamaged after the good ones."""
     records: list[UsageRecord] = []
     end = start
     try:
         for payload, after in read_records(segment, start):
-            records.append(decode(payload))
+            records += decode(payload)
             end = after
-            if len(records) == size:
+            if len(records) >= size:
                 yield records, end
                 records = []
     except JournalDamaged:

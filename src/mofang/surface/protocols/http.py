@@ -7,6 +7,7 @@ Neither knows sockets here, so that a protocol is tested without any.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -55,6 +56,48 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
         """Return all header fields."""
         pairs = [line.split(": ", 1) for line in self.lines.splitlines()]
         return [*((name, value) for name, value in pairs), *self.headers]
+
+
+class Running(Protocol):
+    """A request that is being answered."""
+
+    def cancel(self) -> object:
+        """Drop it: nobody waits for the answer any more, and it is not told."""
+
+
+class Note(Protocol):
+    """What a protocol keeps of a head whose bytes come again and again."""
+
+    @property
+    def together(self) -> Together:
+        """Who answers requests with such heads."""
+
+
+class Together(Protocol):
+    """Answers all that one turn of the event loop brought."""
+
+    def answer(self, asked: Sequence[Any], /) -> None:
+        """Answer all of them (:class:`Asked`), now or later."""
+
+
+class Asked(Protocol):
+    """A complete request whose head is known, as the connection holds it."""
+
+    note: Any  # the protocol's own Note
+    client: Any  # the peer's address
+    body: Any  # bytes
+
+    def reply(self, lines: bytes, body: bytes, /) -> None:
+        """Answer well: ``lines`` are header fields as :func:`header_lines` writes them."""
+
+    def respond(self, response: HttpResponse, /) -> None:
+        """Answer anything else."""
+
+    def start(self) -> None:
+        """Ask for an answer to this request alone."""
+
+    def wait(self, running: Running, /) -> None:
+        """Say what to cancel if the client leaves before it has an answer."""
 
 
 def header_lines(headers: Sequence[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from mofang.base.domain.deployment import Route
 from mofang.base.domain.errors import InvalidRequest, LoadedByDeploying
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.names import check_name
+from mofang.run.serve.party import Party
 
 DEFAULT_TIMEOUT_SECONDS = 30.0  # for callers who name no deadline
 MAX_TIMEOUT_SECONDS = 3600.0
@@ -67,6 +68,16 @@ class Lane(Protocol):
         told: Callable[[InferResponse | Exception], None],
     ) -> Passage:
         """The same without a task: raise at once, or call ``told`` later, once."""
+
+
+class PartyLane(Lane, Protocol):
+    """A lane that lets requests of one turn travel together."""
+
+    def recognise(self, endpoint: str, authorization: str | None, peer: str, forwarded_for: str | None) -> Principal:
+        """Return the holder of a key for whom the endpoint is there; raise Unauthenticated or EndpointNotFound."""
+
+    def party(self, endpoint: str, version: str, timeout_seconds: float) -> Party | None:
+        """Return room for them, or None."""
 
 
 def check_target(endpoint: str, version: str) -> None:

@@ -9,6 +9,7 @@ back-pressure (what is forwarded). The last two may answer at once (:class:`Http
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,10 +17,20 @@ from typing import Protocol
 
 import msgspec
 
-from mofang.base.domain.errors import MofangError
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead
+from mofang.base.domain.errors import Internal, MofangError
+from mofang.surface.protocols.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpStream,
+    Note,
+    RequestHead,
+    Running,
+    Together,
+    error_response,
+)
 
 Reply = HttpResponse | HttpStream
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +103,17 @@ class BodyStream:
             self._waiter.set_result(None)
 
 
-class Running(Protocol):
-    """A request that is being answered."""
-
-    def cancel(self) -> object:
-        """Drop it: nobody waits for the answer any more, and it is not told."""
-
-
 @dataclass(frozen=True, slots=True)
 class Direct:
     """Answer when the whole body is here, decompressed, without a task: the fast lane.
 
     ``start`` takes the request, its id and what to call with the answer. It raises nothing, and returns what is
-    running, or None if it has answered already.
+    running, or None if it has answered already. ``note`` says what is to be remembered of a head: requests whose heads
+    were noted are handed over together, all of a turn at once.
     """
 
     start: Callable[[HttpRequest, str, Callable[[HttpResponse], None]], Running | None]
+    note: Callable[[RequestHead], Note | None] = lambda _: None
 
     async def ask(self, request: HttpRequest, request_id: str) -> HttpResponse:
         """Do the same in a task."""
@@ -140,6 +146,22 @@ Router = Callable[[RequestHead], Route]
 """Chooses who answers; may raise a MofangError, which becomes the answer."""
 
 
+class Sender(Protocol):
+    """A connection, as its exchanges see it."""
+
+    def start(self, exchange: Exchange, route: Direct, body: bytes) -> None:
+        """Ask the application without a task."""
+
+    def reply(self, exchange: Exchange, lines: bytes, body: bytes) -> None:
+        """Send a good answer."""
+
+    def respond(self, exchange: Exchange, reply: HttpResponse) -> None:
+        """Send what the application says."""
+
+    client: str  # the peer's address
+    running: Running | None  # cancelled if the peer leaves
+
+
 class Exchange:
     """One request on a connection, from its head to the end of its answer."""
 
@@ -166,12 +188,86 @@ class Exchange:
         return self.head.method if self.head is not None else ""
 
 
+class KnownExchange(Exchange):
+    """One request whose head was known and whose body is here: what an :class:`Asked` is."""
+
+    __slots__ = ("_sender", "client", "note")
+
+    body: bytes  # type: ignore[assignment]
+
+    def __init__(self, sender: Sender, known: KnownHead, body: bytes) -> None:
+        self._sender = sender
+        self.client = sender.client
+        self.note = known.note
+        self.head = known.head
+        self.route = known.route
+        self.body = body
+        self.keep_alive = self.complete = True
+        self.answering = self.wants_continue = False
+        self.received = self.chunks = 0
+        self.refusal = None
+
+    def reply(self, lines: bytes, body: bytes) -> None:
+        """See :class:`Asked`."""
+        self._sender.reply(self, lines, body)
+
+    def respond(self, response: HttpResponse) -> None:
+        """See :class:`Asked`."""
+        self._sender.respond(self, response)
+
+    def start(self) -> None:
+        """See :class:`Asked`."""
+        assert isinstance(self.route, Direct)
+        self._sender.start(self, self.route, self.body)
+
+    def wait(self, running: Running) -> None:
+        """See :class:`Asked`."""
+        if not self.answering:
+            self._sender.running = running
+
+    def set_off(self, turn: Turn) -> None:
+        """Be answered: together with what this turn brings, or alone."""
+        if self.note is not None:
+            turn.add(self, self.note.together)
+        else:
+            self.start()
+
+
 class KnownHead(msgspec.Struct, frozen=True, gc=False):
     """What the bytes of a head mean that was read before: parsing is for bytes that are new."""
 
     head: RequestHead  # without the peer's address
     route: Direct
     body_bytes: int
+    note: Note | None  # the application's, if it answers such requests together
+
+
+class Turn:
+    """Collects what one turn of the event loop brings, to have it answered together when the turn ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asked: dict[Together, list[KnownExchange]] = {}
+
+    def add(self, exchange: KnownExchange, together: Together) -> None:
+        """Add a request."""
+        asked = self._asked.get(together)
+        if asked is not None:
+            asked.append(exchange)
+            return
+        if not self._asked:
+            self._loop.call_soon(self._end)
+        self._asked[together] = [exchange]
+
+    def _end(self) -> None:
+        turn, self._asked = self._asked, {}
+        for together, asked in turn.items():
+            try:
+                together.answer(asked)
+            except Exception:  # a defect, for which nobody may wait for ever
+                _log.exception("requests of a turn failed")
+                for exchange in asked:
+                    exchange.respond(error_response(Internal("the server failed on this request")))
 
 
 class Member(Protocol):
@@ -198,7 +294,9 @@ class House:
     router: Router
     limits: Limits
     loop: asyncio.AbstractEventLoop
+    turn: Turn
     date: str = ""  # the header line, kept fresh by the sweep
+    well: bytes = b""  # how good answers begin: status line and date
     draining: bool = False
     answered: int = 0
     known_heads: dict[bytes, KnownHead] = field(default_factory=dict)  # bounded by whoever adds

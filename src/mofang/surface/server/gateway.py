@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 
 def router(lane: Lane, generator: Generator, admission: Admission, once: Once, forwarder: Forwarder) -> Router:
     """Choose who answers a request by its path."""
-    inference = Direct(OipRest(lane, admission.standing, once).start)
+    oip = OipRest(lane, admission.standing, once)
+    inference = Direct(oip.start, oip.note)
     openai = Whole(OpenAi(lane, generator, admission.standing).respond)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
@@ -102,6 +103,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         fleet,
         admit=purse.admit,
         record=recorder.record,
+        record_all=recorder.record_all,
         observe=telemetry.observe,
         trusted_proxies=settings.proxies,
     )

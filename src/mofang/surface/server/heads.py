@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from mofang.base.domain.errors import HeadTooLarge, InvalidRequest
+from mofang.base.domain.errors import HeadTooLarge, InvalidRequest, RequestTooLarge
 from mofang.surface.protocols.http import RequestHead, header_lines
 from mofang.surface.server.exchange import Limits
 
@@ -92,6 +92,11 @@ def keeps_alive(headers: dict[str, str], version: str) -> bool:
     if connection is None:
         return version == "1.1"
     return version == "1.1" and "close" not in (token.strip() for token in connection.lower().split(","))
+
+
+def body_too_large(limit: int) -> RequestTooLarge:
+    """Return the refusal of a body, which its head may announce already."""
+    return RequestTooLarge(f"the body is over {limit} bytes", hint="send it in several requests")
 
 
 def response_head(status: int, headers: list[tuple[str, str]], *more: str) -> bytes:

@@ -8,11 +8,14 @@ The life of a request here::
 
     data_received -> on_message_begin -> on_headers_complete -> on_body ... -> on_message_complete
                                            (Streamed: _begin)                   (Whole: _begin)
-    _begin -> _start (Direct: a call) ................ -> _replied -> _end -> the next in the queue
-           -> _answer (others: a task) ................ -> _end
+    _begin -> start (Direct: a call) ................. -> respond -> _end -> the next in the queue
+           -> _answer (others: a task) ............... -> _end
 
 A client sends the same head again and again. The bytes of a head that led to a Direct answer are remembered, with what
-they mean, for all connections: if a packet is such a head and a body of its length, it is not parsed (``known``).
+they mean, for all connections: if a packet is such a head and a body of its length, it is not parsed (``known``), and
+all such requests of a turn of the event loop are answered together, if the application can do that::
+
+    data_received -> (the turn ends) -> reply -> _end
 
 Whatever is wrong with the bytes becomes a refusal: an exchange whose answer is known. After it nothing more is read,
 since nobody can say where the next request would start.
@@ -29,10 +32,10 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from mofang.base.domain.errors import InvalidRequest, MofangError, RequestTimeout, RequestTooLarge, TooManyConnections
 from mofang.base.domain.names import new_id
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, Running, error_response
 from mofang.surface.server.asking import ask, unexpected
-from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, KnownHead, Running, Streamed
-from mofang.surface.server.heads import HeadBuilder, keeps_alive
+from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, Streamed
+from mofang.surface.server.heads import HeadBuilder, body_too_large, keeps_alive
 from mofang.surface.server.known import find_known, remember
 from mofang.surface.server.writer import Writer
 
@@ -48,11 +51,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._writer: Writer
         self._parser = HttpRequestParser(self)
-        self._client = ""
+        self.client = ""
         self._builder: HeadBuilder | None = None  # while a head is being received
         self._receiving: Exchange | None = None  # while a body is being received
         self._queue: deque[Exchange] = deque()  # the first is being answered
-        self._running: Running | None = None  # answers the first of the queue
+        self.running: Running | None = None  # answers the first of the queue
         self._packet = b""  # what is being parsed, if a request begins with it
         self._head_bytes = 0
         self._since = house.loop.time()  # when the message being received began, or idling did
@@ -72,10 +75,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._writer = Writer(transport, self._house)
         peer = transport.get_extra_info("peername")
-        self._client = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.client = str(peer[0]) if isinstance(peer, tuple) else ""
         if len(self._house.connections) >= 2 * self._limits.connections:
             transport.abort()
-        elif (reason := self._house.enter(self, self._client)) is not None:
+        elif (reason := self._house.enter(self, self.client)) is not None:
             self._refuse(TooManyConnections(reason, retry_after_seconds=1))
 
     def data_received(self, data: bytes) -> None:
@@ -84,9 +87,10 @@ class Connection(asyncio.Protocol):
             return
         self._fresh = False
         if not self._queue and self._builder is None:
-            known = find_known(self._house.known_heads, data)
+            known = find_known(self._house, data, self)
             if known is not None:
-                self._take(*known)
+                self._queue.append(known)
+                known.set_off(self._house.turn)
                 return
             self._packet = data
         self._head_bytes += len(data)
@@ -124,10 +128,10 @@ class Connection(asyncio.Protocol):
         """Drop what was running for a peer that is gone."""
         self._deaf = True
         self._closed_at = self._house.loop.time()
-        self._house.leave(self, self._client)
+        self._house.leave(self, self.client)
         self._queue.clear()
-        if self._running is not None:
-            self._running.cancel()
+        if self.running is not None:
+            self.running.cancel()
         self._notice_quiet()
 
     def pause_writing(self) -> None:
@@ -166,7 +170,7 @@ class Connection(asyncio.Protocol):
         if builder is None:
             return
         version = self._parser.get_http_version()
-        head = builder.build(self._parser.get_method().decode("ascii"), version, self._client)
+        head = builder.build(self._parser.get_method().decode("ascii"), version, self.client)
         if self._parser.should_upgrade() and head.method not in ("GET", "HEAD"):
             raise InvalidRequest("this server does not change protocols", hint="send the request without `upgrade`")
         exchange = Exchange(head, None, keeps_alive(builder.headers, version))
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
         if isinstance(exchange.route, Streamed):
             exchange.body = BodyStream(self._watch_reading)
         elif int(builder.headers.get("content-length", "0")) > self._limits.body_bytes:
-            raise _body_too_large(self._limits.body_bytes)
+            raise body_too_large(self._limits.body_bytes)
         if len(self._queue) == 1:
             self._begin(exchange)
         else:
@@ -205,7 +209,7 @@ class Connection(asyncio.Protocol):
             self._watch_reading()
             return
         if exchange.received > self._limits.body_bytes:
-            raise _body_too_large(self._limits.body_bytes)
+            raise body_too_large(self._limits.body_bytes)
         exchange.body.append(piece)
 
     def on_message_complete(self) -> None:
@@ -223,13 +227,6 @@ class Connection(asyncio.Protocol):
                 remember(self._house.known_heads, self._packet, exchange)
             self._begin(exchange)
 
-    def _take(self, known: KnownHead, body: bytes) -> None:
-        """Take a request that came in one packet, with a head that is known."""
-        exchange = Exchange(known.head, known.route, keep_alive=True)
-        exchange.complete = True
-        self._queue.append(exchange)
-        self._start(exchange, known.route, body)
-
     # --- answering -------------------------------------------------------------------------------------------
 
     def _begin(self, exchange: Exchange) -> None:
@@ -239,33 +236,45 @@ class Connection(asyncio.Protocol):
         elif isinstance(exchange.route, Direct) and exchange.head and "content-encoding" not in exchange.head.headers:
             if exchange.complete:
                 assert isinstance(exchange.body, list)
-                self._start(exchange, exchange.route, b"".join(exchange.body))
+                self.start(exchange, exchange.route, b"".join(exchange.body))
         elif exchange.complete or isinstance(exchange.body, BodyStream):
-            self._running = self._house.loop.create_task(self._answer(exchange))
+            self.running = self._house.loop.create_task(self._answer(exchange))
         if exchange.wants_continue and not exchange.complete and self._closed_at is None:
             exchange.wants_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _start(self, exchange: Exchange, route: Direct, body: bytes) -> None:
+    def start(self, exchange: Exchange, route: Direct, body: bytes) -> None:
         """Ask the application without a task."""
+        if self._closed_at is not None:  # in the very turn in which it asked
+            return
         head = exchange.head
         assert head is not None
-        request = HttpRequest(head.method, head.path, head.query, head.headers, body, self._client)
-        running = route.start(request, new_id("req"), partial(self._replied, exchange))
+        request = HttpRequest(head.method, head.path, head.query, head.headers, body, self.client)
+        running = route.start(request, new_id("req"), partial(self.respond, exchange))
         if running is not None:
-            self._running = running
+            self.running = running
 
-    def _replied(self, exchange: Exchange, reply: HttpResponse) -> None:
+    def respond(self, exchange: Exchange, reply: HttpResponse) -> None:
         """Send what the application says."""
-        if self._closed_at is not None:
-            return
-        self._house.answered += 1
-        exchange.answering = True
-        keep = self._writer.send_whole(exchange.method, reply, self._may_stay(exchange))
+        if self._closed_at is None and not exchange.answering:
+            exchange.answering = True
+            self._house.answered += 1
+            self._sent(exchange, self._writer.send_whole(exchange.method, reply, self._may_stay(exchange)))
+
+    def reply(self, exchange: Exchange, lines: bytes, body: bytes) -> None:
+        """Send a good answer to a request that was answered together with others."""
+        if self._closed_at is None:
+            exchange.answering = True
+            self._house.answered += 1
+            keep = self._may_stay(exchange)
+            self._writer.send_well(lines, body, keep)
+            self._sent(exchange, keep)
+
+    def _sent(self, exchange: Exchange, keep: bool) -> None:
         if self._writer.blocked_at is None:
             self._end(exchange, keep)
         else:
-            self._running = self._house.loop.create_task(self._end_when_read(exchange, keep))
+            self.running = self._house.loop.create_task(self._end_when_read(exchange, keep))
 
     async def _end_when_read(self, exchange: Exchange, keep: bool) -> None:
         await self._writer.room()
@@ -286,7 +295,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, exchange: Exchange, keep: bool) -> None:
         """Close after an answer, or go on with the next request."""
-        self._running = None
+        self.running = None
         self._queue.popleft()
         if not keep or (self._ended_at is not None and not self._queue):  # it may have ended while we answered
             self._close(linger=not exchange.complete)
@@ -301,7 +310,7 @@ class Connection(asyncio.Protocol):
         self._notice_quiet()
 
     def _go_on(self, exchange: Exchange) -> None:
-        if self._running is None and self._queue and self._queue[0] is exchange:
+        if self.running is None and self._queue and self._queue[0] is exchange:
             self._begin(exchange)
 
     # --- refusing and closing --------------------------------------------------------------------------------
@@ -316,7 +325,7 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(None, None, keep_alive=False)
             self._queue.append(exchange)
         exchange.keep_alive = False
-        if self._running is not None and self._queue[0] is exchange:
+        if self.running is not None and self._queue[0] is exchange:
             assert isinstance(exchange.body, BodyStream)
             exchange.body.finish(error)  # whoever reads it gets the error, and answers it
             return
@@ -409,7 +418,3 @@ class Connection(asyncio.Protocol):
     def _notice_quiet(self) -> None:
         if self._house.draining:
             self._house.notice_quiet()
-
-
-def _body_too_large(limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the body is over {limit} bytes", hint="send it in several requests")

@@ -8,19 +8,19 @@ is not exactly a known head and a body of its length goes to the parser.
 from __future__ import annotations
 
 from mofang.surface.protocols.http import RequestHead
-from mofang.surface.server.exchange import Direct, Exchange, KnownHead
+from mofang.surface.server.exchange import Direct, Exchange, House, KnownExchange, KnownHead, Sender
 
 _MAX_HEADS, _MAX_BYTES = 1024, 2048
 _NOT_KEPT = frozenset({"content-encoding", "transfer-encoding", "expect", "upgrade", "connection"})
 
 
-def find_known(known: dict[bytes, KnownHead], packet: bytes) -> tuple[KnownHead, bytes] | None:
-    """Return what ``packet``, which comes between two requests, means, and the body, if it is one whole request."""
+def find_known(house: House, packet: bytes, sender: Sender) -> KnownExchange | None:
+    """Return what ``packet``, which comes between two requests, asks, if it is one whole request and its head known."""
     end = packet.find(b"\r\n\r\n", 0, _MAX_BYTES) + 4
-    found = known.get(packet[:end])
-    if found is None or len(packet) != end + found.body_bytes:
+    known = house.known_heads.get(packet[:end])
+    if known is None or len(packet) != end + known.body_bytes:
         return None
-    return found, packet[end:]
+    return KnownExchange(sender, known, packet[end:])
 
 
 def remember(known: dict[bytes, KnownHead], packet: bytes, exchange: Exchange) -> None:
@@ -44,4 +44,5 @@ def remember(known: dict[bytes, KnownHead], packet: bytes, exchange: Exchange) -
         return
     if len(known) >= _MAX_HEADS:
         known.clear()
-    known[raw] = KnownHead(RequestHead(head.method, head.path, head.query, head.headers), route, exchange.received)
+    plain = RequestHead(head.method, head.path, head.query, head.headers)
+    known[raw] = KnownHead(plain, route, exchange.received, route.note(plain))

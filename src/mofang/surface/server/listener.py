@@ -10,7 +10,7 @@ import asyncio
 import socket
 from email.utils import formatdate
 
-from mofang.surface.server.exchange import House, Limits, Router
+from mofang.surface.server.exchange import House, Limits, Router, Turn
 from mofang.surface.server.http1 import Connection
 
 _BACKLOG = 1024
@@ -20,7 +20,7 @@ class HttpServer:
     """Serves HTTP/1.1 on sockets it is given; lives on the running event loop."""
 
     def __init__(self, router: Router, limits: Limits | None = None) -> None:
-        self._house = House(router, limits or Limits(), asyncio.get_running_loop())
+        self._house = House(router, limits or Limits(), loop := asyncio.get_running_loop(), Turn(loop))
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,5 +93,6 @@ class HttpServer:
         self._timer = house.loop.call_later(house.limits.sweep_seconds, self._sweep)
         now = house.loop.time()
         house.date = f"date: {formatdate(usegmt=True)}\r\n"
+        house.well = b"HTTP/1.1 200 OK\r\n" + house.date.encode()
         for connection in list(house.connections):
             connection.check(now)

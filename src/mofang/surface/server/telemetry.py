@@ -39,13 +39,13 @@ class Telemetry:
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], Series] = {}
 
-    def observe(self, endpoint: str, outcome: str, seconds: float) -> None:
-        """Count one answer."""
+    def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
+        """Count answers that took ``seconds`` each."""
         series = self._series.get((endpoint, outcome))
         if series is None:
             series = self._series[endpoint, outcome] = Series(endpoint, outcome, [0] * (len(BUCKETS) + 1))
-        series.buckets[bisect_left(BUCKETS, seconds)] += 1
-        series.seconds += seconds
+        series.buckets[bisect_left(BUCKETS, seconds)] += count
+        series.seconds += seconds * count
 
     def counts(self, connections: int, in_flight: int) -> Counts:
         """Return all counters as they stand."""

@@ -16,6 +16,7 @@ from mofang.surface.server.heads import response_head
 
 _BODYLESS = frozenset({204, 304})
 _CLOSE = "connection: close\r\n"
+_CLOSE_LINE = _CLOSE.encode()
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +60,13 @@ class Writer:
             self.write(method, error_response(error), keep=False)
             return False
         return keep
+
+    def send_well(self, lines: bytes, body: bytes, keep: bool) -> None:
+        """Write a good answer at once; ``lines`` are its header fields."""
+        connection = b"" if keep else _CLOSE_LINE
+        self._transport.write(
+            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (self._house.well, lines, len(body), connection, body)
+        )
 
     def write(self, method: str, reply: HttpResponse, keep: bool) -> None:
         """Write a whole answer at once."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -19,9 +19,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidRequest, OutputNotJson, TensorData, TensorName, TensorShape
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Datatype, datatype_of
+from mofang.surface.protocols.http import header_lines
 from mofang.surface.protocols.tensors import check_datatype, check_supported, number_array
 from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
@@ -117,7 +119,10 @@ def parse_infer(endpoint: str, version: str, headers: Mapping[str, str], body: b
     outputs = tuple(output.name for output in parsed.outputs)
     if len(set(outputs)) != len(outputs):
         raise TensorName("an output is asked for twice")
-    return InferRequest(endpoint, inputs, outputs, version, parsed.id), _wants(parsed)
+    wants = _wants(parsed)
+    if not wants.otherwise and not any(wants.binary.values()):
+        wants = _AS_JSON
+    return InferRequest(endpoint, inputs, outputs, version, parsed.id), wants
 
 
 def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | None]:
@@ -147,6 +152,48 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
     if b"null" in text:  # how the encoder writes NaN and infinity; the word may also be data
         _check_finite(response, wants)
     return (b"".join((text, *raw)), len(text)) if raw else (text, None)
+
+
+def render_rows(
+    revision: Revision, outputs: Mapping[str, Array], rows_of: Sequence[int], wants: Sequence[Wants]
+) -> list[bytes] | None:
+    """Return the bodies of answers that were computed together, each with its rows; all numbers are written in one go.
+
+    None if that cannot be done: several outputs, texts, binary data, or a value JSON cannot write.
+    """
+    if len(outputs) != 1 or any(each is not _AS_JSON for each in wants):
+        return None
+    [(name, array)] = outputs.items()
+    if array.dtype.kind not in "fiu":
+        return None
+    text = _ENCODER.encode(array.reshape(len(array), -1).tolist())
+    if b"null" in text:
+        return None
+    values = text[2:-2].split(b"],[")
+    shape = array.shape[1:]
+    if len(values) == len(rows_of):
+        before, after = _frame_of(revision.endpoint, revision.version, name, array.dtype, (1, *shape))
+        return [b"%b[%b]%b" % (before, value, after) for value in values]
+    bodies: list[bytes] = []
+    start = 0
+    for rows in rows_of:
+        before, after = _frame_of(revision.endpoint, revision.version, name, array.dtype, (rows, *shape))
+        bodies.append(b"%b[%b]%b" % (before, b",".join(values[start : start + rows]), after))
+        start += rows
+    return bodies
+
+
+@lru_cache(maxsize=1024)
+def answer_lines(version: int, revision: int, digest: str, *, binary: bool) -> bytes:
+    """Return the header lines that all answers of a version have."""
+    return header_lines(
+        [
+            ("mofang-version", str(version)),
+            ("mofang-revision", str(revision)),
+            ("mofang-digest", digest),
+            ("content-type", "application/octet-stream" if binary else "application/json"),
+        ]
+    ).encode()
 
 
 def _plain_inputs(body: bytes) -> dict[str, Array] | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -35,16 +35,18 @@ from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
+from mofang.run.serve.passage import Told
 from mofang.sell.meter.limits import Standing
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, error_response, header_lines, rate_headers
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, Running, error_response, rate_headers
 from mofang.surface.protocols.lane import (
     DEFAULT_TIMEOUT_SECONDS,
     MAX_TIMEOUT_SECONDS,
-    Lane,
+    PartyLane,
     check_target,
     refuse_loading,
 )
-from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer, render_infer
+from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, answer_lines, parse_infer, render_infer
+from mofang.surface.protocols.oip.together import Note, Together
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
@@ -52,15 +54,9 @@ _MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 _log = logging.getLogger(__name__)
 
 _PATHS_KEPT = 4096
+_ALONE = frozenset({HEADER})  # header fields of requests that are looked at one by one
 
 Reply = Callable[[HttpResponse], None]
-
-
-class Running(Protocol):
-    """A request that is being answered."""
-
-    def cancel(self) -> object:
-        """Drop it: nobody waits for the answer any more."""
 
 
 class OipRest:
@@ -68,14 +64,15 @@ class OipRest:
 
     def __init__(
         self,
-        lane: Lane,
+        lane: PartyLane,
         standing: Callable[[Principal], Standing | None] = lambda _: None,
         once: Once | None = None,
     ) -> None:
         self._lane = lane
         self._once = once
-        self._standing = standing
+        self.standing = standing
         self._targets: dict[str, tuple[str, str]] = {}  # endpoint and version of paths that were asked to infer
+        self._together: dict[tuple[str, str, float], Together] = {}  # by target and time-out
 
     async def respond(self, request: HttpRequest, request_id: str) -> HttpResponse:
         """Answer one request."""
@@ -160,12 +157,47 @@ class OipRest:
             check_target(name, version)
             if len(self._targets) < _PATHS_KEPT:
                 self._targets[request.path] = (name, version)
-        deadline = _deadline(request)
+        deadline = time.monotonic() + _timeout(request.headers)
         if HEADER in request.headers and self._once is not None:
             return asyncio.get_running_loop().create_task(
                 self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
             )
         asked, wants = parse_infer(name, version, request.headers, request.body)
+
+        told = self.teller(wants, principal, request_id, reply)
+        try:
+            return self._lane.start(
+                asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body), told=told
+            )
+        except Exhausted as error:
+            reply(self._outcome(error, wants, principal, request_id))
+            return None
+
+    def note(self, head: RequestHead) -> Note | None:
+        """Return what a head means that asks for an inference, so that such requests can be answered together."""
+        if head.method != "POST" or not _ALONE.isdisjoint(head.headers):
+            return None
+        length = head.headers.get(JSON_LENGTH)
+        if length is not None and not re.fullmatch("[1-9][0-9]{0,6}", length):
+            return None
+        try:
+            target = _infer_target(head.path)
+            if target is None:
+                return None
+            check_target(*target)
+            key = (*target, _timeout(head.headers))
+        except MofangError:
+            return None
+        together = self._together.get(key)
+        if together is None:
+            if len(self._together) >= _PATHS_KEPT:
+                self._together.clear()
+            together = self._together[key] = Together(self._lane, self, *key)
+        authorization, forwarded_for = head.headers.get("authorization"), head.headers.get("x-forwarded-for")
+        return Note(together, authorization, forwarded_for, int(length or 0))
+
+    def teller(self, wants: Wants, principal: Principal, request_id: str, reply: Reply) -> Told:
+        """Return what to call with the outcome of a request."""
 
         def told(outcome: InferResponse | Exception) -> None:
             try:
@@ -175,13 +207,7 @@ class OipRest:
                 response.headers.append(("x-request-id", request_id))
             reply(response)
 
-        try:
-            return self._lane.start(
-                asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body), told=told
-            )
-        except Exhausted as error:
-            reply(self._outcome(error, wants, principal, request_id))
-            return None
+        return told
 
     async def _infer_once(
         self,
@@ -215,7 +241,7 @@ class OipRest:
         except Exception as error:
             response = _failure(error, request_id)
             response.headers.append(("x-request-id", request_id))
-        response.headers.extend(rate_headers(self._standing(principal)))
+        response.headers.extend(rate_headers(self.standing(principal)))
         reply(response)
 
     def _outcome(
@@ -228,7 +254,7 @@ class OipRest:
             response.headers.append(("x-request-id", request_id))
         else:
             raise outcome
-        standing = self._standing(principal)
+        standing = self.standing(principal)
         if standing is not None:
             response.headers.extend(rate_headers(standing))
         return response
@@ -291,21 +317,9 @@ class OipRest:
 
 def _answer(answer: InferResponse, wants: Wants, request_id: str) -> HttpResponse:
     body, json_length = render_infer(answer, wants)
-    lines = _lines(answer.version, answer.revision, answer.digest, binary=json_length is not None)
+    lines = answer_lines(answer.version, answer.revision, answer.digest, binary=json_length is not None).decode()
     headers = [] if json_length is None else [(JSON_LENGTH, str(json_length))]
     return HttpResponse(200, headers, body, f"{lines}x-request-id: {request_id}\r\n")
-
-
-@lru_cache(maxsize=1024)
-def _lines(version: int, revision: int, digest: str, *, binary: bool) -> str:
-    return header_lines(
-        [
-            ("mofang-version", str(version)),
-            ("mofang-revision", str(revision)),
-            ("mofang-digest", digest),
-            ("content-type", "application/octet-stream" if binary else "application/json"),
-        ]
-    )
 
 
 def _failure(error: Exception, request_id: str) -> HttpResponse:
@@ -333,13 +347,23 @@ def _check_method(request: HttpRequest, method: str) -> None:
         raise MethodNotAllowed(f"{request.path} takes {method}, not {request.method}")
 
 
-def _deadline(request: HttpRequest) -> float:
-    text = request.headers.get("x-request-timeout-ms")
+def _infer_target(path: str) -> tuple[str, str] | None:
+    """Return endpoint and version of a path that asks to infer."""
+    match (path if "%" not in path else unquote(path)).rstrip("/").split("/"):
+        case ["", "v2", "models", name, "infer"]:
+            return name, ""
+        case ["", "v2", "models", name, "versions", version, "infer"]:
+            return name, version
+    return None
+
+
+def _timeout(headers: Mapping[str, str]) -> float:
+    text = headers.get("x-request-timeout-ms")
     if text is None:
-        return time.monotonic() + DEFAULT_TIMEOUT_SECONDS
+        return DEFAULT_TIMEOUT_SECONDS
     if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= _MAX_TIMEOUT_MS):
         raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {_MAX_TIMEOUT_MS}")
-    return time.monotonic() + int(text) / 1000
+    return int(text) / 1000
 
 
 def _because(route: Route) -> str:

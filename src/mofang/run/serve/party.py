@@ -1,0 +1,237 @@
+"""Requests that one turn of the event loop brought for one route, on their way together.
+
+A protocol asks the lane for a :class:`Party`, writes the rows of each request straight into the array that the engine
+will compute (:meth:`Party.take`), and lets it go (:meth:`Party.depart`). Where nobody else waits for the engine, all of
+them are admitted, computed, recorded and counted by one call each, and the protocol writes the answers.
+
+A party knows neither errors nor fairness. Whenever something is not as usual (a limit is near, the engine fails, a
+client leaves, a worker dies) it goes apart, and each request is a :class:`~mofang.run.serve.passage.Passage` from then
+on, with the rules of those. So there is one place for every rule, and a fast way past it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import MofangError
+from mofang.base.domain.inference import Answer, Call, InferRequest
+from mofang.base.domain.names import new_ids, now_us
+from mofang.base.domain.tensors import Array, size_bytes
+from mofang.base.domain.usage import UsageSheet
+from mofang.base.placement.base import ReplicaHandle
+from mofang.run.serve.admitting import Admitted, Unbounded
+from mofang.run.serve.desk import Desk
+from mofang.run.serve.passage import Passage, Told
+from mofang.run.serve.plan import Plan
+
+
+class Host(Protocol):
+    """The protocol that brought the requests."""
+
+    def answered(self, party: Party, outputs: Mapping[str, Array]) -> None:
+        """Write the answers: the outputs of all rows, in their order."""
+
+    def failed(self, party: Party, error: Exception) -> None:
+        """Tell all of them why there is no answer."""
+
+    def alone(self, index: int) -> Told:
+        """Return whom to tell the outcome of one request, now that they have gone apart."""
+
+
+class Party:
+    """At most ``full`` rows for one route. ``rows_of`` and ``bytes_of`` say what each member sent, ``ids`` its id."""
+
+    __slots__ = (
+        "_answer", "_computed", "_desk", "_held", "_host", "_passages", "_replica", "_started", "buffer", "bytes_of",
+        "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes", "rows", "rows_of",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk, plan: Plan, replica: ReplicaHandle, timeout_seconds: float) -> None:
+        assert plan.row is not None
+        self._desk = desk
+        self._replica = replica
+        self._host: Host
+        self._held: list[tuple[Admitted, list[int]]] = []  # for each key, with the members it admits
+        self._answer: Answer
+        self._started = time.monotonic()
+        self._passages: dict[int, Passage] = {}  # of members, once they have gone apart
+        self._computed = False
+        self.plan = plan
+        self.deadline = self._started + timeout_seconds
+        self.full = plan.route.revision.limits.max_batch_rows
+        array = np.empty((self.full, *plan.row.shape[1:]), np.float32)
+        self.inputs: Mapping[str, Array] = {plan.row.name: array}
+        self.buffer = array.data.cast("B")
+        self.row_bytes = len(self.buffer) // self.full
+        self.rows = 0
+        self.ids: list[str] = []
+        self.principals: list[Principal] = []
+        self.rows_of: list[int] = []
+        self.bytes_of: list[int] = []
+
+    def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
+        """Let a member in whose ``rows`` rows stand in the buffer, after those of the members before."""
+        self.rows += rows
+        self.principals.append(principal)
+        self.rows_of.append(rows)
+        self.bytes_of.append(input_bytes)
+
+    def depart(self, host: Host) -> Sequence[int]:
+        """Set off. Returns the members that cannot come, and to whom nothing has happened: mostly none."""
+        everybody = range(len(self.principals))
+        if not self._replica.takes(self.rows):
+            return everybody
+        refused = self._admit()
+        if len(refused) == len(everybody):
+            return refused
+        [(name, array)] = self.inputs.items()
+        self.inputs = {name: array[: self.rows]}
+        self.ids = new_ids("req", len(everybody))
+        self._host = host
+        self._desk.begin(self.plan, len(everybody) - len(refused))
+        if refused or not self._replica.board(self):
+            for passage in self.apart():
+                passage.go_on(None)
+        return refused
+
+    @property
+    def computed_already(self) -> bool:
+        """Whether nothing can be cancelled any more."""
+        return self._computed
+
+    def cancel(self, index: int) -> None:
+        """Nobody waits for this request any more. What is computed already stays recorded."""
+        if self._computed:
+            return
+        if not self._passages:
+            self._replica.part(self)
+        self._passages[index].cancel()
+
+    # --- what the replica tells ---------------------------------------------------------------------------------------
+
+    def computed(self, answer: Answer, /) -> None:
+        """See :class:`mofang.base.placement.party.Party`: record it, and go on when that is done."""
+        self._computed = True
+        self._answer = answer
+        self.plan.statistics.computed_together(len(self.ids), answer)
+        try:
+            assert self._desk.record_all is not None
+            self._desk.record_all(self._sheets(answer), self._written)
+        except Exception as error:
+            self._written(error)
+
+    def _written(self, error: Exception | None) -> None:
+        """Recorded, or not: then there is no answer."""
+        said = "ok" if error is None else error.code if isinstance(error, MofangError) else "cancelled"
+        for admitted, _ in self._held:
+            admitted.release()
+        self._desk.fleet.leave(self.plan.revision, len(self.ids))
+        self._desk.count(self.plan, said, self._started, len(self.ids))
+        if error is None:
+            self._host.answered(self, self._answer.outputs)
+        else:
+            self._host.failed(self, error)
+
+    def apart(self) -> list[Passage]:
+        """See :class:`mofang.base.placement.party.Party`: make a passage of each member, admitted already."""
+        [(name, array)] = self.inputs.items()
+        revision = self.plan.route.revision
+        ends = self._ends()
+        for admitted, members in self._held:
+            held = _Shared(admitted, len(members))
+            for index in members:
+                inputs = {name: array[ends[index] : ends[index + 1]]}
+                principal = self.principals[index]
+                self._passages[index] = Passage(
+                    self._desk,
+                    self.plan,
+                    InferRequest(revision.endpoint, inputs),
+                    principal,
+                    Call(self.ids[index], principal.tenant, inputs, self.rows_of[index], self.deadline),
+                    held,
+                    self._started,
+                    self.bytes_of[index],
+                    self._host.alone(index),
+                )
+        return [self._passages[index] for index in sorted(self._passages)]
+
+    # --- one call for all ---------------------------------------------------------------------------------------------
+
+    def _ends(self) -> list[int]:
+        """Return where each member's rows start, and where the last one's end."""
+        return [0, *accumulate(self.rows_of)]
+
+    def _admit(self) -> list[int]:
+        """Have each key admitted with all its members; return those who may not pass, or not all of them."""
+        refused: list[int] = []
+        for principal, members in self._members():
+            rows = sum([self.rows_of[index] for index in members])
+            largest = max([self.bytes_of[index] for index in members])
+            try:
+                admitted = self._desk.admit(principal, self.plan.route, rows, largest, len(members))
+            except MofangError:
+                refused += members
+                continue
+            if admitted.pending:
+                admitted.release()
+                refused += members
+            else:
+                self._held.append((admitted, members))
+        return refused
+
+    def _members(self) -> list[tuple[Principal, list[int]]]:
+        """Return the keys that take part, each with its members."""
+        first = self.principals[0]
+        if self.principals.count(first) == len(self.principals):
+            return [(first, list(range(len(self.principals))))]
+        found: dict[str, tuple[Principal, list[int]]] = {}
+        for index, principal in enumerate(self.principals):
+            found.setdefault(principal.key_id, (principal, []))[1].append(index)
+        return list(found.values())
+
+    def _sheets(self, answer: Answer) -> list[UsageSheet]:
+        """Write down who got what. The engine's time is shared by rows, so that the parts add up to the whole."""
+        revision, at = self.plan.route.revision, now_us()
+        row_bytes = sum([size_bytes(array) for array in answer.outputs.values()]) // self.rows
+        us = [answer.compute_us * end // self.rows for end in self._ends()]
+        sheets = []
+        for _, members in self._held:
+            lines = [
+                (self.ids[i], self.rows_of[i], us[i + 1] - us[i], self.bytes_of[i], self.rows_of[i] * row_bytes)
+                for i in members
+            ]
+            principal = self.principals[members[0]]
+            sheets.append(
+                UsageSheet(
+                    at,
+                    principal.tenant,
+                    principal.project,
+                    principal.key_id,
+                    revision.endpoint,
+                    revision.number,
+                    revision.version,
+                    revision.digest,
+                    lines,
+                )
+            )
+        return sheets
+
+
+class _Shared(Unbounded):
+    """What members who have gone apart still hold together; let go by the last."""
+
+    def __init__(self, held: Admitted, count: int) -> None:
+        self._held = held
+        self._count = count
+
+    def release(self) -> None:
+        """One of them is answered, or will not be."""
+        self._count -= 1
+        if not self._count:
+            self._held.release()

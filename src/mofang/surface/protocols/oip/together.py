@@ -1,0 +1,190 @@
+"""Requests to infer that one turn of the event loop brought for one path, answered together.
+
+The connection collects requests whose heads it has read before (``surface/server/known.py``) and hands over all that a
+turn brought for a path. Their rows travel as a :class:`~mofang.run.serve.party.Party`; what is not as usual among them
+is answered alone, by :meth:`~mofang.surface.protocols.oip.rest.OipRest.start`, as is everything when there is no party.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import MofangError
+from mofang.base.domain.inference import InferResponse
+from mofang.base.domain.tensors import Array
+from mofang.run.serve.party import Party
+from mofang.run.serve.passage import Told
+from mofang.run.serve.plan import Plan
+from mofang.sell.meter.limits import Standing
+from mofang.surface.protocols.http import Asked, HttpResponse, header_lines, rate_headers
+from mofang.surface.protocols.lane import PartyLane
+from mofang.surface.protocols.oip.codec import Wants, answer_lines, render_rows
+from mofang.surface.protocols.oip.rows import KnownBodies
+
+Reply = Callable[[HttpResponse], None]
+
+
+class Voice(Protocol):
+    """How single outcomes are put into words: ``OipRest`` has it."""
+
+    def teller(self, wants: Wants, principal: Principal, request_id: str, reply: Reply) -> Told:
+        """Return what to call with the outcome of a request."""
+
+    def standing(self, principal: Principal) -> Standing | None:
+        """Return where the caller stands with her limits."""
+
+
+class Together:
+    """Answers what a turn brought for one endpoint, with one time-out."""
+
+    def __init__(self, lane: PartyLane, voice: Voice, endpoint: str, version: str, timeout_seconds: float) -> None:
+        self._lane = lane
+        self._target = (endpoint, version, timeout_seconds)
+        self._plan: Plan | None = None  # whose bodies are known
+        self._bodies: KnownBodies
+        self.voice = voice
+
+    def answer(self, asked: Sequence[Asked]) -> None:
+        """Answer all of them, now or later."""
+        alone: list[Asked] = []
+        first = True
+        while asked:
+            party = self._lane.party(*self._target)
+            if party is None or (first and len(asked) > party.full and self._several_tenants(asked)):
+                alone += asked  # who goes first is for the fair queue to say
+                break
+            first = False
+            asked = self._travel(asked, party, alone)
+        for each in alone:
+            each.start()
+
+    def _travel(self, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
+        """Let a party go with as many as it takes; return those for whom it had no room."""
+        if self._plan is not party.plan:
+            assert party.plan.row is not None
+            self._plan, self._bodies = party.plan, KnownBodies(party.plan.row, party.plan.outputs)
+        read = self._bodies.read
+        trip = Trip(self.voice, party)
+        note = client = principal = None
+        for index, each in enumerate(asked):
+            if party.rows >= party.full:
+                trip.set_off(alone)
+                return asked[index:]
+            if each.note is not note or each.client != client:
+                note, client, principal = each.note, each.client, self._recognise(each)
+            known = read(each.body, each.note.json_length, party)
+            if known is None or principal is None:
+                alone.append(each)
+            else:
+                party.take(principal, known.rows, len(each.body))
+                trip.members.append(each)
+                trip.wants.append(known.wants)
+        self._bodies.hits += len(trip.members)
+        trip.set_off(alone)
+        return ()
+
+    def _recognise(self, asked: Asked) -> Principal | None:
+        note: Note = asked.note
+        try:
+            return self._lane.recognise(self._target[0], note.authorization, asked.client, note.forwarded_for)
+        except MofangError:
+            return None  # it is told alone
+
+    def _several_tenants(self, asked: Sequence[Asked]) -> bool:
+        principals = [self._recognise(each) for each in {id(each.note): each for each in asked}.values()]
+        return len({principal.tenant for principal in principals if principal is not None}) > 1
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """What a head means for a request to infer; the connection keeps it beside the bytes of the head."""
+
+    together: Together
+    authorization: str | None
+    forwarded_for: str | None
+    json_length: int  # how much of the body is JSON if tensors follow it; else 0
+
+
+class Trip:
+    """Those who travel in one party: its :class:`~mofang.run.serve.party.Host`."""
+
+    __slots__ = ("_party", "_voice", "members", "wants")
+
+    def __init__(self, voice: Voice, party: Party) -> None:
+        self._voice = voice
+        self._party = party
+        self.members: list[Asked] = []
+        self.wants: list[Wants] = []
+
+    def set_off(self, alone: list[Asked]) -> None:
+        """Let the party depart, or its members go alone."""
+        party = self._party
+        if not self.members:
+            return
+        refused = party.depart(self)
+        alone += [self.members[index] for index in refused]
+        if not party.computed_already and len(refused) < len(self.members):
+            for index in set(range(len(self.members))).difference(refused):
+                self.members[index].wait(Seat(party, index))
+
+    def answered(self, party: Party, outputs: Mapping[str, Array]) -> None:
+        """Write the answers."""
+        revision = party.plan.route.revision
+        bodies = render_rows(revision, outputs, party.rows_of, self.wants)
+        if (
+            bodies is None
+        ):  # not the usual sort; each is rendered alone, so that a value that cannot be told fails alone
+            self._answer_each(party, outputs)
+            return
+        lines = answer_lines(revision.version, revision.number, revision.digest, binary=False)
+        standings = self._standings(party)
+        for each, principal, request_id, body in zip(self.members, party.principals, party.ids, bodies, strict=True):
+            each.reply(b"%b%bx-request-id: %b\r\n" % (lines, standings[principal.key_id], request_id.encode()), body)
+
+    def failed(self, party: Party, error: Exception) -> None:
+        """Tell all of them why there is no answer."""
+        for index in range(len(self.members)):
+            self.alone(index)(error)
+
+    def alone(self, index: int) -> Told:
+        """Return whom to tell the outcome of one request."""
+        party = self._party
+        reply = self.members[index].respond
+        return self._voice.teller(self.wants[index], party.principals[index], party.ids[index], reply)
+
+    def _answer_each(self, party: Party, outputs: Mapping[str, Array]) -> None:
+        revision = party.plan.route.revision
+        start = 0
+        for index, rows in enumerate(party.rows_of):
+            own = {name: array[start : start + rows] for name, array in outputs.items()}
+            start += rows
+            self.alone(index)(
+                InferResponse(
+                    party.ids[index], revision.endpoint, revision.version, revision.number, revision.digest, own
+                )
+            )
+
+    def _standings(self, party: Party) -> dict[str, bytes]:
+        """Return the header lines about limits, by key."""
+        found: dict[str, bytes] = {}
+        for principal in party.principals:
+            if principal.key_id not in found:
+                found[principal.key_id] = header_lines(rate_headers(self._voice.standing(principal))).encode()
+        return found
+
+
+class Seat:
+    """A request that waits in a party."""
+
+    __slots__ = ("_index", "_party")
+
+    def __init__(self, party: Party, index: int) -> None:
+        self._party = party
+        self._index = index
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        self._party.cancel(self._index)
