@@ -18,7 +18,7 @@ from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array, Signature
 from mofang.base.engines.base import Engine
 from mofang.base.placement.deadlines import expired
-from mofang.base.placement.party import Party
+from mofang.base.placement.party import Joined
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import Ticket
 
@@ -113,7 +113,7 @@ def compute(engine: Engine, shapes: Shapes, batch: Batch) -> tuple[list[Outcome]
     return outcomes, time.monotonic() - started
 
 
-def compute_party(engine: Engine, party: Party) -> tuple[Answer | None, float]:
+def compute_party(engine: Engine, party: Joined) -> tuple[Answer | None, float]:
     """Compute ``party`` and return the answer and the seconds it took; None if its calls must be computed apart."""
     started = time.monotonic()
     try:

@@ -3,7 +3,7 @@
 A frame is ``magic, length of the frame, length of the header`` (12 bytes, little-endian), a msgpack header, and the raw
 bytes of its tensors; header and tensors are padded to 8 bytes, so that arrays can be read in place. BYTES tensors are
 a length (4 bytes, little-endian) and the bytes, for each element, as in the Open Inference Protocol. There is no
-pickle: whatever arrives becomes frames of eight sorts or a :class:`FrameError`.
+pickle: whatever arrives becomes frames of eleven sorts or a :class:`FrameError`.
 
 Calls (or answers) whose tensors differ in nothing but their rows cross in a bundle: one frame, their tensors joined
 along the first axis. The reader takes it apart again, so that whoever reads meets calls and answers only.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from mofang.base.domain.errors import Internal, MofangError, catalog
 from mofang.base.domain.generation import Delta, Order
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
+from mofang.base.placement.party import Party
 
 MAGIC = b"MFG1"
 MAX_FRAME_BYTES = 1 << 30
@@ -140,7 +142,33 @@ class Deltas(msgspec.Struct, array_like=True, tag=9, frozen=True):
     deltas: list[Delta]
 
 
-Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas
+class Embark(msgspec.Struct, array_like=True, tag=10, frozen=True):
+    """Gateway to worker: compute these calls as one if nobody else waits; they have the ids from ``id`` on."""
+
+    id: int
+    deadline: float
+    tenants: list[tuple[str, int]]  # each with how many of the next calls are its
+    rows: list[Annotated[int, msgspec.Meta(ge=1)]]
+    tables: list[Table]
+
+
+class Arrive(msgspec.Struct, array_like=True, tag=11, frozen=True):
+    """Worker to gateway: the answer to all calls of an :class:`Embark`."""
+
+    id: int
+    compute_us: int
+    queue_us: int
+    batch_rows: int
+    tables: list[Table]
+
+
+class Apart(msgspec.Struct, array_like=True, tag=12, frozen=True):
+    """Worker to gateway: the calls of an :class:`Embark` will be answered one by one."""
+
+    id: int
+
+
+Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart
 Frame = tuple[Header, dict[str, Array]]
 
 _encoder = msgspec.msgpack.Encoder()
@@ -175,6 +203,19 @@ def encode_answer(number: int, answer: Answer) -> list[Buffer]:
 def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
     """Return the frame of several answers whose outputs are of one :func:`form`."""
     return _bundle([_tell(number, answer, []) for number, answer in answers], [each.outputs for _, each in answers])
+
+
+def encode_party(number: int, party: Party) -> list[Buffer]:
+    """Return the frame of a party whose calls have the numbers from ``number`` on."""
+    tables, bodies = _bodies(party.inputs)
+    tenants = [(tenant, len(list(calls))) for tenant, calls in groupby(party.tenants)]
+    return _frame(Embark(number, party.deadline, tenants, list(party.rows_of), tables), bodies)
+
+
+def encode_arrival(number: int, answer: Answer) -> list[Buffer]:
+    """Return the frame of the answer to a party."""
+    tables, bodies = _bodies(answer.outputs)
+    return _frame(Arrive(number, answer.compute_us, answer.queue_us, answer.batch_rows, tables), bodies)
 
 
 def form(arrays: Mapping[str, Array]) -> object:
@@ -285,7 +326,7 @@ def _decode(frame: memoryview) -> Iterable[Frame]:
         header = _decoder.decode(frame[_PREFIX.size : end])
         if isinstance(header, Bundle):
             return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN))
-        tables = header.tables if isinstance(header, Ask | Tell) else []
+        tables = header.tables if isinstance(header, Ask | Tell | Embark | Arrive) else []
         return ((header, _arrays(tables, frame, end + -end % _ALIGN)),)
     except (msgspec.MsgspecError, ValueError, struct.error) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error

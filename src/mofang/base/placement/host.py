@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 from mofang.base.domain.errors import Draining, EngineFailed, Internal, MofangError, ReplicaUnavailable
 from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import Array
 from mofang.base.placement.frames import (
+    Apart,
     Ask,
+    Buffer,
+    Embark,
     Fault,
     Forget,
     Frame,
@@ -28,6 +32,7 @@ from mofang.base.placement.frames import (
     encode,
     encode_answer,
     encode_answers,
+    encode_arrival,
     form,
 )
 from mofang.base.placement.replica import Replica
@@ -126,6 +131,7 @@ class _Gateway(asyncio.Protocol):
                 self._take(frame)
         except FrameError:
             self._transport.abort()
+        self._outbox.flush()  # what was computed in this very call
 
     def pause_writing(self) -> None:
         # A gateway that does not read its answers is not listened to either, so that they do not pile up here.
@@ -189,12 +195,25 @@ class _Gateway(asyncio.Protocol):
         if isinstance(header, Ask):
             call = Call(header.request_id, header.tenant, tensors, header.rows, header.deadline, header.priority)
             self._ask(header.id, call)
+        elif isinstance(header, Embark):
+            self._board(header, tensors)
         elif isinstance(header, Forget):
             for number in header.ids:
                 if ticket := self._asked.pop(number, None):
                     ticket.forget()
         else:
             raise FrameError(f"a gateway does not say {type(header).__name__}")
+
+    def _board(self, embark: Embark, inputs: dict[str, Array]) -> None:
+        """Compute a party as one, or, if others wait or that fails, its calls like any others."""
+        party = _RemoteParty(embark, inputs)
+        replica = self._desk.replica
+        if replica is not None and replica.takes(party.rows) and replica.board(party):
+            self._outbox.extend(party.answer)
+            return
+        self._outbox.add(encode(Apart(embark.id)))
+        for number, call in enumerate(party.calls(), embark.id):
+            self._ask(number, call)
 
     def _ask(self, number: int, call: Call) -> None:
         if number in self._asked:
@@ -210,6 +229,32 @@ class _Gateway(asyncio.Protocol):
 
     def _refuse(self, number: int, error: MofangError) -> None:
         self._outbox.add(encode(Refuse(number, Fault.of(error))))
+
+
+class _RemoteParty:
+    """A party that a gateway sent; ``answer`` is the frame that goes back."""
+
+    def __init__(self, embark: Embark, inputs: dict[str, Array]) -> None:
+        self.inputs = inputs
+        self.rows = sum(embark.rows)
+        self.answer: list[Buffer] = []
+        self._embark = embark
+        if any(not array.ndim or len(array) != self.rows for array in inputs.values()):
+            raise FrameError("the rows of a party are not the whole")
+        if sum(count for _, count in embark.tenants) != len(embark.rows):
+            raise FrameError("the tenants of a party are not its calls'")
+
+    def computed(self, answer: Answer, /) -> None:
+        self.answer = encode_arrival(self._embark.id, answer)
+
+    def calls(self) -> Iterator[Call]:
+        """Yield its calls."""
+        start = 0
+        tenants = [tenant for tenant, count in self._embark.tenants for _ in range(count)]
+        for tenant, rows in zip(tenants, self._embark.rows, strict=True):
+            inputs = {name: array[start : start + rows] for name, array in self.inputs.items()}
+            start += rows
+            yield Call("", tenant, inputs, rows, self._embark.deadline)
 
 
 class _RemoteTicket:

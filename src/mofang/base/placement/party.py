@@ -6,7 +6,7 @@ that these calls cost. A replica that is busy does not take a party; its members
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mofang.base.domain.inference import Answer
@@ -14,17 +14,53 @@ from mofang.base.domain.tensors import Array
 from mofang.base.placement.ticket import Ticket
 
 
-class Party(Protocol):
+class Joined(Protocol):
     """Checked calls, joined along the first axis."""
 
-    inputs: Mapping[str, Array]
-    rows: int  # of all of them
-    deadline: float  # of all of them, on time.monotonic(), seconds
+    @property
+    def inputs(self) -> Mapping[str, Array]:
+        """The rows of all calls."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        ...
 
     def computed(self, answer: Answer, /) -> None:
         """Give the outputs of all rows, in their order. Called once, unless they go apart."""
         ...
 
+
+class Party(Joined, Protocol):
+    """Calls that can go apart again."""
+
+    @property
+    def rows_of(self) -> Sequence[int]:
+        """The rows of each call."""
+        ...
+
+    @property
+    def tenants(self) -> Sequence[str]:
+        """The tenant of each call."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """The deadline of all calls, on time.monotonic(), seconds."""
+        ...
+
     def apart(self) -> Sequence[Ticket]:
         """Return a ticket for each call; from then on the replica deals with those. Called once."""
         ...
+
+
+def parts(answer: Answer, rows_of: Sequence[int]) -> Iterator[Answer]:
+    """Yield each call's share of the answer to all."""
+    start = us = 0
+    for rows in rows_of:
+        end = start + rows
+        until_us = answer.compute_us * end // answer.batch_rows  # so that the parts add up to the whole
+        outputs = {name: array[start:end] for name, array in answer.outputs.items()}
+        yield Answer(outputs, until_us - us, answer.queue_us, answer.batch_rows)
+        start, us = end, until_us

@@ -23,9 +23,12 @@ from mofang.base.domain.errors import (
     RequestTooLarge,
 )
 from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import Array
 from mofang.base.placement.connection import Connection, probe, stay_connected
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.frames import (
+    Apart,
+    Arrive,
     Buffer,
     Forget,
     Frame,
@@ -36,9 +39,11 @@ from mofang.base.placement.frames import (
     encode,
     encode_call,
     encode_calls,
+    encode_party,
     form,
 )
-from mofang.base.placement.party import Party
+from mofang.base.placement.parties import Parties
+from mofang.base.placement.party import Party, parts
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.waiting import WaitingRoom
 
@@ -90,7 +95,8 @@ class ProcessReplica:
         self._reconnect_seconds = reconnect_seconds
         self._connection: Connection | None = None
         self._hello: Hello | None = None  # the last on this connection
-        self._numbers = itertools.count(1)
+        self._last_number = 0
+        self._parties = Parties(spec.limits)
         self._waiting: WaitingRoom[Ticket] = WaitingRoom(_MAX_WAITING, spec.limits.max_queue_bytes)  # not written yet
         self._asked: dict[int, Ticket] = {}  # written, by number
         self._forgotten: list[int] = []  # cancelled after they were written; the worker is not told yet
@@ -108,7 +114,7 @@ class ProcessReplica:
     @property
     def load(self) -> int:
         """Calls that wait or that the worker has."""
-        return len(self._asked) + len(self._waiting)
+        return len(self._asked) + len(self._waiting) + self._parties.calls
 
     async def ready(self) -> None:
         """Wait for the first time the worker is ready. Raises what it failed with, or ReplicaUnavailable."""
@@ -187,12 +193,12 @@ class ProcessReplica:
     def _ask(self, tickets: list[Ticket], *, together: bool) -> list[Buffer]:
         if together and len(tickets) > 1:
             for ticket in tickets:
-                ticket.number = next(self._numbers)
+                ticket.number = self._last_number = self._last_number + 1
                 self._asked[ticket.number] = ticket
             return encode_calls([(ticket.number, ticket.call) for ticket in tickets])
         pieces: list[Buffer] = []
         for ticket in tickets:
-            number = next(self._numbers)
+            number = self._last_number = self._last_number + 1
             try:
                 pieces += encode_call(number, ticket.call)
             except (FrameError, MofangError, TypeError, ValueError) as error:
@@ -202,16 +208,27 @@ class ProcessReplica:
             self._asked[number] = ticket
         return pieces
 
-    def board(self, party: Party) -> bool:
-        """See :meth:`ReplicaHandle.board`."""
-        return False
-
     def takes(self, rows: int) -> bool:
-        """See :meth:`ReplicaHandle.takes`."""
-        return False
+        """See :meth:`ReplicaHandle.takes`: if the worker takes calls as they come, as far as is known here."""
+        connection = self._connection
+        if connection is None or connection.paused or self._hello is None or self._hello.state != "ready":
+            return False
+        return self._idle is None and not self._waiting and self._parties.may_go(rows)
+
+    def board(self, party: Party) -> bool:
+        """See :meth:`ReplicaHandle.board`: one frame for all, and one back."""
+        assert self._connection is not None
+        first = self._last_number + 1
+        pieces = encode_party(first, party)
+        self._last_number += len(party.rows_of)
+        self._parties.go(first, party)
+        self._deadlines.watch(party.deadline)
+        self._connection.write(pieces)
+        return True
 
     def part(self, party: Party) -> None:
-        """See :meth:`ReplicaHandle.part`."""
+        """See :meth:`ReplicaHandle.part`: from now on its calls are asked like any other, by their numbers."""
+        self._asked.update(self._parties.part(party))
 
     def drop(self, ticket: Ticket) -> None:
         """See :meth:`ReplicaHandle.drop`. The worker is told if it has the call."""
@@ -223,8 +240,13 @@ class ProcessReplica:
         self._settle()
 
     def _tickets(self) -> Iterator[Ticket]:
+        self._part_all()
         yield from self._asked.values()
         yield from self._waiting
+
+    def _part_all(self) -> None:
+        for party in self._parties.going():
+            self.part(party)
 
     def _sweep(self) -> None:
         """Drop the calls that ended at their deadline; the worker knows it too."""
@@ -242,6 +264,10 @@ class ProcessReplica:
                 answer = Answer(tensors, header.compute_us, header.queue_us, header.batch_rows, header.extras)
                 ticket.set_result(answer)
                 self._settle()
+        elif isinstance(header, Arrive):
+            self._arrived(header, tensors)
+        elif isinstance(header, Apart):
+            self._asked.update(self._parties.refused(header.id))
         elif isinstance(header, Refuse):
             if ticket := self._asked.pop(header.id, None):
                 self._refused(ticket, header.fault.error())
@@ -253,6 +279,17 @@ class ProcessReplica:
         else:
             raise FrameError(f"a worker does not say {type(header).__name__}")
 
+    def _arrived(self, header: Arrive, tensors: dict[str, Array]) -> None:
+        answer = Answer(tensors, header.compute_us, header.queue_us, header.batch_rows)
+        party = self._parties.arrive(header.id)
+        if party is not None:
+            party.computed(answer)
+        else:  # it went apart here after the worker had begun
+            for number, part in enumerate(parts(answer, self._parties.parted(header.id)), header.id):
+                if ticket := self._asked.pop(number, None):
+                    ticket.set_result(part)
+        self._settle()
+
     def writable(self, connection: Connection) -> None:
         """Write what waited for the worker to read on."""
         self._write()
@@ -261,6 +298,8 @@ class ProcessReplica:
         """Fail what was written, keep what was not."""
         self._connection = self._hello = None
         self._ended.set()
+        self._part_all()
+        self._parties.forget()
         lost, self._asked, self._forgotten = self._asked, {}, []
         for ticket in lost.values():
             ticket.set_exception(ReplicaLost(f"the worker of {self._spec.id!r} died while it had the request"))

@@ -21,7 +21,7 @@ from mofang.base.engines.base import Engine, Interruptible
 from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, compute_party, form
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
-from mofang.base.placement.party import Party
+from mofang.base.placement.party import Joined, Party
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.watchdog import Watchdog
@@ -104,7 +104,7 @@ class Replica:
         if self._running is None and (self._turn is None or self._queue.rows >= self._limits.max_batch_rows):
             self._schedule()
 
-    def board(self, party: Party) -> bool:
+    def board(self, party: Joined) -> bool:
         """See :meth:`ReplicaHandle.board`. The party is told before this returns."""
         if self._watchdog is None:
             answer, seconds = compute_party(self._engine, party)

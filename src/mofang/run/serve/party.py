@@ -75,6 +75,11 @@ class Party:
         self.rows_of: list[int] = []
         self.bytes_of: list[int] = []
 
+    @property
+    def tenants(self) -> list[str]:
+        """See :class:`mofang.base.placement.party.Party`."""
+        return [principal.tenant for principal in self.principals]
+
     def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
         """Let a member in whose ``rows`` rows stand in the buffer, after those of the members before."""
         self.rows += rows
@@ -159,7 +164,10 @@ class Party:
                     self.bytes_of[index],
                     self._host.alone(index),
                 )
-        return [self._passages[index] for index in sorted(self._passages)]
+        passages = [self._passages[index] for index in sorted(self._passages)]
+        for passage in passages:
+            passage.replica = self._replica
+        return passages
 
     # --- one call for all ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,191 @@
+"""Calls of one turn that travel together: as one where nobody waits, and like any others where something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import uvloop
+from placement_stage import Stage, call, until
+from scripted_engine import BLOCK, FAIL
+
+from mofang.base.domain.deployment import ReplicaLimits
+from mofang.base.domain.errors import DeadlineExceeded, EngineFailed, ReplicaLost
+from mofang.base.domain.inference import Answer, Call
+from mofang.base.domain.tensors import Array
+from mofang.base.placement.base import ReplicaHandle
+from mofang.base.placement.ticket import FutureTicket
+
+
+class Company:
+    """A party of calls, and what became of it: one answer, or tickets."""
+
+    def __init__(self, *calls: Call) -> None:
+        self.calls = calls
+        self.inputs: Mapping[str, Array] = {"x": np.concatenate([each.inputs["x"] for each in calls])}
+        self.rows_of = [each.rows for each in calls]
+        self.rows = sum(self.rows_of)
+        self.tenants = [each.tenant for each in calls]
+        self.deadline = min(each.deadline for each in calls)
+        self.answer: Answer | None = None
+        self.tickets: list[FutureTicket] = []
+
+    def computed(self, answer: Answer, /) -> None:
+        assert self.answer is None
+        assert not self.tickets
+        self.answer = answer
+
+    def apart(self) -> list[FutureTicket]:
+        assert not self.tickets
+        self.tickets = [FutureTicket(each, asyncio.get_running_loop()) for each in self.calls]
+        return self.tickets
+
+    async def outcomes(self) -> list[object]:
+        """Return what each call was told."""
+        await until(lambda: self.answer is not None or bool(self.tickets))
+        if self.answer is not None:
+            return [float(value) for value in self.answer.outputs["y"][:, 0]]
+        said = await asyncio.gather(*self.tickets, return_exceptions=True)
+        return [float(each.outputs["y"][0, 0]) if isinstance(each, Answer) else type(each) for each in said]
+
+
+def run(main) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+async def warmed(handle: ReplicaHandle, rows: int) -> None:
+    """Have the replica find out that it is fast, on both sides of the wire."""
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.gather(*[handle.submit(call(10)) for _ in range(rows)])
+            if handle.takes(rows):
+                party = Company(*[call(10) for _ in range(rows)])
+                if not handle.board(party):
+                    continue
+                await party.outcomes()
+                if party.answer is not None:
+                    return
+
+
+@pytest.fixture(params=["thread", "process"])
+def stage(make_stage, request) -> Stage:
+    return make_stage(request.param)
+
+
+@pytest.fixture
+def remote(make_stage) -> Stage:
+    return make_stage("process")
+
+
+def test_a_party_is_computed_as_one(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.opened() as handle:
+            await warmed(handle, 4)
+            party = Company(call(100), call(101, tenant="u"), call(102), call(103, tenant="u"))
+            assert handle.takes(4)
+            assert handle.board(party)
+            assert await party.outcomes() == [200, 202, 204, 206]
+            assert party.answer is not None
+            assert party.answer.batch_rows == 4
+            assert handle.load == 0
+        assert stage.computed() == [100, 101, 102, 103]
+
+    run(main())
+
+
+def test_a_bad_call_fails_alone(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.opened() as handle:
+            await warmed(handle, 3)
+            party = Company(call(100), call(101, FAIL), call(102))
+            if not handle.board(party):
+                for ticket in party.apart():
+                    handle.admit(ticket)
+            assert await party.outcomes() == [200, EngineFailed, 204]
+
+    run(main())
+
+
+def test_more_rows_than_a_batch_may_have_are_not_taken(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.opened(ReplicaLimits(max_batch_rows=2)) as handle:
+            await warmed(handle, 2)
+            assert handle.takes(2)
+            assert not handle.takes(3)
+
+    run(main())
+
+
+def test_a_worker_with_others_to_serve_takes_the_calls_one_by_one(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle, remote.opened() as other:
+            await warmed(handle, 2)
+            for first in (90, 91):  # the second is computed in the thread, since the first took long
+                blocked = other.submit(call(first + 10, BLOCK))
+                await remote.until_computed(first + 10)
+                if first == 90:
+                    await asyncio.sleep(0.01)
+                    remote.release()
+                    await blocked
+            party = Company(call(102), call(103))
+            assert handle.board(party)
+            await until(lambda: bool(party.tickets))
+            assert not handle.takes(2)  # for a while
+            assert 102 not in remote.computed()
+            remote.release()
+            assert await party.outcomes() == [204, 206]
+            await blocked
+        assert sorted(remote.computed()) == [100, 101, 102, 103]
+
+    run(main())
+
+
+def test_calls_that_a_killed_worker_had_fail_at_once(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle:
+            await warmed(handle, 2)
+            party = Company(call(100, BLOCK), call(101))
+            assert handle.board(party)
+            await remote.until_computed(101)
+            remote.kill_worker()
+            assert await party.outcomes() == [ReplicaLost, ReplicaLost]
+            assert handle.load == 0
+
+    run(main())
+
+
+def test_a_deadline_ends_all_of_them(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle:
+            await warmed(handle, 2)
+            party = Company(call(100, BLOCK, seconds=0.3), call(101, seconds=0.3))
+            assert handle.board(party)
+            started = time.monotonic()
+            assert await party.outcomes() == [DeadlineExceeded, DeadlineExceeded]
+            assert time.monotonic() - started < 5
+            remote.release()
+            assert (await handle.submit(call(102))).outputs["y"][0, 0] == 204  # what comes late is not mistaken
+            assert handle.load == 0
+
+    run(main())
+
+
+def test_who_leaves_does_not_hold_up_the_others(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle:
+            await warmed(handle, 3)
+            party = Company(call(100, BLOCK), call(101), call(102))
+            assert handle.board(party)
+            await remote.until_computed(102)
+            handle.part(party)
+            party.tickets[1].cancel()
+            handle.drop(party.tickets[1])
+            remote.release()
+            assert await party.outcomes() == [200, asyncio.CancelledError, 204]
+            assert handle.load == 0
+
+    run(main())
