@@ -28,9 +28,10 @@ def serving(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     for tenant, project in (("acme", "acme-shop"), ("rival", "rival-lab")):
         identity.create_tenant(tenant)
         identity.create_project(project, tenant)
-    owner = Client(server.url, identity.create_key("acme-shop", role="admin").key, grpc=server.grpc)
-    job = owner.jobs.wait(owner.register.push("secret", [scaled(tmp_path_factory.mktemp("model"), 2)]).id)
-    owner.deploy.roll_out("secret", f"secret@{job.result['version']}", private=True)
+    model = scaled(tmp_path_factory.mktemp("model"), 2)
+    with Client(server.url, identity.create_key("acme-shop", role="admin").key, grpc=server.grpc) as owner:
+        job = owner.jobs.wait(owner.register.push("secret", [model]).id)
+        owner.deploy.roll_out("secret", f"secret@{job.result['version']}", private=True)
     server.serve("public", scaled(tmp_path_factory.mktemp("other"), 3))
     return server
 

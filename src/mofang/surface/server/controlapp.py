@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket as sock
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,6 +108,12 @@ class ControlPort(uvicorn.Server):
         super().__init__(
             uvicorn.Config(app, uds=str(socket), log_config=None, access_log=False, timeout_graceful_shutdown=5)
         )
+        self.opened = asyncio.Event()
+
+    async def startup(self, sockets: list[sock.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.opened.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -125,17 +125,19 @@ async def control(stop: asyncio.Event) -> None:
     processes = await Processes.connect(folders.sockets / "supervisor.sock", news.set)
     controller = Controller(settings, stores, gateways, processes, news)
     await controller.floor.publish()
-    await gateways.listen(folders.sockets / "link.sock")
     port = ControlPort(
         control_app(settings, stores, controller.floor, controller.lender, controller.settle),
         folders.sockets / "control.sock",
     )
+    serving = asyncio.create_task(port.serve())
+    await port.opened.wait()  # before any gateway has a Snapshot, and says that the server is ready
+    await gateways.listen(folders.sockets / "link.sock")
     loops = [
         asyncio.create_task(_for_ever(controller.reconcile_for_ever)),
         asyncio.create_task(_for_ever(controller.settle_for_ever)),
         asyncio.create_task(_for_ever(controller.lender.run)),
         asyncio.create_task(_for_ever(controller.sweep_for_ever)),
-        asyncio.create_task(port.serve()),
+        serving,
     ]
     await stop.wait()
     port.should_exit = True

@@ -135,7 +135,7 @@ class _Tree:
                     raise refusal
                 self._check_alive()
                 with suppress(httpx.TransportError):
-                    if (await client.get("/v2/health/ready")).status_code == 200:
+                    if await _answers(client):
                         return
                 if time.monotonic() > until:
                     raise ServerFailed(
@@ -169,6 +169,13 @@ class _Tree:
         await self._supervisor.stop_all("replica/", 5.0)
         await self._supervisor.close()
         self._folders.running.unlink(missing_ok=True)
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    """Tell whether inference is ready, and the controller answers: that it does not know us is an answer."""
+    if (await client.get("/v2/health/ready")).status_code != 200:
+        return False
+    return (await client.get("/api/v1/whoami")).status_code == 401
 
 
 def _detached(settings: Settings, folders: DataDirectory) -> Ready:
