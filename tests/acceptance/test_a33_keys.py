@@ -13,7 +13,7 @@ import pytest
 from nets import scaled
 
 from mofang import Client
-from mofang.base.domain.errors import ExpiredKey, OutOfScope, UnknownKey
+from mofang.base.domain.errors import ExpiredKey, Forbidden, OutOfScope, UnknownKey
 from servers import Server, wait_until
 
 X = np.ones((1, 4), np.float32)
@@ -83,6 +83,41 @@ def test_a_key_asks_what_it_was_made_for(server: Server) -> None:
             client.serve.predict("scale", {"x": X}, protocol=protocol)  # type: ignore[arg-type]
             with pytest.raises(OutOfScope, match="may ask scale, not 'other'"):
                 client.serve.predict("other", {"x": X}, protocol=protocol)  # type: ignore[arg-type]
+
+
+def test_a_key_comes_from_its_networks_and_uses_its_verbs(server: Server) -> None:
+    here = server.client.identity.create_key("default", role="developer", networks=["127.0.0.0/8", "::1"])
+    there = server.client.identity.create_key("default", role="developer", networks=["192.0.2.0/24"])
+    narrow = server.client.identity.create_key("default", role="developer", verbs=["read"])
+    for key, code in ((here, None), (there, "key.network"), (narrow, "key.forbidden")):
+        headers = {"authorization": f"Bearer {key.key}", "x-forwarded-for": "192.0.2.7"}  # which nobody believes
+        asked = httpx.post(server.url + PATH, json=BODY, headers=headers)
+        listed = httpx.get(f"{server.url}/api/v1/models", headers=headers)
+        assert (asked.status_code, asked.json().get("code")) == (403 if code else 200, code)
+        assert listed.status_code == (403 if code == "key.network" else 200)
+        with Client(server.url, key.key, grpc=server.grpc) as client:
+            if code is None:
+                client.serve.predict("scale", {"x": X}, protocol="grpc")
+            else:
+                with pytest.raises(Forbidden) as refused:
+                    client.serve.predict("scale", {"x": X}, protocol="grpc")
+                assert refused.value.code == code
+
+
+def test_a_session_is_a_key_of_a_person_and_ends_as_fast(server: Server) -> None:
+    code = server.client.users.create("ada@acme.com", "developer", project="default").code
+    with Client(server.url) as visitor:
+        visitor.users.redeem_code("ada@acme.com", code, "correct horse battery")
+        opened = visitor.users.sign_in("ada@acme.com", "correct horse battery")
+    asking = connections(server, opened.token)
+    began = time.monotonic()
+    server.client.users.disable("ada@acme.com")
+    took = time.monotonic() - began
+    answers = [web.post(PATH, json=BODY) for web in asking]
+    for web in asking:
+        web.close()
+    assert took < 1.0
+    assert {each.status_code for each in answers} == {401}
 
 
 def test_rotation_overlaps_and_the_last_use_is_shown(server: Server) -> None:

@@ -16,7 +16,7 @@ from mofang.surface.cli.verbs import topic, verb
 
 if TYPE_CHECKING:
     from mofang.base.domain.access import User
-    from mofang.surface.sdk.users import Invited
+    from mofang.surface.sdk.users import Invited, UserSession
 
 USER_JSON = "name, grants (role, tenant, project), created_at, disabled_at, issuer, has_password, code_expires_at"
 PLACE = "in a project, in a tenant, or with neither named, on the whole platform"
@@ -53,13 +53,16 @@ def login(session: Session, user: str, project: str | None, oidc: bool, code: st
     shown = {name: getattr(opened, name) for name in ("user", "role", "reach", "tenant", "project", "expires_at")}
 
     def draw() -> None:
-        screen.heading(
-            f"you are {opened.user}, {opened.role} of the {opened.reach}; you work in project {opened.project}"
-        )
-        screen.fields([("until", format.moment(opened.expires_at))])
+        screen.heading(f"you are {opened.user}, {opened.role} of {_reached(opened)}")
+        screen.fields([("you work in", f"project {opened.project}"), ("until", format.moment(opened.expires_at))])
         screen.then("mofang whoami", "mofang logout")
 
     session.answer(shown, draw)
+
+
+def _reached(opened: UserSession) -> str:
+    names = {"project": f"project {opened.project}", "tenant": f"tenant {opened.tenant}"}
+    return names.get(opened.reach, "the platform")
 
 
 def _password(prompt: str, *, confirm: bool) -> str:
