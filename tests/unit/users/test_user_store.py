@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from mofang.base.domain.access import Grant, Scope
 from mofang.base.domain.errors import (
@@ -15,7 +16,7 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.names import now_us
 from mofang.base.identity.keys import authenticate
-from mofang.base.identity.store import IdentityStore
+from mofang.base.identity.store import IdentityStore, api_keys
 from mofang.base.storage.database import Database
 from mofang.base.users.passwords import Passwords
 from mofang.base.users.signin import SignIn
@@ -114,6 +115,20 @@ def test_sessions_end_with_what_they_stood_on(users: UserStore, identity: Identi
     assert users.get("ada").disabled_at
     assert not [key for key in identity.list_keys() if key.name == "session"], "sessions are no keys to be listed"
     assert user.name == "ada"
+
+
+def test_sessions_that_have_ended_burden_no_gateway(
+    database: Database, users: UserStore, identity: IdentityStore, sign_in: SignIn
+) -> None:
+    users.create("ada", [Grant("developer", "acme", "shop")])
+    ancient = identity.create_key("shop", expires_at=1, user="ada")[0]
+    recent = identity.create_key("shop", expires_at=now_us() - 1, user="ada")[0]
+    key = identity.create_key("shop", expires_at=1)[0]
+    live = sign_in.open(users.get("ada"), users.get("ada").grants)[0]
+    assert {ancient.id, recent.id, key.id, live.id} & identity.entries().keys() == {key.id, live.id}
+    with database.read() as connection:
+        kept = set(connection.scalars(select(api_keys.c.id).where(api_keys.c.user_name == "ada")))
+    assert kept == {recent.id, live.id}
 
 
 def test_who_is_seen_by_whom(database: Database, users: UserStore) -> None:

@@ -56,6 +56,7 @@ from mofang.base.identity.keys import new_key
 from mofang.base.storage.database import Database, metadata
 
 PLATFORM_PROJECT = "platform"
+_SESSION_KEPT_US = 30 * 86_400_000_000  # after its end
 
 tenants = Table(
     "tenants",
@@ -184,6 +185,9 @@ class IdentityStore:
         row |= {"networks": ",".join(ranges) or None, "reach": reach, "user_name": user or None}
         with self._database.write() as connection:
             tenant = self.get_project(project).tenant
+            if user:
+                ended = api_keys.c.user_name.is_not(None) & (api_keys.c.expires_at < created_at - _SESSION_KEPT_US)
+                connection.execute(delete(api_keys).where(ended))  # the audit log tells of them
             connection.execute(insert(api_keys).values(**row))
         key = ApiKey(
             new.id, name, project, tenant, role, created_at, expires_at, None, scope, None, reach, allowed, ranges
@@ -247,8 +251,9 @@ class IdentityStore:
             connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
 
     def entries(self) -> dict[str, KeyEntry]:
-        """Return what gateways need of every key that is not revoked, by id."""
-        query = select(api_keys, projects.c.tenant).join(projects).where(api_keys.c.revoked_at.is_(None))
+        """Return what gateways need, by id, of every key that is not revoked and every session that has not ended."""
+        lives = api_keys.c.user_name.is_(None) | (api_keys.c.expires_at > now_us())
+        query = select(api_keys, projects.c.tenant).join(projects).where(api_keys.c.revoked_at.is_(None), lives)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return {
