@@ -39,6 +39,9 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
         ("DRAIN_SECONDS", "soon"),
         ("DRAIN_SECONDS", "nan"),
         ("DRAIN_SECONDS", "-5"),
+        ("SESSION_SECONDS", "1"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("OIDC_ROLES", "everybody -> owner"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(name: str, text: str, tmp_path: Path) -> None:
