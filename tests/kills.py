@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mofang.base.domain.errors import MofangError
-from oracle import PRICES, Oracle, assert_guarantees
+from oracle import PRICES, Oracle, assert_guarantees, capped_budget
 from servers import Server, wait_until
 
 FAILPOINTS = os.pathsep.join([str(Path(__file__).with_name("failpoints")), os.environ.get("PYTHONPATH", "")])
+AT_ENDS = ("segment", "release")  # points so named are passed when a gateway begins or ends
 VICTIMS = ("server", "controller", "gateway-0", "gateway-1", "replica/")
 
 
@@ -34,9 +35,10 @@ def storm(server: Server, kills: int, seed: int) -> tuple[Oracle, Counter[str]]:
             elif not _kill(server, victim):
                 continue
             killed[victim] += 1
+            oracle.top_up()
             oracle.wait_for_more(20, seconds=150)  # a worker that dies again and again is given up for a minute
         oracle.wait_for_more(50)
-    _rest(server)
+        _rest(server)
     assert_guarantees(server, oracle)
     return oracle, killed
 
@@ -45,22 +47,29 @@ def visit(server: Server, points: Sequence[str], folder: Path, rounds: int, seed
     """Let a process die at each of ``points``, ``rounds`` times in random order; then compare all ledgers."""
     chance = random.Random(seed)
     server.client.bill.set_prices(PRICES)
+    order = [point for _ in range(rounds) for point in chance.sample(list(points), len(points))]
     with Oracle(server, "scale") as oracle:
-        for turn in range(rounds):
-            if turn:  # one that died often would be started again ever more slowly
+        for turn, point in enumerate(order, 1):
+            if not turn % 6:  # what died often would be started again ever more slowly
                 server.kill()
                 server.start()
-            for point in chance.sample(list(points), len(points)):
-                fired = folder / f"{point}.fired"
-                fired.unlink(missing_ok=True)
-                (folder / point).touch()
-                if point.endswith("segment"):  # passed when a gateway begins to write: have one begin
-                    wait_until(lambda: _kill(server, "gateway-0"), 30, "a gateway to kill")
-                wait_until(fired.exists, 60, f"a process that dies at {point}")
-                oracle.wait_for_more(20)
-    _rest(server)
+            wait_until(oracle.top_up, 60, "the control API")
+            _die_at(server, folder, point)
+            oracle.wait_for_more(20)
+        _rest(server)
     assert_guarantees(server, oracle)
     return oracle
+
+
+def _die_at(server: Server, folder: Path, point: str) -> None:
+    """Arm ``point`` and wait until a process has died there."""
+    fired = folder / f"{point}.fired"
+    fired.unlink(missing_ok=True)
+    (folder / point).touch()
+    if point.endswith(AT_ENDS):
+        for gateway in ("gateway-0", "gateway-1"):  # both: clients stay with one that lives
+            wait_until(lambda name=gateway: _kill(server, name), 30, gateway)  # type: ignore[misc]
+    wait_until(fired.exists, 60, f"a process that dies at {point}")
 
 
 def _kill(server: Server, prefix: str) -> bool:
@@ -79,15 +88,19 @@ def _kill(server: Server, prefix: str) -> bool:
 
 
 def _rest(server: Server) -> None:
-    """Wait until the control API answers: the last that died may have been the controller."""
+    """Wait until the budget is used up while its clients go on asking: nothing of it is lost with those that died.
 
-    def answers() -> bool:
+    The control API may not answer at first: the last that died may have been the controller.
+    """
+
+    def used_up() -> bool:
         try:
-            return bool(server.client.operate.status().processes)
+            budget = capped_budget(server)
         except MofangError:
             return False
+        return budget.spent == budget.amount
 
-    wait_until(answers, 60, "the control API")
+    wait_until(used_up, 60, "the budget is used up")
 
 
 def _pause(seconds: float) -> None:

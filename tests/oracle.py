@@ -17,13 +17,16 @@ from types import TracebackType
 import grpc
 import numpy as np
 
+from mofang.base.domain.errors import MofangError
 from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageEvent
+from mofang.surface.sdk.budget import BudgetState
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.raw import encode_raw
 from servers import Server, wait_until
 
 HOUR_US = 3_600_000_000
+CAPPED, CAP = "capped", 50
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 PRICES = """
 currency = "EUR"
@@ -57,6 +60,7 @@ class Account:
 
     key: str
     key_id: str
+    project: str
     answered: dict[str, Answered] = field(default_factory=dict)  # by request id
     refused: Counter[str] = field(default_factory=Counter)  # by code
     refused_ids: set[str] = field(default_factory=set)
@@ -65,13 +69,20 @@ class Account:
 
 
 class Oracle:
-    """``clients`` threads that ask ``endpoint`` (y = version * x), by REST and gRPC in turn, while entered."""
+    """Threads that ask ``endpoint`` (y = version * x), by REST and gRPC in turn, while entered.
 
-    def __init__(self, server: Server, endpoint: str, clients: int = 6, project: str = "default") -> None:
+    ``clients`` may ask what they like; ``capped`` more share a project that may send ``CAP`` requests, and 20 more with
+    every :meth:`top_up`: they are at its limit most of the time.
+    """
+
+    def __init__(self, server: Server, endpoint: str, clients: int = 6, capped: int = 2) -> None:
         self._server = server
         self._endpoint = endpoint
-        created = [server.client.identity.create_key(project) for _ in range(clients)]
-        self.accounts = [Account(each.key, each.id) for each in created]
+        server.client.identity.create_project(CAPPED)
+        server.client.budget.set("project", CAPPED, CAP, "requests")
+        projects = ["default"] * clients + [CAPPED] * capped
+        created = [server.client.identity.create_key(project) for project in projects]
+        self.accounts = [Account(each.key, each.id, project) for each, project in zip(created, projects, strict=True)]
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._ask, args=(account, index)) for index, account in enumerate(self.accounts)
@@ -106,12 +117,21 @@ class Oracle:
         goal = self.answers + count
         wait_until(lambda: self.answers >= goal, seconds, f"{count} more answers")
 
+    def top_up(self) -> bool:
+        """Let the capped project send 20 more requests; False if the control API does not answer just now."""
+        try:
+            self._server.client.budget.top_up(capped_budget(self._server).id, 20)
+        except MofangError:
+            return False
+        return True
+
     def _ask(self, account: Account, index: int) -> None:
         chance = random.Random(index)
         ask = _Grpc(self._server, self._endpoint) if index % 2 else _Rest(self._server, self._endpoint)
         while not self._stop.is_set():
             try:
-                ask.once(account, chance.randint(1, 5))
+                if not ask.once(account, chance.randint(1, 5)):
+                    self._stop.wait(0.02)
             except ConnectionRefusedError:
                 self._stop.wait(0.05)  # nothing was sent: the server is not there just now
         ask.close()
@@ -123,7 +143,8 @@ class _Rest:
         self._path = f"/v2/models/{endpoint}/infer"
         self._connection = http.client.HTTPConnection(self._address, timeout=20)
 
-    def once(self, account: Account, rows: int) -> None:
+    def once(self, account: Account, rows: int) -> bool:
+        """Ask for ``rows``; False if it was refused. Raises ConnectionRefusedError if nothing could be sent."""
         data = [float(number) for number in range(rows * 4)]
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 4], "data": data}]})
         if self._connection.sock is None:
@@ -135,16 +156,17 @@ class _Rest:
         except (OSError, http.client.HTTPException):
             account.broken.append(rows)
             self._connection.close()
-            return
+            return True
         request_id = response.headers["x-request-id"]
         if response.status != 200:
             account.refused[json.loads(content)["code"]] += 1
             account.refused_ids.add(request_id)
-            return
+            return False
         version = int(response.headers["mofang-version"])
         account.answered[request_id] = Answered(version, response.headers["mofang-digest"], rows)
         if json.loads(content)["outputs"][0]["data"] != [version * number for number in data]:
             account.wrong += 1
+        return True
 
     def close(self) -> None:
         self._connection.close()
@@ -162,7 +184,8 @@ class _Grpc:
             response_deserializer=pb.ModelInferResponse.FromString,
         )
 
-    def once(self, account: Account, rows: int) -> None:
+    def once(self, account: Account, rows: int) -> bool:
+        """See :meth:`_Rest.once`."""
         x = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
         request = pb.ModelInferRequest(model_name=self._endpoint)
         request.inputs.add(name="x", datatype="FP32", shape=x.shape)
@@ -175,16 +198,17 @@ class _Grpc:
             if "mofang-code" in told:
                 account.refused[told["mofang-code"]] += 1
                 account.refused_ids.add(told.get("x-request-id", ""))
-                return
+                return False
             if "failed to connect" in (error.details() or ""):
                 raise ConnectionRefusedError from error
             account.broken.append(rows)
-            return
+            return True
         told = {**dict(call.initial_metadata()), **dict(call.trailing_metadata())}
         version = int(told["mofang-version"])
         account.answered[told["x-request-id"]] = Answered(version, told["mofang-digest"], rows)
         if response.raw_output_contents[0] != (x * version).tobytes():
             account.wrong += 1
+        return True
 
     def close(self) -> None:
         self._channel.close()
@@ -216,7 +240,13 @@ def assert_guarantees(server: Server, oracle: Oracle) -> None:
     for account in oracle.accounts:
         assert account.wrong == 0
         _assert_account(account, by_key[account.key_id], events)
+    _assert_budget(server, oracle, events)
     _assert_invoice(server, events)
+
+
+def capped_budget(server: Server) -> BudgetState:
+    """Return how the capped project's budget stands."""
+    return next(each for each in server.client.budget.list() if each.name == CAPPED)
 
 
 def _assert_account(account: Account, billed: set[str], events: dict[str, dict[str, UsageEvent]]) -> None:
@@ -229,6 +259,15 @@ def _assert_account(account: Account, billed: set[str], events: dict[str, dict[s
     unknown = billed - account.answered.keys()  # G3: one that broke off at most once, for what was asked
     assert len(unknown) <= len(account.broken)
     assert not Counter(events[each]["rows"].quantity for each in unknown) - Counter(account.broken)
+
+
+def _assert_budget(server: Server, oracle: Oracle, events: dict[str, dict[str, UsageEvent]]) -> None:
+    """G4: never more than the limit; and what was lent to gateways that died has come back: all of it was used."""
+    spent = sum(meters["requests"].project == CAPPED for meters in events.values())
+    answered = sum(len(account.answered) for account in oracle.accounts if account.project == CAPPED)
+    budget = capped_budget(server)
+    assert answered <= spent == budget.spent == budget.amount
+    assert (budget.lent, budget.reserved) == (0, 0)
 
 
 def _assert_invoice(server: Server, events: dict[str, dict[str, UsageEvent]]) -> None:

@@ -6,6 +6,7 @@ The long form, ten deaths at each point, is in ``tests/prove`` and run by ``make
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from nets import scaled
 
 from failpoints.sitecustomize import POINTS
@@ -13,6 +14,7 @@ from kills import FAILPOINTS, visit
 from servers import Server
 
 
+@pytest.mark.timeout(400)
 def test_a_death_at_every_point_leaves_every_ledger_the_same(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:

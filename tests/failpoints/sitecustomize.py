@@ -19,7 +19,7 @@ from typing import Any
 
 FOLDER = os.environ.get("MOFANG_TEST_FAILPOINTS", "")
 CLAIM = 0.3  # how often a process dies at an armed point it passes: not always the first time
-ONCE = "segment"  # points so named are passed once in a gateway's life: there it dies for certain
+SELDOM = ("segment", "release", "lend", "charge")  # points so named are passed seldom: there it dies the first time
 
 POINTS: dict[str, tuple[str, str, str]] = {
     # gateway
@@ -36,6 +36,12 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "settler-after-events": ("mofang.sell.meter.store", "_add_events", "after"),
     "settler-after-fold": ("mofang.sell.meter.store", "UsageStore.fold", "after"),
     "settler-after-look": ("mofang.sell.meter.settler", "is_live", "after"),
+    "lender-before-lend": ("mofang.sell.budget.store", "BudgetStore.lend", "before"),
+    "lender-after-lend": ("mofang.sell.budget.store", "BudgetStore.lend", "after"),
+    "settler-before-charge": ("mofang.sell.budget.store", "BudgetStore.settle", "before"),
+    "settler-after-charge": ("mofang.sell.budget.store", "BudgetStore.settle", "after"),
+    "lender-before-release": ("mofang.sell.budget.store", "BudgetStore.release", "before"),
+    "lender-after-release": ("mofang.sell.budget.store", "BudgetStore.release", "after"),
     "controller-before-reconcile": ("mofang.surface.server.floor", "ShopFloor.reconcile", "before"),
     # worker
     "worker-before-compute": ("mofang.base.engines.onnx", "OnnxEngine.infer", "before"),
@@ -45,7 +51,7 @@ POINTS: dict[str, tuple[str, str, str]] = {
 
 def _die_if_armed(point: str) -> None:
     armed = os.path.join(FOLDER, point)
-    if os.path.exists(armed) and (point.endswith(ONCE) or random.random() < CLAIM):
+    if os.path.exists(armed) and (point.endswith(SELDOM) or random.random() < CLAIM):
         try:
             os.rename(armed, armed + ".fired")
         except FileNotFoundError:
