@@ -126,6 +126,15 @@ def test_keys_are_shown_once(mofang: Terminal) -> None:
     assert "shop" in mofang.good("projects", "list", "--json").out
 
 
+def test_shares_are_weighed(mofang: Terminal) -> None:
+    assert "100 %" in mofang.good("limits", "weigh").out
+    assert "250 %" in mofang.good("limits", "weigh", "default", "250").out
+    assert {"tenant": "default", "weight": 250} in mofang.good("limits", "weigh", "--json").json["items"]
+    assert "250 %" not in mofang.good("limits", "weigh", "default", "100").out
+    assert "say how much" in mofang("limits", "weigh", "default").err
+    assert mofang("limits", "weigh", "nobody", "50").err.startswith("error[tenant.not_found]")
+
+
 def test_budgets_are_set_topped_up_and_removed(mofang: Terminal) -> None:
     assert mofang.good("budget").out.startswith("there are no budgets; `mofang budget set")
     made = mofang.good("budget", "set", "12.50", "EUR", "--tenant", "default", "--in-all", "--json").json

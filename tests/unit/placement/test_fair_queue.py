@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -32,8 +34,8 @@ class Slip:
         self.ended = True
 
 
-def slip(tenant: str, rows: int = 1, priority: int = 0, size_bytes: int = 1) -> Slip:
-    return Slip(Call("r", tenant, {}, rows, 1e18, priority), size_bytes)
+def slip(tenant: str, rows: int = 1, priority: int = 0, size_bytes: int = 1, weight: float = 1.0) -> Slip:
+    return Slip(Call("r", tenant, {}, rows, 1e18, priority, weight), size_bytes)
 
 
 def serve(queue: FairQueue, count: int) -> list[Slip]:
@@ -68,10 +70,10 @@ def test_all_leave_once_and_each_tenant_by_priority_then_arrival(pushed: list[tu
     st.integers(10, 40),
 )
 def test_tenants_with_work_get_rows_by_weight(weights: dict[str, float], sizes: list[int], turns: int) -> None:
-    queue = FairQueue(1000, 1000, weights)
-    for tenant in weights:
+    queue = FairQueue(1000, 1000)
+    for tenant, weight in weights.items():
         for rows in sizes:
-            queue.push(slip(tenant, rows))
+            queue.push(slip(tenant, rows, weight=weight))
     got = dict.fromkeys(weights, 0)
     for each in serve(queue, turns):
         got[each.call.tenant] += each.call.rows
@@ -159,3 +161,48 @@ def test_rows_ahead_counts_only_the_fair_part_of_others() -> None:
         queue.push(slip("noisy"))
     assert queue.rows_ahead("noisy", 1) == 500
     assert queue.rows_ahead("quiet", 3) == 3
+
+
+def test_who_asks_for_dear_rows_gets_fewer_of_them() -> None:
+    cost_us = {"dear": 9_000, "cheap": 1_000}
+    queue = FairQueue(10_000, 10_000)
+    got = dict.fromkeys(cost_us, 0)
+    for _ in range(600):
+        for tenant in cost_us:
+            queue.push(slip(tenant))
+    for _ in range(600):
+        assert queue.peek() is not None
+        call = queue.pop().call
+        got[call.tenant] += cost_us[call.tenant]
+        queue.measured([(call, cost_us[call.tenant])])
+    assert 0.8 < got["dear"] / got["cheap"] < 1.25  # of the engine's time, not of its rows
+
+
+def test_a_flood_of_dear_calls_does_not_keep_a_quiet_tenant_waiting() -> None:
+    """One server without preemption: nobody can wait for less than the call that is being computed."""
+    rng = random.Random(7)
+    arrivals = sorted(
+        [(rng.uniform(0, 1000), "flood") for _ in range(10_000)] + [(rng.uniform(0, 1000), "quiet") for _ in range(100)]
+    )
+    alone = [(at, tenant) for at, tenant in arrivals if tenant == "quiet"]
+    assert _worst(arrivals, "quiet") <= 1.5 * max(_worst(alone, "quiet"), 1.9)  # a call takes 1
+
+
+def _worst(arrivals: list[tuple[float, str]], tenant: str) -> float:
+    """Serve one call after the other, each for one unit of time; return the 99th percentile of a tenant's times."""
+    queue, now, came, taken, waiting = FairQueue(64, 10_000), 0.0, {}, [], list(reversed(arrivals))
+    while waiting or queue.count:
+        while waiting and (not queue.count or waiting[-1][0] <= now):
+            at, name = waiting.pop()
+            now = max(now, at) if not queue.count else now
+            each = slip(name)
+            came[id(each)] = (at, each)
+            with suppress(Overloaded):
+                queue.push(each)
+        if queue.peek() is not None:
+            served = queue.pop()
+            now += 1.0
+            queue.measured([(served.call, 1_000_000)])
+            if served.call.tenant == tenant:
+                taken.append(now - came[id(served)][0])
+    return sorted(taken)[int(len(taken) * 0.99) - 1]

@@ -112,6 +112,7 @@ class Snapshot:
     keys: Mapping[str, KeyEntry]
     limits: tuple[AccessLimits, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)  # of tenants whose share is not the usual, 1.0
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)  # of budgets in money, by "TENANT ENDPOINT/REVISION"
 
 

@@ -54,6 +54,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
     messages: Sequence[Mapping[str, Any]] = ()  # if there are any, ``text`` is not looked at
     tools: Sequence[Mapping[str, Any]] = ()
     priority: int = 0
+    weight: float = 1.0
 
 
 class Chosen(msgspec.Struct, frozen=True, array_like=True):

@@ -40,6 +40,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     rows: int
     deadline: float  # on time.monotonic(), seconds; the same clock in every process of a machine
     priority: int = 0  # higher goes first
+    weight: float = 1.0  # the tenant's share of an engine that several tenants want
 
 
 class Answer(msgspec.Struct, frozen=True, eq=False):

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     ForeignKey,
+    Integer,
     Row,
     Select,
     Table,
@@ -57,6 +58,7 @@ from mofang.base.storage.database import Database, metadata
 
 PLATFORM_PROJECT = "platform"
 _SESSION_KEPT_US = 30 * 86_400_000_000  # after its end
+USUAL_WEIGHT = 100
 
 tenants = Table(
     "tenants",
@@ -99,6 +101,12 @@ access_limits = Table(
     Column("payload_bytes", BigInteger),
 )
 
+tenant_weights = Table(
+    "tenant_weights",
+    metadata,
+    Column("tenant", Text, ForeignKey("tenants.name"), primary_key=True),
+    Column("weight", Integer, nullable=False),  # percent of the usual share
+)
 _WORDS = {"role": get_args(Role), "reach": get_args(Reach), "verb": get_args(Permission)}
 
 
@@ -302,6 +310,19 @@ class IdentityStore:
         except (KeyNotFound, ProjectNotFound, TenantNotFound):
             return False
         return True
+
+    def set_weight(self, tenant: str, weight: int) -> None:
+        """Give ``tenant`` so many percent of a usual share of engines that are wanted by several."""
+        with self._database.write() as connection:
+            self.check_scope("tenant", tenant)
+            connection.execute(delete(tenant_weights).where(tenant_weights.c.tenant == tenant))
+            if weight != USUAL_WEIGHT:
+                connection.execute(insert(tenant_weights).values(tenant=tenant, weight=weight))
+
+    def weights(self) -> dict[str, int]:
+        """Return the weight of every tenant that has not the usual one."""
+        with self._database.read() as connection:
+            return {row.tenant: row.weight for row in connection.execute(select(tenant_weights))}
 
     def check_scope(self, scope: LimitScope, name: str) -> None:
         """Raise KeyNotFound, ProjectNotFound or TenantNotFound unless there is one of that name."""

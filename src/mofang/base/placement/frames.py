@@ -80,6 +80,7 @@ class Ask(msgspec.Struct, array_like=True, tag=1, frozen=True):
     deadline: float
     priority: int
     tables: list[Table]
+    weight: float = 1.0
 
 
 class Forget(msgspec.Struct, array_like=True, tag=2, frozen=True):
@@ -147,7 +148,7 @@ class Embark(msgspec.Struct, array_like=True, tag=10, frozen=True):
 
     id: int
     deadline: float
-    tenants: list[tuple[str, int]]  # each with how many of the next calls are its
+    tenants: list[tuple[str, float, int]]  # each with its weight, and how many of the next calls are its
     rows: list[Annotated[int, msgspec.Meta(ge=1)]]
     tables: list[Table]
 
@@ -208,7 +209,7 @@ def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
 def encode_party(number: int, party: Party) -> list[Buffer]:
     """Return the frame of a party whose calls have the numbers from ``number`` on."""
     tables, bodies = _bodies(party.inputs)
-    tenants = [(tenant, len(list(calls))) for tenant, calls in groupby(party.tenants)]
+    tenants = [(*tenant, len(list(calls))) for tenant, calls in groupby(party.tenants)]
     return _frame(Embark(number, party.deadline, tenants, list(party.rows_of), tables), bodies)
 
 
@@ -232,7 +233,7 @@ def form(arrays: Mapping[str, Array]) -> object:
 
 
 def _ask(number: int, call: Call, tables: list[Table]) -> Ask:
-    return Ask(number, call.request_id, call.tenant, call.rows, call.deadline, call.priority, tables)
+    return Ask(number, call.request_id, call.tenant, call.rows, call.deadline, call.priority, tables, call.weight)
 
 
 def _tell(number: int, answer: Answer, tables: list[Table]) -> Tell:

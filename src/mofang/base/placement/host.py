@@ -193,7 +193,15 @@ class _Gateway(asyncio.Protocol):
     def _take(self, frame: Frame) -> None:
         header, tensors = frame
         if isinstance(header, Ask):
-            call = Call(header.request_id, header.tenant, tensors, header.rows, header.deadline, header.priority)
+            call = Call(
+                header.request_id,
+                header.tenant,
+                tensors,
+                header.rows,
+                header.deadline,
+                header.priority,
+                header.weight,
+            )
             self._ask(header.id, call)
         elif isinstance(header, Embark):
             self._board(header, tensors)
@@ -241,7 +249,7 @@ class _RemoteParty:
         self._embark = embark
         if any(not array.ndim or len(array) != self.rows for array in inputs.values()):
             raise FrameError("the rows of a party are not the whole")
-        if sum(count for _, count in embark.tenants) != len(embark.rows):
+        if sum(count for _, _, count in embark.tenants) != len(embark.rows):
             raise FrameError("the tenants of a party are not its calls'")
 
     def computed(self, answer: Answer, /) -> None:
@@ -250,11 +258,11 @@ class _RemoteParty:
     def calls(self) -> Iterator[Call]:
         """Yield its calls."""
         start = 0
-        tenants = [tenant for tenant, count in self._embark.tenants for _ in range(count)]
-        for tenant, rows in zip(tenants, self._embark.rows, strict=True):
+        tenants = [(tenant, weight) for tenant, weight, count in self._embark.tenants for _ in range(count)]
+        for (tenant, weight), rows in zip(tenants, self._embark.rows, strict=True):
             inputs = {name: array[start : start + rows] for name, array in self.inputs.items()}
             start += rows
-            yield Call("", tenant, inputs, rows, self._embark.deadline)
+            yield Call("", tenant, inputs, rows, self._embark.deadline, 0, weight)
 
 
 class _RemoteTicket:

@@ -41,8 +41,8 @@ class Party(Joined, Protocol):
         ...
 
     @property
-    def tenants(self) -> Sequence[str]:
-        """The tenant of each call."""
+    def tenants(self) -> Sequence[tuple[str, float]]:
+        """The tenant of each call, and its weight."""
         ...
 
     @property

@@ -1,9 +1,13 @@
 """A bounded queue that is fair across tenants. Pure: no clock, no event loop; the replica uses it.
 
 Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996): each tenant has a virtual time that advances by
-``rows / weight`` with every call of its that is served, and the tenant furthest behind goes next. A tenant that comes
-back after a pause starts at the present virtual time: it has neither debt nor credit. Inside a tenant higher priority
-goes first, then first come, first served.
+``cost / weight`` with every call of its that is served, and the tenant furthest behind goes next. A tenant that comes
+back after a pause has no debt, and credit for a few calls (as in borrowed virtual time, Duda and Cheriton 1999):
+so one that asks now and then is not made to take turns with a flood for each call of a small burst. Inside a tenant
+higher priority goes first, then first come, first served.
+
+The cost of a call is the engine's time. That is known only afterwards, so a call is charged for its rows when it is
+served, and what it took more or less than rows usually do is charged when it was measured.
 
 The room of a full queue is shared in the same spirit: a call of a tenant that holds less than the one that holds most
 pushes out the latter's newest call, so that a flood of one tenant cannot keep the others out.
@@ -13,11 +17,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from mofang.base.domain.errors import Overloaded
+from mofang.base.domain.inference import Call
 from mofang.base.placement.ticket import Ticket
 
+_CREDIT_CALLS = 4  # that a tenant may have at once which asked for less than its share before
+_LEARN = 0.05  # of the difference, what a row usually takes follows what one took
 _PRUNE_ABOVE = 1024  # tenants remembered before those without debt are forgotten
 
 
@@ -27,7 +34,7 @@ class _Line:
     __slots__ = ("active", "arrival", "count", "levels", "order", "rows", "size_bytes", "time", "weight")
 
     def __init__(self, weight: float) -> None:
-        self.weight = weight
+        self.weight = weight  # of the call that came last
         self.time = 0.0  # virtual
         self.active = False  # whether it stands in the heap
         self.arrival = 0  # among lines of the same time the one that came first goes first
@@ -72,12 +79,12 @@ class _Line:
 
 
 class FairQueue:
-    """At most ``max_calls`` calls of at most ``max_bytes`` together; ``weights`` of tenants default to 1."""
+    """At most ``max_calls`` calls of at most ``max_bytes`` together; calls bring their tenants' weights."""
 
-    def __init__(self, max_calls: int, max_bytes: int, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, max_calls: int, max_bytes: int) -> None:
         self._max_calls = max_calls
         self._max_bytes = max_bytes
-        self._weights = weights or {}
+        self._row_us = 0.0  # what a row usually takes
         self._lines: dict[str, _Line] = {}
         self._heap: list[tuple[float, int, _Line]] = []  # lines with calls, by virtual time, then by arrival
         self._arrivals = 0
@@ -95,7 +102,9 @@ class FairQueue:
             self._lines.clear()
             self._heap.clear()
             self._time = 0.0
-        line = self._lines.get(ticket.call.tenant) or self._line(ticket.call.tenant)
+        call = ticket.call
+        line = self._lines.get(call.tenant) or self._line(call.tenant)
+        line.weight = call.weight
         victims = [] if self._has_room(ticket) else self._make_room(ticket, line)
         self._add(line, ticket)
         return victims
@@ -122,6 +131,26 @@ class FairQueue:
             heapq.heapreplace(self._heap, (line.time, line.arrival, line))
         return ticket
 
+    @property
+    def is_contended(self) -> bool:
+        """Whether calls of more than one tenant have come since it was empty."""
+        return len(self._lines) > 1
+
+    def measured(self, took: Iterable[tuple[Call, int]]) -> None:
+        """Charge tenants for what their calls took, in microseconds, beyond what rows usually take, or less."""
+        usual = self._row_us
+        moved = False
+        for call, us in took:
+            row_us = us / call.rows
+            self._row_us = row_us if not self._row_us else self._row_us + (row_us - self._row_us) * _LEARN
+            line = self._lines.get(call.tenant)
+            if usual and line is not None:
+                line.time = max(self._time, line.time + (us / usual - call.rows) / line.weight)
+                moved = moved or line.active
+        if moved:
+            self._heap = [(line.time, line.arrival, line) for _, _, line in self._heap]
+            heapq.heapify(self._heap)
+
     def drop(self) -> Ticket:
         """Remove the call that :meth:`peek` showed without charging anyone: it will not be computed, or not yet."""
         return self._take(self._heap[0][2])
@@ -142,11 +171,11 @@ class FairQueue:
         for ticket in alive:
             self._add(self._lines[ticket.call.tenant], ticket)
 
-    def rows_ahead(self, tenant: str, rows: int) -> float:
+    def rows_ahead(self, tenant: str, rows: int, weight: float = 1.0) -> float:
         """Return about how many rows are computed before a new call of ``rows`` rows of ``tenant`` would be."""
         own = self._lines.get(tenant)
         if own is None:
-            own = _Line(self._weights.get(tenant, 1.0))
+            own = _Line(weight)
         share = (own.rows + rows) / own.weight
         return own.rows + sum(min(each.rows, share * each.weight) for each in self._lines.values() if each is not own)
 
@@ -160,7 +189,7 @@ class FairQueue:
         if line is None:
             if len(self._lines) >= _PRUNE_ABOVE:
                 self._lines = {k: v for k, v in self._lines.items() if v.active or v.time > self._time}
-            line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0))
+            line = self._lines[tenant] = _Line(1.0)
         return line
 
     def _add(self, line: _Line, ticket: Ticket, *, in_front: bool = False) -> None:
@@ -171,7 +200,7 @@ class FairQueue:
         if not line.active:
             line.active = True
             if not in_front:  # what is restored never left
-                line.time = max(line.time, self._time)
+                line.time = max(line.time, self._time - _CREDIT_CALLS * ticket.call.rows / line.weight)
                 self._arrivals += 1
                 line.arrival = self._arrivals
             heapq.heappush(self._heap, (line.time, line.arrival, line))

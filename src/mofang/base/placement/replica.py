@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from mofang.base.domain.deployment import ReplicaLimits
@@ -34,15 +34,12 @@ _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nob
 
 
 class Replica:
-    """A :class:`ReplicaHandle` on an engine in this process. May be made in any thread, then lives in one event loop.
+    """A :class:`ReplicaHandle` on an engine in this process. Made in any thread, it then lives in one event loop."""
 
-    ``weights`` are the tenants' shares of the engine (default 1 each).
-    """
-
-    def __init__(self, engine: Engine, limits: ReplicaLimits, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, engine: Engine, limits: ReplicaLimits) -> None:
         self._engine = engine
         self._limits = limits
-        self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes, weights)
+        self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes)
         self._shapes = Shapes(engine.signature, join=limits.join)
         self._pace = Pace()
         self._slowest = math.inf  # seconds that no batch is expected to exceed
@@ -163,7 +160,7 @@ class Replica:
         own = self._pace.expect(call.rows)
         if self._wait(self._queue.rows, now) + own <= remaining:
             return
-        wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows), now) + own
+        wait = self._wait(self._queue.rows_ahead(call.tenant, call.rows, call.weight), now) + own
         if wait > remaining:
             raise Overloaded(
                 f"an answer would take about {wait:.1f} s and the deadline is in {call.deadline - now:.1f} s",
@@ -268,6 +265,9 @@ class Replica:
         if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
             self._learn(batch.rows, seconds)
         self._interrupted = None
+        if self._queue.is_contended:
+            pairs = zip(batch.tickets, outcomes, strict=True)
+            self._queue.measured([(each.call, said.compute_us) for each, said in pairs if isinstance(said, Answer)])
         for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
             if ticket.done():
                 continue

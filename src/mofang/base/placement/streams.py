@@ -110,17 +110,15 @@ def _warm_up(engine: GenerativeEngine) -> None:
 
 
 class StreamReplica:
-    """Streams that wait and streams that are computed. ``weights`` are the tenants' shares (default 1 each)."""
+    """Streams that wait and streams that are computed."""
 
-    def __init__(
-        self, engine: GenerativeEngine, limits: ReplicaLimits, weights: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, engine: GenerativeEngine, limits: ReplicaLimits) -> None:
         """Take over ``engine``. Raises EngineLoadFailed if its chat template is none."""
         self._engine = engine
         self.profile: Profile = engine.profile
         about = self.profile
         self._template = ChatTemplate(about.chat_template, about.bos, about.eos) if about.chat_template else None
-        self._queue = FairQueue(min(limits.max_queue, _QUEUED_PER_SLOT * about.slots), limits.max_queue_bytes, weights)
+        self._queue = FairQueue(min(limits.max_queue, _QUEUED_PER_SLOT * about.slots), limits.max_queue_bytes)
         self._running: dict[int, Stream] = {}
         self._reach = 0  # of all that run
         self._pushed_out: list[Stream] = []
@@ -150,7 +148,7 @@ class StreamReplica:
         room = self.profile.context_tokens - len(prompt)
         answer = min(order.sampling.max_tokens or room, room)
         expected = len(prompt) + min(answer, _EXPECTED_TOKENS)
-        call = Call(order.request_id, order.tenant, {}, expected, order.deadline, order.priority)
+        call = Call(order.request_id, order.tenant, {}, expected, order.deadline, order.priority, order.weight)
         stream = Stream(asker, id, order, call, prompt, Tail(order.sampling.stop), len(prompt) + answer)
         stream.size_bytes, stream.queued_at = 8 * len(prompt), now
         wait = self._queue.rows / self._pace if self._pace else 0.0

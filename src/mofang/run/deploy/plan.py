@@ -65,6 +65,7 @@ def build_snapshot(
     limits: Iterable[AccessLimits] = (),
     budgets: Iterable[Budget] = (),
     tariffs: Mapping[str, Tariff] = MappingProxyType({}),
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> Snapshot:
     """Write down what gateways serve; ``broken`` gives the reason for revisions (by key) that cannot answer."""
     routes: dict[str, dict[int, Route]] = {}
@@ -83,4 +84,5 @@ def build_snapshot(
         limits=tuple(limits),
         budgets=tuple(budgets),
         tariffs=dict(tariffs),
+        weights=dict(weights),
     )

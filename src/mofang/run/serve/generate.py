@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
 from mofang.base.domain.errors import Draining, MofangError, NotGenerative
@@ -70,7 +72,9 @@ class Generator:
             held = self._admit(principal, route, len(orders), input_bytes)
             generation = Generation(self, route, principal, replica, held, started, input_bytes)
             self._fleet.enter(route.revision.key)
-            generation.ask(orders, len(orders) // prompts)
+            weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
+            weighed = [msgspec.structs.replace(order, weight=weight) for order in orders]
+            generation.ask(weighed, len(orders) // prompts)
         except MofangError as error:
             self.observe(endpoint, error.code, time.monotonic() - started)
             raise

@@ -173,7 +173,8 @@ class Lane:
             wanted = request.outputs
             if wanted:
                 plan.check_outputs(wanted)
-            call = Call(request_id, principal.tenant, request.inputs, rows, deadline)
+            weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
+            call = Call(request_id, principal.tenant, request.inputs, rows, deadline, 0, weight)
             held = self._desk.admit(principal, route, rows, input_bytes)
             passage = Passage(self._desk, plan, request, principal, call, held, started, input_bytes, told)
             self._desk.begin(plan)

@@ -76,9 +76,10 @@ class Party:
         self.bytes_of: list[int] = []
 
     @property
-    def tenants(self) -> list[str]:
+    def tenants(self) -> list[tuple[str, float]]:
         """See :class:`mofang.base.placement.party.Party`."""
-        return [principal.tenant for principal in self.principals]
+        weights = self._desk.fleet.snapshot.weights
+        return [(principal.tenant, weights.get(principal.tenant, 1.0)) for principal in self.principals]
 
     def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
         """Let a member in whose ``rows`` rows stand in the buffer, after those of the members before."""
@@ -148,17 +149,19 @@ class Party:
         [(name, array)] = self.inputs.items()
         revision = self.plan.route.revision
         ends = self._ends()
+        tenants = self.tenants
         for admitted, members in self._held:
             held = _Shared(admitted, len(members))
             for index in members:
                 inputs = {name: array[ends[index] : ends[index + 1]]}
                 principal = self.principals[index]
+                tenant, weight = tenants[index]
                 self._passages[index] = Passage(
                     self._desk,
                     self.plan,
                     InferRequest(revision.endpoint, inputs),
                     principal,
-                    Call(self.ids[index], principal.tenant, inputs, self.rows_of[index], self.deadline),
+                    Call(self.ids[index], tenant, inputs, self.rows_of[index], self.deadline, 0, weight),
                     held,
                     self._started,
                     self.bytes_of[index],

@@ -22,7 +22,7 @@ from mofang.base.domain.access import (
 )
 from mofang.base.domain.errors import Forbidden, OutOfReach
 from mofang.base.domain.names import now_us
-from mofang.base.identity.store import IdentityStore
+from mofang.base.identity.store import USUAL_WEIGHT, IdentityStore
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, check_bounding, table
 from mofang.surface.api.changes import Changes
@@ -91,6 +91,19 @@ class LimitsBody(Body):
     payload_bytes: int | None = Field(None, ge=1, le=MAX_LIMIT)
 
 
+class WeightBody(Body):
+    """Percent of the usual share of engines that several tenants want."""
+
+    weight: int = Field(ge=1, le=10_000)
+
+
+class WeightView(BaseModel):
+    """A tenant's share of engines that several tenants want, in percent of the usual one."""
+
+    tenant: str
+    weight: int
+
+
 class Identity:
     """The routes of identity."""
 
@@ -107,6 +120,19 @@ class Identity:
         """Make a tenant."""
         with self._changes.record(who, "tenant.create", body.name):
             return self._identity.create_tenant(body.name)
+
+    def list_weights(self) -> Page[WeightView]:
+        """List what share each tenant has of engines that several want."""
+        known = self._identity.weights()
+        names = [tenant.name for tenant in self._identity.list_tenants()]
+        return Page(items=[WeightView(tenant=name, weight=known.get(name, USUAL_WEIGHT)) for name in names])
+
+    def set_weight(self, tenant: TenantName, body: WeightBody, who: Caller) -> WeightView:
+        """Give a tenant a larger or smaller share of engines that several want. In force everywhere on return."""
+        with self._changes.record(who, "tenant.weigh", tenant, weight=body.weight):
+            self._identity.set_weight(tenant, body.weight)
+        self._changes.publish()
+        return WeightView(tenant=tenant, weight=body.weight)
 
     def list_projects(self) -> Page[Project]:
         """List projects by name."""
@@ -201,6 +227,8 @@ def router(identity: IdentityStore, usage: UsageStore, changes: Changes) -> APIR
         "identity",
         Route("GET", "/tenants", "identity", api.list_tenants),
         Route("POST", "/tenants", "identity", api.create_tenant, 201, everywhere=True),
+        Route("GET", "/weights", "identity", api.list_weights),
+        Route("PUT", "/tenants/{tenant}/weight", "identity", api.set_weight, everywhere=True),
         Route("GET", "/projects", "identity", api.list_projects),
         Route("POST", "/projects", "identity", api.create_project, 201),
         Route("GET", "/keys", "identity", api.list_keys),

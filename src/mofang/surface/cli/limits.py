@@ -69,6 +69,25 @@ def show(session: Session) -> None:
     session.answer_list(found, lambda: screen.table(HEADS, [_row(each) for each in found], empty=empty))
 
 
+@limits.verb(
+    "weigh",
+    example="mofang limits weigh acme 200\nmofang limits weigh",
+    json="{items}, each: tenant, weight (percent of the usual share).",
+)
+@click.argument("tenant", required=False)
+@click.argument("weight", type=click.IntRange(1, 10_000), required=False)
+@click.pass_obj
+def weigh(session: Session, tenant: str | None, weight: int | None) -> None:
+    """Give TENANT a share of WEIGHT percent of the usual one, where several want an engine; or show the shares."""
+    if tenant is not None:
+        if weight is None:
+            raise click.UsageError("say how much: `mofang limits weigh acme 200` is twice the usual share")
+        session.client.identity.set_weight(tenant, weight)
+    found = session.client.identity.list_weights()
+    rows = [(each.tenant, f"{each.weight} %") for each in found]
+    session.answer_list(found, lambda: screen.table(("tenant", ">share"), rows))
+
+
 HEADS = ("scope", "name", ">requests/min", ">rows/min", ">concurrent", ">payload")
 
 

@@ -40,6 +40,14 @@ class NewApiKey:
         return f"NewApiKey(id={self.id!r}, project={self.project!r}, role={self.role!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class TenantWeight:
+    """A tenant's share of engines that several tenants want, in percent of the usual one."""
+
+    tenant: str
+    weight: int
+
+
 class Identity:
     """``client.identity``."""
 
@@ -53,6 +61,14 @@ class Identity:
     def create_tenant(self, name: str) -> Tenant:
         """Make a tenant."""
         return self._wire.call("POST", "/tenants", Tenant, {"name": name})
+
+    def list_weights(self) -> list[TenantWeight]:
+        """Return what share each tenant has of engines that several want."""
+        return [*walk(self._wire, "/weights", TenantWeight)]
+
+    def set_weight(self, tenant: str, weight: int) -> TenantWeight:
+        """Give a tenant ``weight`` percent of the usual share of engines that several want; in force on return."""
+        return self._wire.call("PUT", f"/tenants/{segment(tenant)}/weight", TenantWeight, {"weight": weight})
 
     def list_projects(self) -> list[Project]:
         """Return all projects by name."""

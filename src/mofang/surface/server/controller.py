@@ -56,6 +56,7 @@ class Controller:
             keys=stores.identity.entries,
             limits=stores.identity.list_limits,
             budgets=stores.budgets.list,
+            weights=stores.identity.weights,
             prices=lambda: tariffs_at(stores.bills.price_books(), now_us()),
             gateways=gateways,
             processes=processes,

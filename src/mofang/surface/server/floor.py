@@ -47,6 +47,7 @@ class ShopFloor:
     limits: Callable[[], Iterable[AccessLimits]]
     budgets: Callable[[], Sequence[Budget]]
     prices: Callable[[], Price]
+    weights: Callable[[], Mapping[str, int]]  # in percent of the usual share
     gateways: Gateways
     processes: Processes
     kick: Callable[[], None]
@@ -72,8 +73,9 @@ class ShopFloor:
                 await self._lay_out(revision)
             self._broken = self._find_broken(desired)
             self._number = max(self._number + 1, now_us())
+            weights = {name: weight / 100 for name, weight in (await asyncio.to_thread(self.weights)).items()}
             snapshot = build_snapshot(
-                self._number, desired, self.entries, self.locate, self._broken, limits, budgets, self._tariffs
+                self._number, desired, self.entries, self.locate, self._broken, limits, budgets, self._tariffs, weights
             )
             save_snapshot(self.folders.snapshot, snapshot)
             self.gateways.send(snapshot)
