@@ -126,6 +126,20 @@ def test_keys_are_shown_once(mofang: Terminal) -> None:
     assert "shop" in mofang.good("projects", "list", "--json").out
 
 
+def test_alerts_are_set_shown_and_switched_off(mofang: Terminal) -> None:
+    made = mofang.good("budget", "set", "10", "requests", "--tenant", "default", "--json").json
+    alert = mofang.good("budget", "alert", made["id"], "--at", "80", "--tell", "https://example.org/hook")
+    assert "whsec_" in alert.out
+    (shown,) = mofang.good("budget", "alert", made["id"], "--json").json["items"]
+    assert (shown["percent"], shown["url"], shown["secret"]) == (80, "https://example.org/hook", "")
+    assert mofang("budget", "alert", made["id"], "--at", "80", "--tell", "file:///x").err.startswith(
+        "error[webhook.invalid]"
+    )
+    assert "--at and --tell go together" in mofang("budget", "alert", made["id"], "--at", "80").err
+    assert mofang.good("budget", "alert", made["id"], "--off").out.startswith("nobody is told")
+    mofang.good("budget", "remove", made["id"])
+
+
 def test_shares_are_weighed(mofang: Terminal) -> None:
     assert "100 %" in mofang.good("limits", "weigh").out
     assert "250 %" in mofang.good("limits", "weigh", "default", "250").out

@@ -439,6 +439,18 @@ class BudgetNotFound(NotFound):
     hint = "`mofang budget show` shows the ids"
 
 
+class InvalidWebhook(Invalid):
+    """The URL cannot be that of a webhook."""
+
+    code = "webhook.invalid"
+
+
+class WebhookFailed(Unavailable):
+    """A webhook could not be told; it is tried again."""
+
+    code = "webhook.failed"
+
+
 class BudgetCurrency(Conflict):
     """The budget is in another currency than the prices of the endpoint."""
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Integer,
     Row,
     String,
     Table,
@@ -66,6 +67,30 @@ _leases = Table(
     Column("charged", BigInteger, nullable=False),
 )
 
+_alerts = Table(
+    "budget_alerts",
+    metadata,
+    Column("budget", String, primary_key=True),
+    Column("percent", Integer, primary_key=True, autoincrement=False),
+    Column("url", String, nullable=False),
+    Column("secret", String, nullable=False),  # signs what is sent: so it is kept as it is
+)
+_notices = Table(
+    "budget_notices",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("budget", String, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger),  # null: delivered, or given up
+    Column("delivered_at", BigInteger),
+    UniqueConstraint("budget", "start", "percent"),
+)
+
 _LEND = text(
     "UPDATE budget_months SET lent = lent + :units WHERE budget = :budget AND start = :start"
     " AND spent + lent + :units <= (SELECT amount FROM budgets WHERE id = :budget)"
@@ -93,6 +118,31 @@ class BudgetState:
     start: int
     spent: int
     lent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Where to tell that ``percent`` of a budget are spent."""
+
+    budget: str
+    percent: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """That a budget reached a threshold, to be told."""
+
+    id: str
+    budget: Budget
+    start: int
+    percent: int
+    at: int
+    amount: int
+    spent: int
+    attempts: int
+    url: str
+    secret: str
 
 
 class BudgetStore:
@@ -124,9 +174,59 @@ class BudgetStore:
         """Forget a budget; raise BudgetNotFound."""
         with self._database.write() as connection:
             found = self.get(budget)
-            for table, column in ((_budgets, _budgets.c.id), (_months, _months.c.budget), (_leases, _leases.c.budget)):
-                connection.execute(delete(table).where(column == budget))
+            for table in (_months, _leases, _alerts, _notices):
+                connection.execute(delete(table).where(table.c.budget == budget))
+            connection.execute(delete(_budgets).where(_budgets.c.id == budget))
             return found
+
+    def set_alert(self, budget: str, percent: int, url: str, secret: str) -> Alert:
+        """Tell ``url`` when ``percent`` of a budget are spent, in each of its months; raise BudgetNotFound."""
+        with self._database.write() as connection:
+            self.get(budget)
+            where = (_alerts.c.budget == budget, _alerts.c.percent == percent)
+            connection.execute(delete(_alerts).where(*where))
+            connection.execute(insert(_alerts).values(budget=budget, percent=percent, url=url, secret=secret))
+        return Alert(budget, percent, url)
+
+    def remove_alerts(self, budget: str) -> None:
+        """Tell nobody any more; raise BudgetNotFound."""
+        with self._database.write() as connection:
+            self.get(budget)
+            connection.execute(delete(_alerts).where(_alerts.c.budget == budget))
+
+    def alerts(self, budget: str) -> Sequence[Alert]:
+        """Return the alerts of a budget by their thresholds; raise BudgetNotFound."""
+        with self._database.read() as connection:
+            self.get(budget)
+            query = select(_alerts).where(_alerts.c.budget == budget).order_by(_alerts.c.percent)
+            return [Alert(row.budget, row.percent, row.url) for row in connection.execute(query)]
+
+    def due_notices(self, now: int) -> Sequence[Notice]:
+        """Return what is to be told by ``now``."""
+        alert = (_alerts.c.budget == _notices.c.budget) & (_alerts.c.percent == _notices.c.percent)
+        query = select(_notices, _alerts.c.url, _alerts.c.secret).join_from(_notices, _alerts, alert)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(_notices.c.next_at <= now).order_by(_notices.c.at).limit(100)).all()
+            budgets = {row.budget: self.get(row.budget) for row in rows}
+        return [
+            Notice(
+                row.id, budgets[row.budget], row.start, row.percent, row.at, row.amount, row.spent, row.attempts,
+                row.url, row.secret,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def note_attempt(self, notice: str, next_at: int | None) -> None:
+        """A notice was not taken: try again at ``next_at``, or not at all."""
+        values = {"attempts": _notices.c.attempts + 1, "next_at": next_at}
+        with self._database.write() as connection:
+            connection.execute(update(_notices).where(_notices.c.id == notice).values(**values))
+
+    def note_delivery(self, notice: str, at: int) -> None:
+        """A notice was taken."""
+        values = {"attempts": _notices.c.attempts + 1, "next_at": None, "delivered_at": at}
+        with self._database.write() as connection:
+            connection.execute(update(_notices).where(_notices.c.id == notice).values(**values))
 
     def get(self, budget: str) -> Budget:
         """Return a budget; raise BudgetNotFound."""
@@ -196,6 +296,7 @@ class BudgetStore:
                 connection.execute(_SPEND, {"budget": budget, "start": start, "amount": amount})
                 where = (_leases.c.holder == holder, _leases.c.budget == budget, _leases.c.start == start)
                 connection.execute(update(_leases).where(*where).values(charged=_leases.c.charged + amount))
+                _notice(connection, (budget, start))
 
     def release(self, holder: str) -> None:
         """Free all that is out with ``holder``, which is dead and whose journal is in the ledger to its end."""
@@ -209,6 +310,24 @@ class BudgetStore:
         order = (_budgets.c.scope, _budgets.c.name, _budgets.c.unit, _budgets.c.period)
         with self._database.read() as connection:
             return [Budget(*row) for row in connection.execute(select(_budgets).order_by(*order))]
+
+
+def _notice(connection: Connection, place: Place) -> None:
+    """Put down that a budget has reached a threshold, once for each in a month, in the transaction that did it."""
+    budget, start = place
+    amount = connection.scalar(select(_budgets.c.amount).where(_budgets.c.id == budget))
+    thresholds = connection.scalars(select(_alerts.c.percent).where(_alerts.c.budget == budget)).all()
+    if amount is None or not thresholds:
+        return
+    spent = _month(connection, place).spent
+    where = (_notices.c.budget == budget, _notices.c.start == start)
+    told = set(connection.scalars(select(_notices.c.percent).where(*where)))
+    at = now_us()
+    for percent in sorted(set(thresholds) - told):
+        if spent * 100 >= amount * percent:
+            values = {"budget": budget, "start": start, "percent": percent, "amount": amount, "spent": spent}
+            values |= {"id": new_id("ntc"), "at": at, "attempts": 0, "next_at": at}
+            connection.execute(insert(_notices).values(**values))
 
 
 def _find(connection: Connection, scope: str, name: str, unit: str, period: str) -> Budget | None:

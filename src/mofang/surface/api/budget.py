@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -15,10 +16,11 @@ from mofang.base.domain.money import Money
 from mofang.base.domain.names import now_us
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.budget.store import BudgetState, BudgetStore, Place
+from mofang.sell.budget.webhook import check_url, new_secret
 from mofang.sell.meter.windows import month_of
 from mofang.surface.api.access import Caller, Route, check_bounding, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import Body, Id, Page
+from mofang.surface.api.fields import Body, Id, Page, Text
 
 MAX_AMOUNT = 10**15  # a thousand million of a currency, in micro-units
 
@@ -51,6 +53,27 @@ class TopUpBody(Body):
     """What is added to the amount."""
 
     amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+
+
+class AlertBody(Body):
+    """Whom to tell, by POST, when so many percent of a budget are spent."""
+
+    percent: int = Field(ge=1, le=1000)
+    url: Text = Field(max_length=2000)
+
+
+class AlertView(BaseModel):
+    """Who is told when so many percent of a budget are spent."""
+
+    budget: str
+    percent: int
+    url: str
+
+
+class NewAlert(AlertView):
+    """An alert that was just set. ``secret`` signs what is sent, and is shown this once."""
+
+    secret: str
 
 
 class BudgetView(BaseModel):
@@ -122,6 +145,27 @@ class Budgets:
         self._changes.publish()
         return self._view(state)
 
+    def list_alerts(self, budget: Id, who: Caller) -> Page[AlertView]:
+        """List who is told when so many percent of a budget are spent."""
+        self._get(budget, who)
+        return Page(items=[AlertView(**asdict(each)) for each in self._budgets.alerts(budget)])
+
+    def set_alert(self, budget: Id, body: AlertBody, who: Caller) -> NewAlert:
+        """Have a webhook told when so many percent of a budget are spent, in each of its months."""
+        self._get(budget, who)
+        check_url(body.url)
+        secret = new_secret()
+        with self._changes.record(who, "budget.alert", budget, percent=body.percent, url=body.url):
+            found = self._budgets.set_alert(budget, body.percent, body.url, secret)
+        return NewAlert(**asdict(found), secret=secret)
+
+    def remove_alerts(self, budget: Id, who: Caller) -> Page[AlertView]:
+        """Tell nobody of a budget any more."""
+        self._get(budget, who)
+        with self._changes.record(who, "budget.alert", budget, percent=None):
+            self._budgets.remove_alerts(budget)
+        return Page(items=[])
+
     def _get(self, budget: str, who: Principal) -> BudgetState:
         """Return a budget that the caller may change; raise BudgetNotFound or OutOfReach."""
         states = self._budgets.states(month_of(now_us()))
@@ -173,5 +217,8 @@ def router(
         Route("GET", "/budgets", "identity", api.list_budgets),
         Route("PUT", "/budgets", "identity", api.set_budget),
         Route("POST", "/budgets/{budget}/top-up", "identity", api.top_up_budget),
+        Route("GET", "/budgets/{budget}/alerts", "identity", api.list_alerts),
+        Route("PUT", "/budgets/{budget}/alerts", "identity", api.set_alert),
+        Route("DELETE", "/budgets/{budget}/alerts", "identity", api.remove_alerts),
         Route("DELETE", "/budgets/{budget}", "identity", api.remove_budget),
     )

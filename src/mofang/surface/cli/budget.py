@@ -86,6 +86,35 @@ def remove(session: Session, budget_id: str) -> None:
     session.answer(found, lambda: _draw(found, f"{found.scope} {found.name} is not held to this any more"))
 
 
+@budget.verb(
+    "alert",
+    example="mofang budget alert bud_01h... --at 80 --tell https://example.org/hook\n"
+    "mofang budget alert bud_01h... --off",
+    json="{items}, each: budget, percent, url, secret (of a new one only).",
+)
+@click.argument("budget_id", metavar="BUDGET")
+@click.option("--at", "percent", type=click.IntRange(1, 1000), metavar="PERCENT", help="When so much of it is spent.")
+@click.option("--tell", "hook", metavar="URL", help="Whom to tell, by POST.")
+@click.option("--off", is_flag=True, help="Tell nobody any more.")
+@click.pass_obj
+def alert(session: Session, budget_id: str, percent: int | None, hook: str | None, off: bool) -> None:
+    """Have a webhook told when so much of a budget is spent, each month; or show who is told."""
+    if (percent is None) != (hook is None):
+        raise click.UsageError("--at and --tell go together")
+    if off:
+        session.client.budget.remove_alerts(budget_id)
+    made = session.client.budget.set_alert(budget_id, percent, hook) if percent and hook else None
+    found = [made] if made else list(session.client.budget.list_alerts(budget_id))
+
+    def draw() -> None:
+        rows = [(f"{each.percent} %", each.url) for each in found]
+        screen.table((">at", "tell"), rows, empty="nobody is told")
+        if made:
+            screen.fields([("secret", f"{made.secret}  (shown once; it signs what is sent)")])
+
+    session.answer_list(found, draw)
+
+
 HEADS = ("budget", "scope", "name", ">amount", "unit", "per", ">spent", ">held", ">left")
 
 

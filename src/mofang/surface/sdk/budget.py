@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mofang.base.domain.access import LimitScope
@@ -28,6 +29,16 @@ class BudgetState:
     lent: int
     reserved: int
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetAlert:
+    """Who is told when ``percent`` of a budget are spent. ``secret`` signs what is sent; only a new one shows it."""
+
+    budget: str
+    percent: int
+    url: str
+    secret: str = ""
 
 
 class Budget:
@@ -58,3 +69,20 @@ class Budget:
     def remove(self, budget: str) -> BudgetState:
         """Remove a budget."""
         return self._wire.call("DELETE", f"/budgets/{segment(budget)}", BudgetState)
+
+    def list_alerts(self, budget: str) -> Sequence[BudgetAlert]:
+        """Return who is told of a budget."""
+        return [*walk(self._wire, f"/budgets/{segment(budget)}/alerts", BudgetAlert)]
+
+    def set_alert(self, budget: str, percent: int, url: str) -> BudgetAlert:
+        """Have ``url`` told, by POST, when ``percent`` of a budget are spent, in each of its months.
+
+        What is sent is signed as standardwebhooks.com says, with the ``secret`` of the answer, and tried again for
+        three days.
+        """
+        body = {"percent": percent, "url": url}
+        return self._wire.call("PUT", f"/budgets/{segment(budget)}/alerts", BudgetAlert, body)
+
+    def remove_alerts(self, budget: str) -> None:
+        """Tell nobody of a budget any more."""
+        self._wire.send("DELETE", f"/api/v1/budgets/{segment(budget)}/alerts")

@@ -17,6 +17,7 @@ from mofang.base.domain.names import now_us
 from mofang.base.storage.once import Once
 from mofang.run.deploy.rollout import roll_out
 from mofang.sell.bill.tariff import tariffs_at
+from mofang.sell.budget.alerts import Notifier
 from mofang.sell.budget.lender import Lender
 from mofang.sell.budget.release import release_dead
 from mofang.surface.server.child import run_child
@@ -138,6 +139,7 @@ async def control(stop: asyncio.Event) -> None:
         asyncio.create_task(_for_ever(controller.settle_for_ever)),
         asyncio.create_task(_for_ever(controller.lender.run)),
         asyncio.create_task(_for_ever(controller.sweep_for_ever)),
+        asyncio.create_task(_for_ever(Notifier(stores.budgets, internal=settings.webhooks_internal).run)),
         serving,
     ]
     await stop.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mofang.base.identity.addresses import check_network
 from mofang.base.users.rules import parse_rules
 
 DURABILITIES = ("process", "power")
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def default_data() -> Path:
@@ -68,6 +69,8 @@ class Settings:
     """How long the answer to a request with an Idempotency-Key is kept for those who send it again."""
     idempotency_bytes: int = 1 << 30
     """Disk that kept answers may take; the oldest give way."""
+    webhooks_internal: bool = False
+    """Whether webhooks may be on addresses that are not public (this machine, private networks)."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -130,8 +133,14 @@ def split_address(name: str, text: str) -> tuple[str, int]:
 
 
 def _read(name: str, kind: str, text: str) -> Any:
-    reader = {"int": int, "float": float, "Path": Path}.get(kind, str)
+    readers: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "Path": Path, "bool": _switch}
     try:
-        return reader(text)
+        return readers.get(kind, str)(text)
     except ValueError:
         raise InvalidSettings(f"MOFANG_{name.upper()} is {text!r}, which is no {kind}") from None
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise ValueError(text)
+    return _SWITCH[text.lower()]
