@@ -42,6 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_limits": {"concurrency": 1},
     "share_endpoint": {"everyone": True},
     "top_up_budget": {"amount": 1},
+    "set_alert": {"percent": 80, "url": "https://example.org/hook"},
     "put_grant": {"role": "viewer", "project": "rival-lab"},
     "roll_back_endpoint": {"revision": 1},
 }

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,16 @@ def test_usage_is_summed_and_listed(mofang: Terminal, site: Site) -> None:
     assert {event["request_id"] for event in events} == {f"req_counted_{n}" for n in range(3)}
     table = csv.DictReader(io.StringIO(mofang.good("usage", "events", "--format", "csv", "--project", "counted").out))
     assert [int(row["quantity"]) for row in table] == [event["quantity"] for event in events]
+    clouds = [
+        json.loads(line)
+        for line in mofang.good("usage", "events", "--format", "cloudevents", "--project", "counted").out.splitlines()
+    ]
+    assert [each["data"] for each in clouds] == events
+    assert {(each["specversion"], each["type"], each["subject"]) for each in clouds} == {
+        ("1.0", "mofang.usage", "digits")
+    }
+    assert len({(each["source"], each["id"]) for each in clouds}) == 6
+    assert datetime.fromisoformat(clouds[0]["time"]).timestamp() == pytest.approx(events[0]["at"] / 1e6)
     assert "req_counted_0" in mofang.good("usage", "events", "--project", "counted", "--limit", "2").out
     assert mofang.good("usage", "--project", "counted", "--from", "2020-01-01", "--to", "2020-01-02").out.splitlines()[
         1

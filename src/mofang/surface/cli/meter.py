@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -98,11 +99,16 @@ def say(meter: str, quantity: int) -> str:
 
 @usage.verb(
     "events",
-    example="mofang usage events --format jsonl --limit 10\nmofang usage events --format csv > usage.csv",
+    example="mofang usage events --format jsonl --limit 10\nmofang usage events --format csv > usage.csv\n"
+    "mofang usage events --format cloudevents > usage.jsonl",
     json=f"Like --format jsonl, one object a line: {', '.join(EVENT_FIELDS)}.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", "jsonl", "csv"]), default="table", help="How to write them."
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl", "csv", "cloudevents"]),
+    default="table",
+    help="How to write them.",
 )
 @click.option("--after", metavar="CURSOR", help="Only those after this place in the ledger.")
 @click.option("--project", metavar="NAME", help="Only this project's.")
@@ -119,10 +125,28 @@ def events(
     if form == "jsonl":
         for event in found:
             click.echo(json.dumps(plain(event), ensure_ascii=False))
+    elif form == "cloudevents":
+        for event in found:
+            click.echo(json.dumps(cloud_event(event), ensure_ascii=False))
     elif form == "csv":
         _write_csv(plain(event) for event in found)
     else:
         _draw_events([*found])
+
+
+def cloud_event(event: UsageEvent) -> dict[str, object]:
+    """Return ``event`` as a CloudEvent 1.0 in JSON: ``source`` and ``id`` together name it for ever."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=event.at)
+    return {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": f"/mofang/{event.tenant}/{event.project}",
+        "type": "mofang.usage",
+        "subject": event.endpoint,
+        "time": at.isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "data": plain(event),
+    }
 
 
 def _write_csv(rows: Iterable[Mapping[str, object]]) -> None:
