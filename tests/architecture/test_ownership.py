@@ -24,7 +24,8 @@ OTHERS = {
     "usage_events": "names tenant and project", "usage_windows": "names its series",
     "usage_series": "names tenant and project", "usage_segments": "the settler's own",
     "budgets": "names a key, project or tenant", "budget_months": "names its budget",
-    "budget_leases": "the lender's own",
+    "budget_leases": "the lender's own", "budget_alerts": "names its budget", "budget_notices": "names its budget",
+    "tenant_weights": "names its tenant",
     "price_books": "the platform's", "invoices": "names its tenant",
 }  # fmt: skip
 PREFIXES = {"audit_": "the platform's", "invoice": "names its tenant, or its invoice", "price": "the platform's",

@@ -102,6 +102,7 @@ def test_budgets_are_checked_published_and_on_record(house: House, admin: httpx.
 
 def test_limits_are_set_as_a_whole_published_and_on_record(house: House, admin: httpx.Client) -> None:
     bounds = {"requests_per_minute": 600, "rows_per_minute": None, "concurrency": 8, "payload_bytes": None}
+    bounds["tokens_per_minute"] = None
     published = len(house.published)
     set_to = good(admin.put("/limits/project/default", json={"requests_per_minute": 600, "concurrency": 8}))
     assert set_to == {"scope": "project", "name": "default", **bounds}

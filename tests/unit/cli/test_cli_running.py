@@ -176,7 +176,7 @@ def test_limits_are_set_and_shown(mofang: Terminal) -> None:
     )
     assert made.out.startswith("tenant default is held to these limits")
     shown = mofang.good("limits", "show").out.splitlines()
-    assert shown[-1].split() == ["tenant", "default", "6,000", "-", "-", "1.5", "kB"]
+    assert shown[-1].split() == ["tenant", "default", "6,000", "-", "-", "-", "1.5", "kB"]
     assert mofang.good("limits", "--json").json["items"][0]["concurrency"] is None
     assert "name one of --project" in mofang("limits", "set", "--concurrency", "1").err
     assert "name one of --project" in mofang("limits", "set", "--project", "a", "--tenant", "b").err

@@ -129,3 +129,39 @@ def test_two_gateways_let_through_no_more_than_one() -> None:
             desk.ask(ADA)
         with pytest.raises(RateLimited):
             desk.ask(ADA)
+
+
+def test_tokens_are_held_by_what_is_usual_and_corrected_to_what_was_used() -> None:
+    desk = Desk(AccessLimits("project", "shop", tokens_per_minute=600))
+
+    def use(read: int, wrote: int) -> None:
+        admitted = desk.admission.admit(ADA, ROUTE, 1, 10)
+        admitted.charge({"requests": 1, "input_tokens": read, "output_tokens": wrote})
+        admitted.release()
+
+    use(100, 200)
+    use(100, 400)  # more than was left: the next one waits for it
+    with pytest.raises(RateLimited, match="project 'shop' may use 600 tokens a minute") as caught:
+        use(1, 1)
+    assert (caught.value.retry_after_seconds or 0) >= 20
+    desk.now_ns = 60 * SECOND_NS
+    for _ in range(100):  # what is not computed costs nothing
+        desk.admission.admit(ADA, ROUTE, 1, 10).release()
+    use(0, 0)
+
+
+def test_requests_under_way_hold_tokens() -> None:
+    desk = Desk(AccessLimits("project", "shop", tokens_per_minute=600))
+    for _ in range(20):
+        admitted = desk.admission.admit(ADA, ROUTE, 1, 10)
+        admitted.charge({"output_tokens": 200})
+        admitted.release()
+        desk.now_ns += 60 * SECOND_NS
+    desk.begin(ADA)
+    desk.begin(ADA)
+    desk.begin(ADA)
+    with pytest.raises(RateLimited):
+        desk.begin(BOB)
+    desk.under_way.close()
+    desk.begin(BOB)
+    desk.under_way.close()

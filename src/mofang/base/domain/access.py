@@ -128,6 +128,7 @@ class AccessLimits:
     rows_per_minute: int | None = None
     concurrency: int | None = None  # requests being answered at the same time
     payload_bytes: int | None = None  # of one request's body
+    tokens_per_minute: int | None = None  # read and written, of models that report them
 
 
 @dataclass(frozen=True, slots=True)

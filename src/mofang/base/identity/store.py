@@ -99,6 +99,7 @@ access_limits = Table(
     Column("rows_per_minute", BigInteger),
     Column("concurrency", BigInteger),
     Column("payload_bytes", BigInteger),
+    Column("tokens_per_minute", BigInteger),
 )
 
 tenant_weights = Table(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
+from mofang.base.domain.usage import Charge
 from mofang.run.serve.admitting import Admitted, Unbounded, admit_by_role
 from mofang.sell.meter.limits import Bounds, Standing
 
@@ -40,9 +41,8 @@ class Admission:
         now_ns, count = self._clock_ns(), party or 1
         for bounds in binding:
             bounds.check(rows, input_bytes, now_ns, count)
-        for bounds in binding:
-            bounds.enter(rows, now_ns, count)
-        return _Admitted(binding, count)
+        held = [bounds.enter(rows, now_ns, count) for bounds in binding]
+        return _Admitted(binding, count, held, self._clock_ns)
 
     def standing(self, principal: Principal) -> Standing | None:
         """Return where the caller stands with the tightest of her limits on requests; None if she has none."""
@@ -83,15 +83,29 @@ class Admission:
 
 
 class _Admitted(Unbounded):
-    """Requests under way, counted by every limit that binds them."""
+    """Requests under way, counted by every limit that binds them; ``held`` are the tokens that each limit holds."""
 
-    __slots__ = ("_binding", "_count")
+    __slots__ = ("_binding", "_clock_ns", "_count", "_held")
 
-    def __init__(self, binding: tuple[Bounds, ...], count: int) -> None:
+    def __init__(self, binding: tuple[Bounds, ...], count: int, held: list[int], clock_ns: Callable[[], int]) -> None:
         self._binding = binding
         self._count = count
+        self._held: list[int] | None = held
+        self._clock_ns = clock_ns
+
+    def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:
+        """Correct the tokens that were held to those that were used."""
+        held, self._held = self._held, None
+        if held is not None and any(bounds.tokens is not None for bounds in self._binding):
+            tokens = quantities.get("input_tokens", 0) + quantities.get("output_tokens", 0)
+            for bounds, each in zip(self._binding, held, strict=True):
+                bounds.used(each, tokens, self._clock_ns())
+        return ()
 
     def release(self) -> None:
-        """It is answered, or will not be."""
-        for bounds in self._binding:
+        """They are answered, or will not be."""
+        held, self._held = self._held, None
+        for index, bounds in enumerate(self._binding):
             bounds.leave(self._count)
+            if held is not None and held[index]:
+                bounds.unused(held[index], self._clock_ns())

@@ -14,6 +14,7 @@ from mofang.base.domain.errors import ConcurrencyLimited, PayloadLimited, RateLi
 
 MINUTE_NS = 60_000_000_000
 SECOND_NS = 1_000_000_000
+_LEARN = 0.2  # of the difference, what requests usually use follows what one used
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Bucket:
         self._used = self._used_at(now_ns) + units * self._unit
         self._at_ns = max(self._at_ns, now_ns)
 
+    def correct(self, units: int, now_ns: int) -> None:
+        """Take out ``units`` more than was thought, there or not, or put some back (less than none)."""
+        self._used = max(0, self._used_at(now_ns) + units * self._unit)
+        self._at_ns = max(self._at_ns, now_ns)
+
     def standing(self, now_ns: int) -> Standing:
         """Return what is left and how long until the bucket is full."""
         used = self._used_at(now_ns)
@@ -68,13 +74,15 @@ class Bucket:
 class Bounds:
     """The limits of one key, project or tenant in one gateway of ``share``, and how much of them is in use."""
 
-    __slots__ = ("_rows", "_share", "_slots", "in_flight", "limits", "requests")
+    __slots__ = ("_rows", "_share", "_slots", "_usual_tokens", "in_flight", "limits", "requests", "tokens")
 
     def __init__(self, limits: AccessLimits, share: int = 1) -> None:
         self._share = share
         self.in_flight = 0
         self.requests: Bucket | None = None
         self._rows: Bucket | None = None
+        self.tokens: Bucket | None = None
+        self._usual_tokens = 0.0  # of a request, learnt from those before
         self.follow(limits)
 
     def follow(self, limits: AccessLimits) -> None:
@@ -82,6 +90,7 @@ class Bounds:
         self.limits = limits
         self.requests = _bucket(self.requests, limits.requests_per_minute, self._share)
         self._rows = _bucket(self._rows, limits.rows_per_minute, self._share)
+        self.tokens = _bucket(self.tokens, limits.tokens_per_minute, self._share)
         # A gateway without a single slot would refuse for ever whoever happens to be connected to it.
         self._slots = None if limits.concurrency is None else max(1, limits.concurrency // self._share)
 
@@ -106,14 +115,39 @@ class Bounds:
             raise _limited(f"{self._who} may send {limits.requests_per_minute} requests a minute", wait)
         if self._rows is not None and (wait := self._rows.wait_ns(rows, now_ns)):
             raise _limited(f"{self._who} may send {limits.rows_per_minute} rows a minute", wait)
+        if self.tokens is not None and (wait := self.tokens.wait_ns(max(1, self._held(count)), now_ns)):
+            raise _limited(f"{self._who} may use {limits.tokens_per_minute} tokens a minute", wait)
 
-    def enter(self, rows: int, now_ns: int, count: int = 1) -> None:
-        """Count what :meth:`check` let through, until its :meth:`leave`."""
+    def enter(self, rows: int, now_ns: int, count: int = 1) -> int:
+        """Count what :meth:`check` let through, until its :meth:`leave`; return the tokens that it holds.
+
+        How many it will use nobody knows: as many are held as requests usually use, until :meth:`used` says.
+        """
         self.in_flight += count
         if self.requests is not None:
             self.requests.take(count, now_ns)
         if self._rows is not None:
             self._rows.take(rows, now_ns)
+        if self.tokens is None:
+            return 0
+        held = self._held(count)
+        self.tokens.take(held, now_ns)
+        return held
+
+    def used(self, held: int, tokens: int, now_ns: int) -> None:
+        """A request that held so many tokens has used ``tokens``."""
+        if self.tokens is not None:
+            self.tokens.correct(tokens - held, now_ns)
+            self._usual_tokens += (tokens - self._usual_tokens) * _LEARN
+
+    def unused(self, held: int, now_ns: int) -> None:
+        """A request that held so many tokens was not computed."""
+        if self.tokens is not None:
+            self.tokens.correct(-held, now_ns)
+
+    def _held(self, count: int) -> int:
+        assert self.tokens is not None
+        return min(self.tokens.size, round(self._usual_tokens) * count)
 
     def leave(self, count: int = 1) -> None:
         """The request is answered, or will not be."""

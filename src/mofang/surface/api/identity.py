@@ -89,6 +89,7 @@ class LimitsBody(Body):
     rows_per_minute: int | None = Field(None, ge=1, le=MAX_LIMIT)
     concurrency: int | None = Field(None, ge=1, le=MAX_LIMIT)
     payload_bytes: int | None = Field(None, ge=1, le=MAX_LIMIT)
+    tokens_per_minute: int | None = Field(None, ge=1, le=MAX_LIMIT)
 
 
 class WeightBody(Body):

@@ -13,7 +13,10 @@ from mofang.surface.cli.verbs import topic
 if TYPE_CHECKING:
     from mofang.base.domain.access import AccessLimits, LimitScope
 
-LIMITS_JSON = "scope, name, requests_per_minute, rows_per_minute, concurrency, payload_bytes (null: not limited)"
+LIMITS_JSON = (
+    "scope, name, requests_per_minute, rows_per_minute, tokens_per_minute, concurrency, payload_bytes "
+    "(null: not limited)"
+)
 
 limits = topic("limits", "How much a key, a project or a tenant may ask; over it, a request is refused.", usual="show")
 
@@ -29,6 +32,7 @@ limits = topic("limits", "How much a key, a project or a tenant may ask; over it
 @click.option("--key-id", metavar="ID", help="One key.")
 @click.option("--requests-per-minute", type=click.IntRange(1), metavar="N", help="A minute's worth can come at once.")
 @click.option("--rows-per-minute", type=click.IntRange(1), metavar="N", help="Rows of all requests together.")
+@click.option("--tokens-per-minute", type=click.IntRange(1), metavar="N", help="Read and written by language models.")
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Requests under way at the same time.")
 @click.option("--payload-bytes", type=click.IntRange(1), metavar="N", help="Size of one request's body.")
 @click.pass_obj
@@ -39,6 +43,7 @@ def set_limits(
     key_id: str | None,
     requests_per_minute: int | None,
     rows_per_minute: int | None,
+    tokens_per_minute: int | None,
     concurrency: int | None,
     payload_bytes: int | None,
 ) -> None:
@@ -49,6 +54,7 @@ def set_limits(
         name,
         requests_per_minute=requests_per_minute,
         rows_per_minute=rows_per_minute,
+        tokens_per_minute=tokens_per_minute,
         concurrency=concurrency,
         payload_bytes=payload_bytes,
     )
@@ -88,11 +94,11 @@ def weigh(session: Session, tenant: str | None, weight: int | None) -> None:
     session.answer_list(found, lambda: screen.table(("tenant", ">share"), rows))
 
 
-HEADS = ("scope", "name", ">requests/min", ">rows/min", ">concurrent", ">payload")
+HEADS = ("scope", "name", ">requests/min", ">rows/min", ">tokens/min", ">concurrent", ">payload")
 
 
 def _row(each: AccessLimits) -> tuple[str, ...]:
-    numbers = (each.requests_per_minute, each.rows_per_minute, each.concurrency)
+    numbers = (each.requests_per_minute, each.rows_per_minute, each.tokens_per_minute, each.concurrency)
     payload = "-" if each.payload_bytes is None else format.size(each.payload_bytes)
     return (each.scope, each.name, *("-" if n is None else format.count(n) for n in numbers), payload)
 

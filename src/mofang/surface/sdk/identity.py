@@ -133,6 +133,7 @@ class Identity:
         rows_per_minute: int | None = None,
         concurrency: int | None = None,
         payload_bytes: int | None = None,
+        tokens_per_minute: int | None = None,
     ) -> AccessLimits:
         """Limit a key (by its id), a project or a tenant, in place of the limits it had; in force on return.
 
@@ -143,5 +144,6 @@ class Identity:
             "rows_per_minute": rows_per_minute,
             "concurrency": concurrency,
             "payload_bytes": payload_bytes,
+            "tokens_per_minute": tokens_per_minute,
         }
         return self._wire.call("PUT", f"/limits/{segment(scope)}/{segment(name)}", AccessLimits, body)
