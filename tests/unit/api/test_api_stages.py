@@ -331,3 +331,10 @@ def test_a_developer_may_not_have_any_file_of_the_server_read(house: House, ask:
         assert code_of(start(developer, source)) == "dataset.forbidden"
     good(start(developer, '"csv:/usr/share/datasets/some.csv"'), 202)
     good(start(admin, '"csv:/srv/any.csv"'), 202)
+
+
+def test_a_developer_may_not_have_code_run_by_the_server(house: House, ask: Ask, admin: httpx.Client) -> None:
+    recipe = (EXAMPLES / "xor.toml").read_text("utf-8").replace("csv:/tmp", "csv:/usr/share/datasets")
+    for path in ("/runs", "/runs/quote"):
+        assert code_of(ask(house.key("developer")).post(path, json={"recipe": recipe})) == "code.forbidden"
+        good(admin.post(path, json={"recipe": recipe}), 202)

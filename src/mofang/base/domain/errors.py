@@ -486,6 +486,13 @@ class SourceForbidden(Forbidden):
     hint = "the owner can allow its folder with MOFANG_SOURCES, or start the recipe with an admin key"
 
 
+class CodeForbidden(Forbidden):
+    """The key may not have code run by the server."""
+
+    code = "code.forbidden"
+    hint = "start the recipe with an admin key: code in a recipe runs as the server does"
+
+
 class InvalidDataset(Invalid):
     """The data is there but cannot be used: damaged, empty, or not of the declared kind."""
 

@@ -18,6 +18,10 @@ Reference = Callable[[Any, NDArray[np.float32]], dict[str, Array]]
 def converter(framework: str) -> tuple[ToOnnx, Reference]:
     """Return what writes a model of ``framework`` as ONNX, and what asks the model itself."""
     match framework:
+        case "function":
+            from mofang.make.convert.layers import onnx as layers
+
+            return layers.to_onnx, layers.reference
         case "torch":
             from mofang.make.convert import torch
 

@@ -47,6 +47,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "xgboost": ("xgboost-cpu", "xgboost", "onnxmltools"),
         "lightgbm": ("lightgbm", "onnxmltools"),
         "torch": ("torch", "onnxscript"),
+        "function": ("numpy", "onnx"),
     }
 )
 """What a version's code names, of the packages that are installed: XGBoost comes under two names."""

@@ -15,6 +15,7 @@ from mofang.make.recipe.algorithms import (
     XGBoost,
 )
 from mofang.make.recipe.data import Augment, Clean, Encode, Normalise, Prepare, Splitting, Task
+from mofang.make.recipe.function import Function
 from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
@@ -29,6 +30,7 @@ __all__ = [
     "Dense",
     "Encode",
     "Evaluate",
+    "Function",
     "LightGBM",
     "LinearRegression",
     "LogisticRegression",

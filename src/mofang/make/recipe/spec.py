@@ -23,6 +23,7 @@ from mofang.make.recipe.algorithms import (
     XGBoost,
 )
 from mofang.make.recipe.data import Prepare
+from mofang.make.recipe.function import Function
 from mofang.make.recipe.networks import Cnn, Dense, ResNet, Rnn, Transformer, Vgg
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
@@ -30,7 +31,7 @@ ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
         str(kind.__struct_config__.tag): kind
         for kind in (
             LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM,
-            Dense, Cnn, Vgg, ResNet, Rnn, Transformer,
+            Dense, Cnn, Vgg, ResNet, Rnn, Transformer, Function,
         )
     }
 )  # fmt: skip
@@ -82,7 +83,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prepare: Prepare
     train: (
         LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
-        | Dense | Cnn | Vgg | ResNet | Rnn | Transformer
+        | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Function
     )  # fmt: skip
     convert: Convert = Convert()
     evaluate: Evaluate = Evaluate()

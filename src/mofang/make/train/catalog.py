@@ -33,6 +33,8 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
                 from mofang.make.train.torch import train as torch
 
                 return partial(torch.train, checkpoint=checkpoint)
+            case "function":
+                from mofang.make.train.function import train
             case "xgboost":
                 from mofang.make.train.xgboost import train
             case "lightgbm":

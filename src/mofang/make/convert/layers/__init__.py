@@ -1,0 +1,1 @@
+"""Models that are given as layers of weights: what a function of the user's own returns."""
