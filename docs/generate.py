@@ -25,6 +25,7 @@ from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
+from mofang.make.train.catalog import EXTRAS
 from mofang.surface.api.access import Permit
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform
@@ -251,6 +252,22 @@ def _section(spec: msgspec.structs.FieldInfo) -> str:
     return "\n\n".join(parts)
 
 
+def algorithms_block() -> str:
+    """Write every algorithm with what it learns, by which library, and an example."""
+    examples = {
+        path.name: path.read_text("utf-8") for path in sorted((REFERENCE.parents[1] / "examples").glob("*.toml"))
+    }
+    rows = []
+    for name, kind in ALGORITHMS.items():
+        shown = [f"`examples/{file}`" for file, text in examples.items() if f'"{name}"' in text]
+        extra = EXTRAS.get(kind.framework, "")
+        about = re.sub(r" Needs (the extra )?`\w+`\.$", "", first_line(kind.__doc__))
+        rows.append(
+            (f"`{name}`", about, ", ".join(kind.tasks), kind.framework, f"`{extra}`" if extra else "", *shown[:1])
+        )
+    return table(("algorithm", "what it is", "learns", "by", "extra", "example"), rows)
+
+
 def _purpose(kind: type[msgspec.Struct]) -> str:
     text = first_line(kind.__doc__).split(": ", 1)[-1]
     return text[:1].upper() + text[1:]
@@ -261,9 +278,14 @@ def _keys(kind: type[msgspec.Struct]) -> str:
     rows = []
     plain = [field for field in info.fields if field.name not in sections_of(kind)]
     for field in sorted(plain, key=lambda field: not field.required):
-        default = "required" if field.required else f"`{_toml(field.default)}`"
+        default = "required" if field.required else f"`{_toml(_default_of(field))}`"
         rows.append((f"`{field.name}`", describe(kind, field.name), default, _meaning(field.type)))
     return table(("key", "takes", "default", "what"), rows)
+
+
+def _default_of(field: shapes.Field) -> object:
+    made = field.default_factory
+    return made() if callable(made) else field.default
 
 
 def _toml(value: object) -> str:
@@ -304,6 +326,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_block,
     "api.md": api_block,
     "recipe.md": recipe_block,
+    "algorithms.md": algorithms_block,
     "metrics.md": metrics_block,
 }
 

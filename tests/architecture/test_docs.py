@@ -86,6 +86,13 @@ def test_every_word_of_recipes_prices_and_permissions_is_documented() -> None:
     assert [name for name in get_args(Permission) if f"| `{name}` |" not in api] == []
 
 
+def test_every_algorithm_is_in_the_table_and_has_an_example() -> None:
+    page = (REFERENCE / "algorithms.md").read_text()
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(ALGORITHMS)
+    assert [name for name, row in rows.items() if "`examples/" not in row] == []
+
+
 def test_every_part_of_the_client_is_documented() -> None:
     page = (REFERENCE / "python.md").read_text()
     source = (ROOT / "src/mofang/surface/sdk/client.py").read_text()

@@ -60,3 +60,11 @@ def test_a_quote_makes_no_model_and_is_kept_beside_what_came(tools: Workshop) ->
     assert made.estimate["seconds"] == quote["seconds"] > 0
     assert made.estimate["actual_seconds"] == made.seconds > 0
     assert made.estimate["actual_memory_bytes"] > 50 << 20
+
+
+def test_a_search_keeps_its_trials_with_the_run(tools: Workshop) -> None:
+    recipe = RECIPE.format(train=NETWORK) + "\n[search]\ntrials = 2\n[search.space]\nchannels = [[4], [8]]\n"
+    result = JOB_KINDS["train"]({"recipe": recipe, "filename": "digits.toml"}, tools, Watched())
+    trials = tools.runs.get(result["run"]).trials
+    assert len(trials) == 2
+    assert {"keys", "state", "loss", "seconds"} <= set(trials[0])

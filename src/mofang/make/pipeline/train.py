@@ -35,7 +35,7 @@ from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
 from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
-from mofang.make.train.catalog import trainer
+from mofang.make.train.catalog import searcher, trainer
 from mofang.make.train.provenance import provenance
 from mofang.make.train.quote import peak_bytes
 from mofang.make.train.store import RunStore, TrainingRun
@@ -103,11 +103,13 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
         code=code(*_PACKAGES[recipe.train.framework]),
         provenance=provenance(),
         estimate=tools.runs.find_quote(recipe_digest(text)),
+        trials=earlier.trials if earlier else (),
     )
 
 
 def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) -> Result:
     train = trainer(recipe.train, tools.checkpoint)  # before any data is touched
+    search = searcher() if recipe.search.space else None
     with tools.folder() as scratch:
         dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress, scratch))
     gate = parse_gate(recipe.evaluate.gate)
@@ -115,7 +117,12 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     record.note(dataset=dataset.digest)
     check_task(recipe, dataset)
 
-    trained = train(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), progress)
+    examples = load_examples(tools.blobs, dataset, recipe.prepare.augment)
+    if search is None:
+        trained = train(recipe.train, examples, progress)
+    else:
+        earlier, keep = record.run.trials, partial(_keep_trials, record)
+        trained = search(recipe.search, recipe.train, train, examples, progress, earlier=earlier, keep=keep).model
     network = tools.blobs.put([trained.network]).sha256 if trained.network else ""
     expected = {**record.run.estimate, "actual_seconds": trained.seconds, "actual_memory_bytes": peak_bytes()}
     record.note(curve=trained.curve, seconds=trained.seconds, network=network, estimate=expected)
@@ -143,6 +150,10 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
     record.note(state="succeeded", version=str(version), ended_at=now_us())
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
     return {"run": record.run.id, "evaluation": evaluation.id, **told(version, created)}
+
+
+def _keep_trials(record: _Record, trials: tuple[dict[str, Any], ...]) -> None:
+    record.note(trials=trials)
 
 
 def check_task(recipe: Recipe, dataset: Dataset) -> None:

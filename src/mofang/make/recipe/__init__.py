@@ -18,6 +18,7 @@ from mofang.make.recipe.data import Augment, Clean, Encode, Normalise, Prepare, 
 from mofang.make.recipe.function import Function
 from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
+from mofang.make.recipe.search import Search
 from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Register",
     "ResNet",
     "Rnn",
+    "Search",
     "Splitting",
     "Task",
     "Train",

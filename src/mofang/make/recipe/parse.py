@@ -18,6 +18,7 @@ from mofang.base.domain.errors import Invalid, InvalidRecipe
 from mofang.base.domain.names import check_name
 from mofang.make.recipe.data import BUNDLED, SCHEMES, Prepare
 from mofang.make.recipe.lines import locate
+from mofang.make.recipe.search import Search, misfit
 from mofang.make.recipe.spec import (
     ALGORITHMS,
     Convert,
@@ -73,6 +74,7 @@ class _Parser:
             name=self._name(),
             prepare=self._section("prepare", Prepare),
             train=self._train(),
+            search=self._section("search", Search),
             convert=self._section("convert", Convert),
             evaluate=self._section("evaluate", Evaluate),
             register=self._section("register", Register),
@@ -91,6 +93,9 @@ class _Parser:
                 "[convert] format 'skops' cannot carry [prepare.normalise]",
                 hint="leave one of them out: models of scikit-learn scale by themselves",
             )
+        untried = misfit(recipe.search.space, self._document["train"], type(recipe.train))
+        if untried is not None:
+            self._fail(("search", "space", untried[0]), f"[search.space] {untried[0]} {untried[1]}")
         complaint = recipe.train.complaint(recipe.prepare.task)
         if complaint is not None:
             self._fail(("train", complaint[0]), f"[train] {complaint[0]} {complaint[1]}")

@@ -25,6 +25,7 @@ from mofang.make.recipe.algorithms import (
 from mofang.make.recipe.data import Prepare
 from mofang.make.recipe.function import Function
 from mofang.make.recipe.networks import Cnn, Dense, ResNet, Rnn, Transformer, Vgg
+from mofang.make.recipe.search import Search
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
     {
@@ -85,6 +86,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
         | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Function
     )  # fmt: skip
+    search: Search = Search()
     convert: Convert = Convert()
     evaluate: Evaluate = Evaluate()
     register: Register = Register()

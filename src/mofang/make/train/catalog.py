@@ -9,17 +9,29 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from mofang.base.domain.errors import ExtraMissing
-from mofang.base.domain.work import Progress
-from mofang.make.prepare.dataset import Examples
 from mofang.make.recipe import Train
-from mofang.make.train.model import TrainedModel
+from mofang.make.train.model import Trainer
 
-Trainer = Callable[[Train, Examples, Progress], TrainedModel]
+Searcher = Callable[..., Any]
+"""``mofang.make.train.optuna.search``."""
 
 EXTRAS: Mapping[str, str] = MappingProxyType({"xgboost": "boosting", "lightgbm": "boosting", "torch": "torch"})
 """Which extra of the package brings a framework that is not always there."""
+
+
+def searcher() -> Searcher:
+    """Return what looks for better values of [train]; raise ExtraMissing if it is not installed."""
+    try:
+        from mofang.make.train.optuna import search
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(
+            f"[search] needs the package {error.name!r}, which is not installed",
+            hint="install it where the server runs: `pip install 'mofang[search]'`",
+        ) from error
+    return search
 
 
 def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:

@@ -5,6 +5,7 @@ Every trainer returns a :class:`TrainedModel`; the pipeline hands it to the conv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofang.base.domain.work import Progress
+from mofang.make.prepare.dataset import Examples
+from mofang.make.recipe import Train
 
 Rows = NDArray[np.float32]
 
@@ -29,6 +32,10 @@ class TrainedModel:
     curve: tuple[dict[str, float], ...]
     seconds: float
     network: bytes = b""
+
+
+Trainer = Callable[[Train, Examples, Progress], TrainedModel]
+"""What fits the algorithm of a recipe to examples, and tells how it goes."""
 
 
 def curve_report(

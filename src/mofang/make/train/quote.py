@@ -19,7 +19,7 @@ from mofang.base.domain.work import Progress, Silent
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import DecisionTree, Network, RandomForest, Train
-from mofang.make.train.catalog import Trainer
+from mofang.make.train.model import Trainer
 
 _FIRST_ROWS = 512
 _ENOUGH_SECONDS = 0.6  # a training of this length can be told from noise

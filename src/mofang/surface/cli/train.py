@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,24 @@ def show(session: Session, run: str | None, confusion: Path | None, card: Path |
         report.save_card(session, evaluation.id, card)
 
 
+def _draw_trials(run: TrainingRun, most: int = 10) -> None:
+    ranked = sorted(run.trials, key=lambda trial: math.inf if trial["loss"] is None else trial["loss"])
+    rows = [
+        (
+            "-" if trial["loss"] is None else f"{trial['loss']:.4f}",
+            trial["state"],
+            format.duration(trial["seconds"]),
+            ", ".join(f"{key} = {_value(value)}" for key, value in trial["keys"].items()),
+        )
+        for trial in ranked[:most]
+    ]
+    screen.table((">loss", "state", ">time", "values"), rows, empty="")
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _newest(session: Session) -> TrainingRun:
     found = session.client.train.list_runs(limit=1)
     if not found:
@@ -213,6 +232,9 @@ def _draw_story(run: TrainingRun, evaluation: Evaluation | None, with_recipe: bo
             screen.say(f"\n  {name} by epoch, 1 to {len(values)}")
             for line in chart.curve(values):
                 screen.say("  " + line)
+    if run.trials:
+        screen.say(f"\n  {len(run.trials)} trials, the best first")
+        _draw_trials(run)
     if evaluation:
         screen.say("\n  on held-out data, through the engine that serves it")
         report.draw(evaluation)
