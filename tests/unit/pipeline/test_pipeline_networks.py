@@ -1,5 +1,7 @@
 """A network, from recipe to version, and back from the version to the network."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from watched import Watched
@@ -68,3 +70,49 @@ def test_a_search_keeps_its_trials_with_the_run(tools: Workshop) -> None:
     trials = tools.runs.get(result["run"]).trials
     assert len(trials) == 2
     assert {"keys", "state", "loss", "seconds"} <= set(trials[0])
+
+
+TEXTS = """
+name = "moods"
+[prepare]
+source = "csv:{file}"
+target = "mood"
+[prepare.columns]
+said = "text"
+[prepare.encode]
+text = "tokens"
+length = 6
+[train]
+{train}
+epochs = 12
+batch_size = 16
+learning_rate = 0.01
+[evaluate]
+gate = "accuracy >= 0.9"
+"""
+
+
+@pytest.mark.parametrize(
+    "train", ['algorithm = "rnn"\nwidth = 16', 'algorithm = "transformer"\nwidth = 16\nlayers = 1']
+)
+def test_networks_learn_texts_and_are_served_with_them(tools: Workshop, tmp_path: Path, train: str) -> None:
+    random = np.random.default_rng(0)
+    words = {"good": ("fine", "lovely", "warm"), "bad": ("cold", "awful", "late")}
+    rest = ("", " tea", " is", " was the day")
+    rows = [
+        f"the {random.choice(words[mood])}{random.choice(rest)},{mood}" for mood in random.choice(["good", "bad"], 240)
+    ]
+    file = tmp_path / "moods.csv"
+    file.write_text("\n".join(["said,mood", *rows]) + "\n", "utf-8")
+    recipe = TEXTS.format(file=file, train=train)
+    result = JOB_KINDS["train"]({"recipe": recipe, "filename": "moods.toml"}, tools, Watched())
+    version = tools.registry.get(VersionRef.parse(f"moods@{result['version']}"))
+    with tools.folder() as root, tools.engine("onnx", tools.registry.folder(version, root)) as engine:
+        assert engine.signature.inputs[0].datatype == "BYTES"
+        said = np.array([[b"the awful tea"], [b"the lovely tea"], [b""]], object)
+        answers = engine.infer(
+            {engine.signature.inputs[0].name: said.reshape(-1, *engine.signature.inputs[0].shape[1:])}
+        )
+    labels = [version.artifact.labels[index] for index in answers["label"][:2]]
+    assert labels == ["bad", "good"]
+    assert np.isfinite(answers["probabilities"]).all()

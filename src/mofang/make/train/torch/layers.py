@@ -19,11 +19,15 @@ Shape = tuple[int, ...]
 """Of one row: (features,), (channels, height, width) or (steps, channels)."""
 
 _SMALL_IMAGE = 64  # pixels of a side, up to which an image is read in full size by the first layer
+_NOT_SEEN = -1e4  # added before a softmax: nothing is left of it, and a text without words is no division by zero
 _VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def body(spec: Network, shape: Shape, outputs: int) -> nn.Module:
-    """Return the layers that ``spec`` names, for rows of ``shape``: [n, *shape] to [n, outputs]."""
+def body(spec: Network, shape: Shape, outputs: int, words: int = 0) -> nn.Module:
+    """Return the layers that ``spec`` names, for rows of ``shape``: [n, *shape] to [n, outputs].
+
+    With ``words``, a row is a text: ids of so many words, 0 where there is none.
+    """
     match spec:
         case Dense():
             return dense((*shape, *spec.hidden, outputs), spec.dropout)
@@ -34,9 +38,9 @@ def body(spec: Network, shape: Shape, outputs: int) -> nn.Module:
         case ResNet():
             return ResidualNetwork(spec, shape, outputs)
         case Rnn():
-            return Recurrent(spec, shape, outputs)
+            return Recurrent(spec, shape, outputs, words)
         case Transformer():
-            return Encoder(spec, shape, outputs)
+            return Encoder(spec, shape, outputs, words)
     raise TypeError(f"no layers for {spec!r}")
 
 
@@ -132,15 +136,40 @@ class ResidualNetwork(nn.Module):
 # --- sequences ----------------------------------------------------------------------------------------------------
 
 
-class Recurrent(nn.Module):
-    """LSTM or GRU over the steps; what the last layer remembers at the end decides."""
+class Words(nn.Module):
+    """Ids of words [n, steps, 1] to what stands for each [n, steps, width], learned; 0, no word, is all zeros."""
 
-    def __init__(self, spec: Rnn, shape: Shape, outputs: int) -> None:
+    def __init__(self, words: int, width: int) -> None:
         super().__init__()
+        self.table = nn.Embedding(words, width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look the words up."""
+        return self.table(ids.squeeze(-1).long()) * (ids > 0)
+
+
+def mean_of_words(told: Tensor, ids: Tensor) -> Tensor:
+    """Return the mean [n, width] of what is told [n, steps, width] where there is a word."""
+    there = (ids > 0).to(told)
+    return (told * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+
+
+class Recurrent(nn.Module):
+    """LSTM or GRU over the steps; what is remembered at the end decides, of texts what is on average."""
+
+    def __init__(self, spec: Rnn, shape: Shape, outputs: int, words: int) -> None:
+        super().__init__()
+        self.enter = Words(words, spec.width) if words else nn.Identity()
+        self.is_text = bool(words)
         kind = nn.LSTM if spec.cell == "lstm" else nn.GRU
         between = spec.dropout if spec.layers > 1 else 0.0
         self.cells = kind(
-            shape[1], spec.width, spec.layers, batch_first=True, bidirectional=spec.bidirectional, dropout=between
+            spec.width if words else shape[1],
+            spec.width,
+            spec.layers,
+            batch_first=True,
+            bidirectional=spec.bidirectional,
+            dropout=between,
         )
         self.both = spec.bidirectional
         self.width = spec.width
@@ -150,7 +179,9 @@ class Recurrent(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         """[n, steps, channels] to [n, outputs]."""
-        told, _ = self.cells(steps)
+        told, _ = self.cells(self.enter(steps))
+        if self.is_text:
+            return self.head(mean_of_words(told, steps))
         last = told[:, -1]
         if self.both:  # the backward direction has read everything when it is at the first step
             last = torch.cat([last[:, : self.width], told[:, 0, self.width :]], dim=1)
@@ -166,12 +197,12 @@ class Attention(nn.Module):
         self.asks, self.offers, self.tells = (nn.Linear(width, width) for _ in range(3))
         self.joins = nn.Linear(width, width)
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """[n, steps, width] to the same shape."""
+    def forward(self, steps: Tensor, unseen: Tensor | None = None) -> Tensor:
+        """[n, steps, width] to the same shape; ``unseen`` [n, 1, 1, steps] is added to what is seen of each step."""
         asks, offers, tells = (
             part(steps).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.asks, self.offers, self.tells)
         )
-        seen = functional.scaled_dot_product_attention(asks, offers, tells)
+        seen = functional.scaled_dot_product_attention(asks, offers, tells, attn_mask=unseen)
         return self.joins(seen.transpose(1, 2).flatten(-2))
 
 
@@ -180,7 +211,9 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), nn.Dropout(dropout))
+        self.normal = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.dropout = nn.Dropout(dropout)
         self.forward_layers = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
@@ -189,22 +222,27 @@ class EncoderLayer(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, steps: Tensor) -> Tensor:
+    def forward(self, steps: Tensor, unseen: Tensor | None = None) -> Tensor:
         """[n, steps, width] to the same shape."""
-        steps = steps + self.attention(steps)
+        steps = steps + self.dropout(self.attention(self.normal(steps), unseen))
         return steps + self.forward_layers(steps)
 
 
 class Encoder(nn.Module):
-    """A Transformer encoder; the mean of what all steps say decides."""
+    """A Transformer encoder; the mean of what all steps say decides, of texts that of all words."""
 
-    def __init__(self, spec: Transformer, shape: Shape, outputs: int) -> None:
+    def __init__(self, spec: Transformer, shape: Shape, outputs: int, words: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(shape[1], spec.width)
+        self.is_text = bool(words)
+        self.enter = Words(words, spec.width) if words else nn.Linear(shape[1], spec.width)
         self.places = nn.Parameter(torch.randn(shape[0], spec.width) * 0.02)
-        self.layers = nn.Sequential(*(EncoderLayer(spec.width, spec.heads, spec.dropout) for _ in range(spec.layers)))
+        self.layers = nn.ModuleList(EncoderLayer(spec.width, spec.heads, spec.dropout) for _ in range(spec.layers))
         self.head = nn.Sequential(nn.LayerNorm(spec.width), nn.Linear(spec.width, outputs))
 
     def forward(self, steps: Tensor) -> Tensor:
         """[n, steps, channels] to [n, outputs]."""
-        return self.head(self.layers(self.enter(steps) + self.places).mean(dim=1))
+        unseen = (steps.squeeze(-1) <= 0)[:, None, None, :] * _NOT_SEEN if self.is_text else None
+        told = self.enter(steps) + self.places
+        for layer in self.layers:
+            told = layer(told, unseen)
+        return self.head(mean_of_words(told, steps) if self.is_text else told.mean(dim=1))

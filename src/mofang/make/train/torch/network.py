@@ -34,6 +34,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     features: int
     shape: Shape
     classes: int  # 0: it answers a number
+    words: int = 0  # how many token ids there are, if a row is a text; 0: it is numbers
 
 
 def blueprint(spec: Network, schema: Schema) -> Blueprint:
@@ -44,6 +45,8 @@ def blueprint(spec: Network, schema: Schema) -> Blueprint:
     if isinstance(spec, Cnn | Vgg | ResNet):
         height, width = schema.shape[:2] or (math.isqrt(features),) * 2
         shape = ((*schema.shape, 1)[2], height, width) if schema.shape else (1, height, width)
+    elif isinstance(spec, Rnn | Transformer) and schema.sequence:
+        return Blueprint(spec, features, (features, 1), len(schema.labels), schema.sequence[1])
     elif isinstance(spec, Rnn | Transformer):
         steps = spec.steps or features
         shape = (steps, features // steps)
@@ -95,8 +98,8 @@ class Net(nn.Module):
     def __init__(self, plan: Blueprint) -> None:
         super().__init__()
         self.plan = plan
-        self.scale = Scale(plan.shape)
-        self.body = body(plan.spec, plan.shape, plan.classes or 1)
+        self.scale = nn.Identity() if plan.words else Scale(plan.shape)
+        self.body = body(plan.spec, plan.shape, plan.classes or 1, plan.words)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_deviation", torch.ones(()))
 
@@ -107,7 +110,8 @@ class Net(nn.Module):
 
     def learn_scale(self, rows: Tensor, target: Tensor) -> None:
         """Take the scale of rows [n, features], and of a target of numbers, from what is trained on."""
-        self.scale.learn(self._shaped(rows))
+        if not self.plan.words:
+            self.scale.learn(self._shaped(rows))
         if not self.plan.classes:
             self.target_mean.copy_(target.double().mean())
             self.target_deviation.copy_(target.double().std(correction=0))
