@@ -55,10 +55,15 @@ bench: setup  ## Measure; ratios in one run
 bench-serve: setup  ## Measure serving beside a hand-written server (QUICK=1: a minute)
 	$(BIN)/python benchmarks/serve $(if $(QUICK),--quick)
 
+bench-train: setup  ## Measure what the example recipes reach, in what time (an hour)
+	$(BIN)/python benchmarks/train --loop
+	$(BIN)/python benchmarks/train --quotes
+	$(BIN)/python benchmarks/train
+
 proto: setup  ## Generate the gRPC messages from proto/
 	$(BIN)/python proto/generate.py
 
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve proto clean
+.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve bench-train proto clean

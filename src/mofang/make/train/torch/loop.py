@@ -128,7 +128,7 @@ class _Loop:
 
     def _train_on(self, index: Tensor, rate: float) -> None:
         seed = _seed(self._spec.seed, self._step, "step")
-        torch.manual_seed(seed)
+        self._reseed(seed)
         rows, target = (part.to(self._device) for part in self._batches.take(index, seed))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -140,6 +140,13 @@ class _Loop:
             nn.utils.clip_grad_norm_(self._net.parameters(), self._spec.clip)
         self._optimiser.step()
         self._running += loss.detach()
+
+    def _reseed(self, seed: int) -> None:
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed keeps a stack trace for each call, where no GPU is
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _mean_loss(self, steps: int) -> float:
         loss = float(self._running) / steps

@@ -11,10 +11,15 @@ from mofang.make.recipe import Network
 def optimiser(spec: Network, net: nn.Module) -> torch.optim.Optimizer:
     """Return what ``spec`` names, for all weights of ``net``; biases and normalisation are not pulled to zero."""
     weights = [value for value in net.parameters() if value.requires_grad]
-    groups = [
-        {"params": [value for value in weights if value.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [value for value in weights if value.ndim <= 1], "weight_decay": 0.0},
-    ]
+    # One group of weights is stepped faster than two.
+    groups = (
+        [{"params": weights}]
+        if not spec.weight_decay
+        else [
+            {"params": [value for value in weights if value.ndim > 1], "weight_decay": spec.weight_decay},
+            {"params": [value for value in weights if value.ndim <= 1], "weight_decay": 0.0},
+        ]
+    )
     match spec.optimiser:
         case "adam":
             return torch.optim.Adam(groups, lr=spec.learning_rate)
