@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from ledgers import HOUR, NOON, all_events, usage
 
+from ledgers import HOUR, NOON, all_events, usage
 from mofang.base.domain.errors import InvalidPeriod, InvalidRequest
 from mofang.sell.meter.store import GROUPS, UsageStore
 from mofang.sell.meter.windows import MAX_AT, UsageRow
