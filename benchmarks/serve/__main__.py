@@ -1,6 +1,6 @@
 """What serving costs on one core, beside the server an expert writes by hand.
 
-    python benchmarks/serve [--quick] [--rounds N] [--seconds S] [--only TEXT]
+    python benchmarks/serve [--quick] [--models tiny,cnn,encoder] [--rounds N] [--seconds S] [--only TEXT]
 
 The servers run on core 0, the load generator on core 1. Contenders take turns slice by slice; before and after every
 slice a fixed loop measures how fast the core is just then, and a slice is dropped if the core was slow or if others
@@ -21,14 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import machine
-import tiny
 from contenders import Contender, Mofang, RawAsgi, limit
-from load import generator, shoot
+from load import generator, shoot, shoot_grpc
+
+from models import MODELS, Model
 
 SERVER_CORE, LOAD_CORE = 0, 1
 SLOW = 0.85  # of the best speed seen: below it a slice is dropped
 FOREIGN = 0.10  # of a core used by others during a slice: above it the slice is dropped
-REQUESTS = {"JSON": tiny.json_request, "binary": tiny.binary_request}
+FORMS = {  # in a full run; the first alone in a quick one
+    "tiny": ("JSON", "binary", "gRPC"),
+    "cnn": ("binary", "JSON", "gRPC"),
+    "encoder": ("binary",),
+}
+CLIENTS = {"tiny": (1, 8, 64), "cnn": (1, 8, 64), "encoder": (1, 8)}
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,15 @@ class Slice:
 Case = tuple[str, int]  # form of the request, clients
 
 
-def measure(contender: Contender, case: Case, seconds: float) -> Slice:
+def measure(contender: Contender, model: Model, case: Case, seconds: float) -> Slice:
     """Load one contender."""
     form, clients = case
-    headers, body = REQUESTS[form]()
-    if contender.key:
-        headers["authorization"] = f"Bearer {contender.key}"
+    asked = {"JSON": model.json_request, "binary": model.binary_request, "gRPC": model.grpc_request}[form]
+    headers, body = {**asked[0], "authorization": f"Bearer {contender.key}"}, asked[1]
+    fire, port = (shoot_grpc, contender.grpc_port) if form == "gRPC" else (shoot, contender.port)
     before = machine.speed(SERVER_CORE)
     core, own = machine.busy_seconds(SERVER_CORE), machine.tree_seconds(contender.pid)
-    shot = shoot(LOAD_CORE, contender.port, headers, body, clients, seconds)
+    shot = fire(LOAD_CORE, port, headers, body, clients, seconds)
     core, own = machine.busy_seconds(SERVER_CORE) - core, machine.tree_seconds(contender.pid) - own
     after = machine.speed(SERVER_CORE)
     contender.tidy()
@@ -64,13 +70,14 @@ def measure(contender: Contender, case: Case, seconds: float) -> Slice:
 
 
 def rounds(
-    contenders: list[Contender], cases: list[Case], count: int, seconds: float
+    contenders: list[Contender], model: Model, cases: list[Case], count: int, seconds: float
 ) -> Iterator[tuple[str, Case, Slice]]:
     """Yield the slices: in every round each case, in every case each contender."""
     for number in range(count):
         for case in cases:
             for contender in contenders if number % 2 else reversed(contenders):
-                yield contender.name, case, measure(contender, case, seconds)
+                if case[0] != "gRPC" or contender.grpc_port:
+                    yield contender.name, case, measure(contender, model, case, seconds)
         sys.stderr.write(f"round {number + 1} of {count}\n")
 
 
@@ -81,20 +88,27 @@ def good(slices: list[Slice], best: float) -> tuple[list[Slice], str]:
 
 
 def table(found: dict[tuple[str, Case], list[Slice]], names: list[str], cases: list[Case]) -> list[str]:
-    """Return the lines of the table; every ratio is to the first contender, in the same case."""
+    """Return the lines of the table.
+
+    Every ratio is to the first contender, in the same case, or over gRPC, which it does not speak, with JSON.
+    """
     best = max(each.speed for slices in found.values() for each in slices)
     heads = (
         f"{'clients':>7} {'inferences/s':>13} {'ratio':>6} {'per core s':>11} {'ratio':>6} {'p50 ms':>7} {'slices':>7}"
     )
     lines = [f"{'':32} {heads}"]
+    bases: dict[Case, tuple[float, float]] = {}
     for case in cases:
-        base = None
         for name in names:
+            if (name, case) not in found:
+                continue
             kept, mark = good(found[name, case], best)
             rate = statistics.median(each.rate for each in kept)
             per_core = statistics.median(each.per_core_second for each in kept)
             p50 = statistics.median(each.p50_ms for each in kept)
-            base = base or (rate, per_core)
+            if name == names[0]:
+                bases[case] = (rate, per_core)
+            base = bases.get(case) or bases.get(("JSON", case[1])) or (rate, per_core)
             lines.append(
                 f"{name + ', ' + case[0]:32} {case[1]:7} {rate:13,.0f} {rate / base[0]:6.2f} {per_core:11,.0f} "
                 f"{per_core / base[1]:6.2f} {p50:7.3f} {len(kept):3} of {len(found[name, case])}{mark}"
@@ -110,7 +124,9 @@ def table(found: dict[tuple[str, Case], list[Slice]], names: list[str], cases: l
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Serving a tiny model on one core.")
-    parser.add_argument("--quick", action="store_true", help="about a minute: JSON only, fewer clients and rounds")
+    parser.add_argument("--quick", action="store_true", help="about a minute: tiny, JSON, fewer clients and rounds")
+    parser.add_argument("--models", default="", help="which models, with commas between")
+    parser.add_argument("--forms", default="", help="JSON, binary, gRPC, with commas between")
     parser.add_argument("--rounds", type=int, default=0, help="slices of each contender in each case")
     parser.add_argument("--seconds", type=float, default=0, help="length of a slice")
     parser.add_argument("--clients", default="", help="numbers of clients, with commas between")
@@ -118,10 +134,45 @@ def parse() -> argparse.Namespace:
     given = parser.parse_args()
     given.rounds = given.rounds or (4 if given.quick else 6)
     given.seconds = given.seconds or 1
-    given.clients = (
-        [int(each) for each in given.clients.split(",")] if given.clients else [1, 64] if given.quick else [1, 8, 64]
-    )
+    given.models = given.models or ("tiny" if given.quick else "tiny,cnn,encoder")
     return given
+
+
+def cases_of(model: str, given: argparse.Namespace) -> list[Case]:
+    """Return the cases that are measured of a model."""
+    forms = given.forms.split(",") if given.forms else FORMS[model][:1] if given.quick else FORMS[model]
+    clients = map(int, given.clients.split(",")) if given.clients else (1, 64) if given.quick else CLIENTS[model]
+    return [(form, count) for count in clients for form in forms]
+
+
+def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]:
+    """Measure all contenders with one model; return the lines to print."""
+    folder, cases = scratch / model.name, cases_of(model.name, given)
+    model.save(folder)
+    limits = {batch: limit(SERVER_CORE, folder, batch, 0.5) for batch in (1, 8, 32)}
+    contenders: list[Contender] = [RawAsgi(SERVER_CORE, folder)]
+    contenders += [
+        Mofang(SERVER_CORE, folder, scratch, placement, mode)
+        for placement in ("thread", "process")
+        for mode in ("governed", "bare")
+        if given.only in f"{placement}, {mode}"
+    ]
+    found: dict[tuple[str, Case], list[Slice]] = defaultdict(list)
+    try:
+        for contender in contenders:
+            contender.start()
+        for name, case, one in rounds(contenders, model, cases, given.rounds, given.seconds):
+            found[name, case].append(one)
+        memory = [f"{each.name} {machine.tree_megabytes(each.pid):.0f} MB" for each in contenders]
+    finally:
+        for contender in contenders:
+            if hasattr(contender, "_process"):
+                contender.stop()
+    return [
+        f"{model.name}. ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()),
+        f"memory: {', '.join(memory)}\n",
+        *table(found, [each.name for each in contenders], cases),
+    ]
 
 
 def main() -> int:
@@ -133,30 +184,9 @@ def main() -> int:
     os.sched_setaffinity(0, {LOAD_CORE})
     print(machine.describe())
     print(f"load: {generator()}; servers on core {SERVER_CORE}, load on core {LOAD_CORE}\n", flush=True)
-    cases = [(form, clients) for form in (["JSON"] if given.quick else ["JSON", "binary"]) for clients in given.clients]
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as scratch:
-        model = Path(scratch) / "tiny"
-        tiny.save(model)
-        limits = {batch: limit(SERVER_CORE, model, batch, 0.5) for batch in (1, 8, 32)}
-        contenders: list[Contender] = [RawAsgi(SERVER_CORE, model)]
-        contenders += [
-            Mofang(SERVER_CORE, model, Path(scratch), placement, mode)
-            for placement in ("thread", "process")
-            for mode in ("governed", "bare")
-            if given.only in f"{placement}, {mode}"
-        ]
-        found: dict[tuple[str, Case], list[Slice]] = defaultdict(list)
-        try:
-            for contender in contenders:
-                contender.start()
-            for name, case, one in rounds(contenders, cases, given.rounds, given.seconds):
-                found[name, case].append(one)
-        finally:
-            for contender in contenders:
-                if hasattr(contender, "_process"):
-                    contender.stop()
-    print("ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()) + "\n")
-    print("\n".join(table(found, [each.name for each in contenders], cases)))
+        for name in given.models.split(","):
+            print("\n".join(compare(MODELS[name], Path(scratch), given)), flush=True)
     return 0
 
 

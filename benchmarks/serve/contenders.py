@@ -19,7 +19,7 @@ class Contender:
     def __init__(self, name: str, core: int, command: list[str]) -> None:
         self.name = name
         self.key = ""
-        self.port = _free_port()
+        self.port, self.grpc_port = _free_port(), 0
         self._journal: Path | None = None
         self._command = ["taskset", "-c", str(core), sys.executable, *command]
 
@@ -30,7 +30,8 @@ class Contender:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [str(self.port) if part == "PORT" else part for part in self._command]
+        ports = {"PORT": str(self.port), "GRPC_PORT": str(self.grpc_port)}
+        command = [ports.get(part, part) for part in self._command]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._wait()
 
@@ -69,10 +70,11 @@ class Mofang(Contender):
 
     def __init__(self, core: int, model: Path, scratch: Path, placement: str, mode: str) -> None:
         name = f"Mofang {placement}, {mode}"
-        self._folder = scratch / f"{placement}-{mode}"
+        self._folder = scratch / f"{model.name}-{placement}-{mode}"
         self._folder.mkdir()
-        script = [str(_PEERS / "mofang_gateway.py"), str(model), "PORT", placement, mode]
+        script = [str(_PEERS / "mofang_gateway.py"), str(model), "PORT", "GRPC_PORT", placement, mode]
         super().__init__(name, core, [*script, str(self._folder / "journal"), str(self._folder / "worker.sock")])
+        self.grpc_port = _free_port()
 
     def _wait(self) -> None:
         assert self._process.stdout is not None

@@ -1,7 +1,8 @@
 """The load: ``clients`` connections that ask again as soon as they are answered, from a core of their own.
 
-wrk if it is installed (``apt-get install wrk``); else an asyncio client, which is slower than a good server and then
-measures itself: fit to see that everything works, not to compare.
+Over HTTP: wrk if it is installed (``apt-get install wrk``); else an asyncio client, which is slower than a good server
+and then measures itself: fit to see that everything works, not to compare. Over gRPC: h2load (``apt-get install
+nghttp2-client``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _SLOW = "note: wrk is not installed (apt-get install wrk); the asyncio load generator bounds what can be measured\n"
@@ -50,6 +52,34 @@ def shoot(core: int, port: int, headers: dict[str, str], body: bytes, clients: i
         command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
         done = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True)
     return _read(done.stdout)
+
+
+def shoot_grpc(core: int, port: int, headers: dict[str, str], message: bytes, clients: int, seconds: float) -> Shot:
+    """Load gRPC's ModelInfer on 127.0.0.1:``port``, one call at a time on each connection."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data, log = Path(scratch) / "message", Path(scratch) / "log"
+        data.write_bytes(message)
+        fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+        url = f"http://127.0.0.1:{port}/inference.GRPCInferenceService/ModelInfer"
+        command = [
+            "taskset",
+            "-c",
+            str(core),
+            "h2load",
+            "-t1",
+            f"-c{clients}",
+            "-m1",
+            f"-D{seconds:g}",
+            "-d",
+            str(data),
+        ]
+        done = subprocess.run(
+            [*command, f"--log-file={log}", *fields, url], capture_output=True, text=True, check=True
+        ).stdout
+        times = [int(line.split("\t")[2]) / 1e3 for line in log.read_text().splitlines()]
+    failed = re.search(r"(\d+) failed, (\d+) errored", done)
+    errors = sum(map(int, failed.groups())) if failed else 1
+    return Shot(len(times) / seconds, statistics.median(times) if times else 0.0, errors)
 
 
 def _read(said: str) -> Shot:

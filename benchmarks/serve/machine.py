@@ -52,6 +52,21 @@ def tree_seconds(root: int) -> float:
     return total
 
 
+def tree_megabytes(root: int) -> float:
+    """Return the memory of ``root`` and its living descendants, what they share counted once (PSS)."""
+    total, waiting = 0, [root]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    return total / 1024
+
+
 def describe() -> str:
     """Return a line about the machine and one about the versions."""
     model = next(

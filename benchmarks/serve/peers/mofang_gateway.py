@@ -1,6 +1,6 @@
 """A Mofang gateway as ``surface/server/gateway.py`` puts it together, on a Snapshot made by hand instead of the link.
 
-    python mofang_gateway.py MODEL_FOLDER PORT thread|process governed|bare JOURNAL_FOLDER WORKER_SOCKET
+    python mofang_gateway.py MODEL_FOLDER PORT GRPC_PORT thread|process governed|bare JOURNAL_FOLDER WORKER_SOCKET
 
 ``governed``: keys, roles, limits, usage records in a journal, counters: what every request of a real server passes.
 ``bare``: the same objects, but everybody is the same principal and nothing is recorded or counted; only a benchmark
@@ -36,6 +36,8 @@ from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.recorder import Recorder
+from mofang.surface.protocols.grpc.server import serve as serve_grpc
+from mofang.surface.server.exchange import Router
 from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.gateway import router
 from mofang.surface.server.listener import HttpServer
@@ -64,8 +66,8 @@ def snapshot(folder: Path, placement: str, worker: str) -> tuple[Snapshot, str]:
     return Snapshot(1, {"tiny": routes}, {key.id: entry}), key.text
 
 
-async def serve(folder: Path, port: int, placement: str, mode: str, journal: Path, worker: str) -> None:
-    """Serve until killed."""
+async def start(folder: Path, placement: str, mode: str, journal: Path, worker: str) -> tuple[Lane, Router, str]:
+    """Put the parts of a gateway together, and wait until the model answers; also the key's text."""
     fleet = Fleet("bench", {"process": ProcessPlacement(), "thread": ThreadPlacement(load_engine)}, lambda: None)
     recorder, telemetry = Recorder(JournalWriter(journal, "bench")), Telemetry()
     admission = Admission(lambda: fleet.snapshot)
@@ -90,16 +92,24 @@ async def serve(folder: Path, port: int, placement: str, mode: str, journal: Pat
         command = [sys.executable, "-m", "mofang.surface.server.worker", spec]
         await asyncio.create_subprocess_exec(*command, preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))
     generator = Generator(fleet, admit=admission.admit, record=recorder.record, observe=telemetry.observe)
-    http = HttpServer(router(lane, generator, admission, Once(journal / "once", 60), Forwarder(journal / "none.sock")))
-    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
-    await http.serve(listener)
     while not lane.is_ready(ANYBODY, "tiny"):  # noqa: ASYNC110 (a benchmark may look)
         await asyncio.sleep(0.01)
+    forwarder = Forwarder(journal / "none.sock")
+    return lane, router(lane, generator, admission, Once(journal / "once", 60), forwarder), key
+
+
+async def serve(folder: Path, port: int, grpc_port: int, placement: str, mode: str, journal: Path, worker: str) -> None:
+    """Serve until killed."""
+    lane, choose, key = await start(folder, placement, mode, journal, worker)
+    http = HttpServer(choose)
+    await http.serve(socket.create_server(("127.0.0.1", port), backlog=1024))
+    grpc = await serve_grpc(lane, f"127.0.0.1:{grpc_port}")
     print(key, flush=True)
     await asyncio.Event().wait()
+    await grpc.stop(0)  # never; but a server that nobody holds is stopped
 
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with whoever started this
-    model, port, placement, mode, journal, worker = sys.argv[1:]
-    uvloop.run(serve(Path(model), int(port), placement, mode, Path(journal), worker))
+    model, port, grpc_port, placement, mode, journal, worker = sys.argv[1:]
+    uvloop.run(serve(Path(model), int(port), int(grpc_port), placement, mode, Path(journal), worker))

@@ -40,6 +40,7 @@ outputs = [each.name for each in session.get_outputs()]
 decode = msgspec.json.Decoder(Request).decode
 encode = msgspec.json.Encoder().encode
 JSON = [(b"content-type", b"application/json")]
+DTYPES = {"FP32": np.float32, "INT64": np.int64}
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -51,10 +52,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     length = next((int(v) for k, v in scope["headers"] if k == b"inference-header-content-length"), None)
     if length is None:
         (tensor,) = decode(body).inputs
-        x = np.array(tensor.data, np.float32).reshape(tensor.shape)
+        x = np.array(tensor.data, DTYPES[tensor.datatype]).reshape(tensor.shape)
     else:
         (tensor,) = decode(body[:length]).inputs
-        x = np.frombuffer(body, np.float32, offset=length).reshape(tensor.shape)
+        x = np.frombuffer(body, DTYPES[tensor.datatype], offset=length).reshape(tensor.shape)
     (y,) = session.run(outputs, {tensor.name: x})
     answer = Tensor(outputs[0], "FP32", y.shape)
     if length is None:

@@ -107,7 +107,7 @@ class Bench:
             record_all=recorder.record_all,
             observe=self.telemetry.observe,
         )
-        rest = OipRest(self.lane, admission.standing)
+        self.rest = rest = OipRest(self.lane, admission.standing)
         direct = Direct(rest.start, rest.note)
         self.server = HttpServer(lambda _: direct)
         self.streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -337,5 +337,18 @@ def test_a_limit_of_one_key_does_not_hold_up_the_others() -> None:
         assert len(bench.journal.records) == 7
         assert bench.fleet.in_flight == 0
         assert [status for status, _, _ in await bench.ask(*asked[1::2])] == [200] * 4
+
+    run(scenario)
+
+
+def test_a_defect_while_answers_are_written_leaves_nobody_waiting_and_nobody_counted_twice() -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = [request([[n, 1]]) for n in range(4)]
+        await bench.warm(*asked)
+        limited = (AccessLimits("tenant", "acme", requests_per_minute=1000),)
+        bench.fleet.adopt(snapshot(2, ADA, limits=limited))
+        bench.rest.standing = lambda _: 1 / 0
+        assert [status for status, _, _ in await bench.ask(*asked)] == [500] * 4
+        assert bench.fleet.in_flight == 0
 
     run(scenario)

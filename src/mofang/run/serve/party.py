@@ -11,6 +11,7 @@ on, with the rules of those. So there is one place for every rule, and a fast wa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -19,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import MofangError
+from mofang.base.domain.errors import Internal, MofangError
 from mofang.base.domain.inference import Answer, Call, InferRequest
 from mofang.base.domain.names import new_ids, now_us
 from mofang.base.domain.tensors import Array, size_bytes
@@ -29,6 +30,8 @@ from mofang.run.serve.admitting import Admitted, Unbounded
 from mofang.run.serve.desk import Desk
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
+
+_log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -127,9 +130,10 @@ class Party:
         self._answer = answer
         self.plan.statistics.computed_together(len(self.ids), answer)
         try:
+            sheets = self._sheets(answer)
             assert self._desk.record_all is not None
-            self._desk.record_all(self._sheets(answer), self._written)
-        except Exception as error:
+            self._desk.record_all(sheets, self._written)
+        except MofangError as error:  # refused before anything was written
             self._written(error)
 
     def _written(self, error: Exception | None) -> None:
@@ -139,10 +143,14 @@ class Party:
             admitted.release()
         self._desk.fleet.leave(self.plan.revision, len(self.ids))
         self._desk.count(self.plan, said, self._started, len(self.ids))
-        if error is None:
-            self._host.answered(self, self._answer.outputs)
-        else:
-            self._host.failed(self, error)
+        try:
+            if error is None:
+                self._host.answered(self, self._answer.outputs)
+            else:
+                self._host.failed(self, error)
+        except Exception:  # a defect; who has no answer yet is told so, and nobody is counted twice
+            _log.exception("the answers of a party failed")
+            self._host.failed(self, Internal("the server failed on this request"))
 
     def apart(self) -> list[Passage]:
         """See :class:`mofang.base.placement.party.Party`: make a passage of each member, admitted already."""

@@ -7,6 +7,7 @@ Unix socket, so that users see one port and a slow query never touches inference
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -121,6 +122,8 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
     grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes, once=once)
     await http.serve(listener)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no full collection has to look at it while requests wait
     await stop.wait()
     lane.draining = generator.draining = True
     http.begin_drain()
