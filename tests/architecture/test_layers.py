@@ -27,6 +27,7 @@ HEAVY = {
     "openvino": {"openvino"},
     "openvino_genai": {"openvino"},
     "xllamacpp": {"llamacpp"},
+    "tokenizers": {"encoder"},
     "torch": {"torch"},
     "onnxscript": {"torch"},
     "safetensors": {"torch"},

@@ -42,7 +42,7 @@ class TestOpenVino(Suite):
         engine.add(
             91, engine.encode("Is it true? "), Sampling(temperature=0.0, constraint=Constraint("regex", "yes|no"))
         )
-        told, failed = run(engine)
+        told, failed = run(engine, 90, 91)
         assert failed == {}
         assert list(json.loads(text(told[90]))) == ["city"]
         assert text(told[91]) in ("yes", "no")
@@ -52,7 +52,7 @@ class TestOpenVino(Suite):
         while not engine.step()[0]:
             pass
         engine.add(93, engine.encode(PROMPT), Sampling(max_tokens=4, constraint=Constraint("schema", '{"type": "z"}')))
-        told, failed = run(engine)
+        told, failed = run(engine, 92, 93)
         assert isinstance(failed.pop(93), InvalidParameter)
         assert failed == {}
         assert sum(delta.tokens for delta in told[92]) == 7  # one was said before

@@ -12,6 +12,8 @@ Meter = Literal[
     "requests", "rows", "compute_us", "input_bytes", "output_bytes",
     "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
 ]  # fmt: skip
+METERED = frozenset({"input_tokens", "audio_seconds", "images"})
+"""Meters that a model may report itself: by an output of whole numbers of that name, one for each row."""
 Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
 

@@ -147,6 +147,8 @@ class Passage:
         }
         if answer.extras:
             quantities.update(answer.extras)
+        for meter in self.plan.meters:
+            quantities[meter] = int(answer.outputs[meter].sum())
         return UsageRecord(
             call.request_id,
             now_us(),

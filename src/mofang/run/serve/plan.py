@@ -5,13 +5,14 @@ from __future__ import annotations
 from mofang.base.domain.deployment import Route
 from mofang.base.domain.errors import TensorName
 from mofang.base.domain.tensors import InputCheck, TensorSpec
+from mofang.base.domain.usage import METERED
 from mofang.run.serve.statistics import Entry
 
 
 class Plan:
     """One route: the check of its inputs, the names of its outputs, its counters."""
 
-    __slots__ = ("check", "outputs", "revision", "route", "row", "statistics")
+    __slots__ = ("check", "meters", "outputs", "revision", "route", "row", "statistics")
 
     def __init__(self, route: Route, statistics: Entry) -> None:
         revision = route.revision
@@ -20,6 +21,7 @@ class Plan:
         self.revision = revision.key
         self.check = InputCheck(revision.signature, f"endpoint {revision.endpoint!r}")
         self.outputs = tuple(spec.name for spec in revision.signature.outputs)
+        self.meters = tuple(METERED.intersection(self.outputs))  # an output that is called like a meter is counted
         self.row = _row(route)
 
     def check_outputs(self, wanted: tuple[str, ...]) -> None:

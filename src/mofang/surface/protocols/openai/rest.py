@@ -22,6 +22,7 @@ from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
 from mofang.surface.protocols.lane import MAX_TIMEOUT_SECONDS, Lane
 from mofang.surface.protocols.openai.answers import DONE, ChatShape, Envelope, Shape, TextShape, event, usage_of
+from mofang.surface.protocols.openai.embeddings import Asker, EmbeddingRequest, RerankRequest, embed, rerank
 from mofang.surface.protocols.openai.errors import describe, error_reply
 from mofang.surface.protocols.openai.orders import (
     Terms,
@@ -81,8 +82,19 @@ class OpenAi:
             case ["completions"]:
                 _check_method(request, "POST")
                 return await self._complete(request, principal, request_id)
+            case ["embeddings"]:
+                _check_method(request, "POST")
+                wanted = parse(request.body, EmbeddingRequest)
+                return _json(await embed(wanted, self._asker(request, principal, request_id)))
+            case ["rerank"]:
+                _check_method(request, "POST")
+                asked = parse(request.body, RerankRequest)
+                return _json(await rerank(asked, self._asker(request, principal, request_id)))
             case _:
                 raise RouteNotFound(f"no such path: {request.path[:200]!r}", hint="see the list of paths under /v1")
+
+    def _asker(self, request: HttpRequest, principal: Principal, request_id: str) -> Asker:
+        return Asker(self._lane, principal, request_id, _deadline(request), len(request.body))
 
     # --- models -------------------------------------------------------------------------------------------------------
 

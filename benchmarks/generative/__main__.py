@@ -1,0 +1,243 @@
+"""Serving a language model beside the bare engines, in one run: ``make bench-generative`` (QUICK=1: two minutes).
+
+Every contender has a process of its own and is loaded before anything is measured; rounds take turns, so that a slow
+moment of the machine hits all alike. Prompts of about 68 tokens that share no beginning, 128 new tokens, greedy, two
+cores, the client included. Reported are medians over the rounds, and the ratios that matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests")]
+
+from models import SMOLLM2, fetch  # noqa: E402
+from servers import Server  # noqa: E402
+
+TOKENS = 128
+WORDS = (
+    "river",
+    "stone",
+    "light",
+    "garden",
+    "window",
+    "paper",
+    "music",
+    "winter",
+    "silver",
+    "forest",
+    "letter",
+    "summer",
+)
+Marks = list[list[float]]
+
+
+def prompts(count: int, chance: random.Random, words: int = 60) -> list[str]:
+    """Return texts of about 68 tokens, each with a beginning of its own."""
+    return [f"{chance.randrange(10**6)} " + " ".join(chance.choices(WORDS, k=words)) + ". So" for _ in range(count)]
+
+
+class Bare:
+    """A bare engine's process."""
+
+    def __init__(self, name: str, model: Path) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("bare.py")), name, str(model)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._read()
+
+    def run(self, texts: list[str], tokens: int) -> Marks:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"prompts": texts, "tokens": tokens}) + "\n")
+        self._process.stdin.flush()
+        marks: Marks = self._read()["marks"]
+        return marks
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        while not (line := self._process.stdout.readline()).startswith("{"):
+            assert line, "the engine's process ended"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+class Served:
+    """Our server, asked over HTTP as a client does."""
+
+    def __init__(self, server: Server) -> None:
+        host, port = server.url.removeprefix("http://").split(":")
+        self._address = (host, int(port))
+        self._key = server.key
+
+    def run(self, texts: list[str], tokens: int) -> Marks:
+        async def all_of_them() -> Marks:
+            started = time.perf_counter()
+            return [*await asyncio.gather(*(self._ask(text, tokens, started) for text in texts))]
+
+        return asyncio.run(all_of_them())
+
+    async def _ask(self, text: str, tokens: int, started: float) -> list[float]:
+        reader, writer = await asyncio.open_connection(*self._address)
+        body = json.dumps(
+            {"model": "smol", "prompt": text, "max_tokens": tokens, "temperature": 0, "stream": True}
+        ).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._key}\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        marks: list[float] = []
+        while b"[DONE]" not in (line := await reader.readline()):
+            assert line, "the stream broke off"
+            if line.startswith(b"data: "):
+                marks.append(time.perf_counter() - started)
+        writer.close()
+        return marks
+
+
+@dataclass
+class Figures:
+    """What the rounds of one contender came to."""
+
+    rates: list[float] = field(default_factory=list)  # tokens a second
+    firsts: list[float] = field(default_factory=list)  # seconds
+    gaps: list[float] = field(default_factory=list)
+
+    def add(self, marks: Marks) -> None:
+        self.rates.append(sum(map(len, marks)) / max(mark[-1] for mark in marks))
+        self.firsts += [mark[0] for mark in marks]
+        self.gaps += [after - before for mark in marks for before, after in pairwise(mark)]
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    @property
+    def first(self) -> float:
+        return statistics.median(self.firsts)
+
+    def gap(self, share: float) -> float:
+        return sorted(self.gaps)[min(len(self.gaps) - 1, int(share * len(self.gaps)))]
+
+
+def measure(contenders: dict[str, Any], streams: int, rounds: int, chance: random.Random) -> dict[str, Figures]:
+    figures = {name: Figures() for name in contenders}
+    for number in range(rounds):
+        names = list(contenders)
+        for name in names if number % 2 else reversed(names):
+            figures[name].add(contenders[name].run(prompts(streams, chance), TOKENS))
+    return figures
+
+
+def show(streams: int, figures: dict[str, Figures]) -> None:
+    print(f"\n{streams} stream{'s' if streams > 1 else ''}: tokens/s, first token, between tokens p50 / p99")
+    for name, each in figures.items():
+        gaps = f"{each.gap(0.5) * 1e3:6.1f} / {each.gap(0.99) * 1e3:6.1f} ms"
+        print(f"  {name:<10} {each.rate:7.1f}  {each.first * 1e3:8.1f} ms  {gaps}")
+    ours, bare = figures["mofang"], figures["openvino"]
+    pairs = [a / b for a, b in zip(ours.rates, bare.rates, strict=True)]
+    rate, first = statistics.median(pairs), (ours.first - bare.first) * 1e3
+    print(f"  mofang / bare openvino: {rate:.3f} tokens/s; first token {first:+.1f} ms; "
+          f"p99 between tokens {ours.gap(0.99) / bare.gap(0.99):.2f}")  # fmt: skip
+    if "xllamacpp" in figures:
+        print(f"  mofang / bare xllamacpp: {ours.rate / figures['xllamacpp'].rate:.2f} tokens/s")
+
+
+def prefix(contenders: dict[str, Any], chance: random.Random) -> None:
+    """Ask twice with the same thousand tokens before a question."""
+    print("\na repeated prefix of about 1,000 tokens: first token cold, repeated")
+    for name, contender in contenders.items():
+        text = prompts(1, chance, words=900)[0]
+        cold, warm = (contender.run([text + end], 2)[0][0] for end in (" one", " two"))
+        print(f"  {name:<10} {cold * 1e3:8.1f} ms  {warm * 1e3:8.1f} ms")
+
+
+def cancel(server: Server) -> None:
+    """Fill every slot, cut one stream, and see how soon a waiting one begins; beside what a free slot takes."""
+
+    async def scene() -> tuple[float, float]:
+        served = Served(server)
+        chance = random.Random(3)
+        free = (await served._ask(prompts(1, chance)[0], 2, time.perf_counter()))[0]
+        wires = [await held(served, text) for text in prompts(16, chance)]
+        for reader, _ in wires:
+            while not (await reader.readline()).startswith(b"data: "):
+                pass
+        waiting = asyncio.create_task(served._ask(prompts(1, chance)[0], 2, 0.0))
+        await asyncio.sleep(0.5)  # it waits in the queue now
+        cut_at = time.perf_counter()
+        wires[0][1].close()
+        first = (await waiting)[0] - cut_at
+        for _, writer in wires:
+            writer.close()
+        return free, first
+
+    free, first = asyncio.run(scene())
+    print(f"\na stream is cut while all 16 slots are taken: the next in the queue says its first token after "
+          f"{first * 1e3:.0f} ms (with all slots free: {free * 1e3:.0f} ms)")  # fmt: skip
+
+
+async def held(served: Served, text: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(*served._address)
+    body = json.dumps({"model": "smol", "prompt": text, "max_tokens": 2000, "temperature": 0, "stream": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {served._key}\r\n"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    return reader, writer
+
+
+def deploy(server: Server, model: Path) -> None:
+    """Push, then time from the word to the first token."""
+    client = server.client
+    job = client.jobs.wait(client.register.push("smol", [model], engine="openvino").id)
+    began = time.perf_counter()
+    client.deploy.roll_out("smol", f"smol@{job.result['version']}")
+    first = Served(server).run(["Hello"], 2)[0][0]
+    print(f"deploy to first token: {time.perf_counter() - began:.1f} s, of which the answer {first * 1e3:.0f} ms")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, without xllamacpp at 8 streams")
+    quick = parser.parse_args(arguments).quick
+    model, chance, rounds = fetch(SMOLLM2), random.Random(1), 3 if quick else 7
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder) / "data")
+        contenders: dict[str, Any] = {}
+        try:
+            deploy(server, model)
+            contenders = {"mofang": Served(server), "openvino": Bare("openvino", model)}
+            llama = Bare("xllamacpp", model)
+            for contender in (*contenders.values(), llama):
+                contender.run(prompts(2, chance), 8)  # what is made once is made
+            one = measure(contenders, 1, rounds, chance)
+            show(1, one)
+            eight = measure(contenders, 8, rounds, chance)
+            extra = measure({"xllamacpp": llama}, 8, 1 if quick else 3, chance)
+            show(8, eight | extra)
+            print(f"  scaling 1 to 8 streams: {eight['mofang'].rate / one['mofang'].rate:.2f}")
+            prefix(contenders, chance)
+            cancel(server)
+            llama.close()
+        finally:
+            if "openvino" in contenders:
+                contenders["openvino"].close()
+            server.close()
+
+
+if __name__ == "__main__":
+    main()
