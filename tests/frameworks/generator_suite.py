@@ -100,12 +100,12 @@ class Suite:
         assert all(each.logprob <= 0 for each in chosen)
 
     def test_the_context_is_known_and_kept(self, engine: GenerativeEngine) -> None:
-        assert engine.profile.context_tokens == 1024
+        assert engine.profile.context_tokens == 256
         with pytest.raises(PromptTooLong):
             engine.encode("word " * 2000)
         with pytest.raises(PromptTooLong):
             engine.encode("word " * 2_000_000)
-        prompt = engine.encode("word " * 900)
+        prompt = engine.encode("word " * 200)
         engine.add(80, prompt, Sampling(temperature=0.0))
         told, _ = run(engine, 80)
-        assert sum(delta.tokens for delta in told[80]) <= 1024 - len(prompt)
+        assert sum(delta.tokens for delta in told[80]) <= 256 - len(prompt)
