@@ -200,7 +200,8 @@ def sell(tour: Tour, tally: Tally) -> None:
     got = tally.versions() + Counter({1: 2})  # the two of step 6
     tour.check(counted == dict(got), f"usage counted {counted}, clients got {dict(got)}")
     digests = {row["by"]["digest"] for row in rows}
-    tour.check({line["digest"] for line in invoice["lines"]} == digests, "invoice and usage name other digests")
+    billed = {part["digest"] for line in invoice["lines"] for part in line["parts"]}
+    tour.check(billed == digests, "invoice and usage name other digests")
     total = sum(line["amount_micros"] for line in invoice["lines"])
     tour.check(invoice["total_micros"] == total > 0, f"the invoice's total is {invoice['total_micros']}, not {total}")
 

@@ -14,7 +14,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
 from mofang.base.audit.store import AuditStore
-from mofang.base.domain.access import Principal, Reach, Role
+from mofang.base.domain.access import EVERYTHING, Principal, Reach, Role
 from mofang.base.domain.names import now_us
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage, ModelVersion
 from mofang.base.domain.tensors import Signature, TensorSpec
@@ -35,6 +35,8 @@ from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.deploy.store import DeploymentStore
+from mofang.sell.bill.billing import Billing
+from mofang.sell.bill.origins import RegistryOrigins
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.store import UsageStore
@@ -65,9 +67,11 @@ class House:
         artifact = Artifact("onnx", (FileEntry("model.onnx", blob.sha256, blob.size_bytes),), SIGNATURE, ("a", "b"))
         return self.platform.registry.register(model, artifact, Lineage(), {"accuracy": 0.9})[0]
 
-    def usage(self, project: str, tenant: str, requests: int = 1, endpoint: str = "digits") -> None:
-        """Put answered requests of a project into the ledger."""
-        at = now_us()
+    def usage(
+        self, project: str, tenant: str, requests: int = 1, endpoint: str = "digits", at: int | None = None
+    ) -> None:
+        """Put answered requests of a project into the ledger, answered ``at`` (now, if left out)."""
+        at = now_us() if at is None else at
         records = [
             UsageRecord(
                 request_id=f"req_{project}_{number}",
@@ -109,6 +113,11 @@ def _platform(
     identity = IdentityStore(database)
     users = UserStore(database, identity)
     blobs = DiskBlobs(folder / "blobs")
+    bills = BillStore(database)
+    usage = UsageStore(database, on_fold=bills.note_late)
+    registry, variants = Registry(database, blobs), VariantStore(database)
+    deployments = Deployments(DeploymentStore(database))
+    origins = RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
 
     def enter(authorization: str | None, address: str) -> Principal:
         text = (authorization or "").removeprefix("Bearer ")
@@ -129,14 +138,15 @@ def _platform(
         datasets=DatasetStore(database),
         runs=RunStore(database),
         evaluations=EvaluationStore(database),
-        variants=VariantStore(database),
-        registry=Registry(database, blobs),
+        variants=variants,
+        registry=registry,
         blobs=blobs,
         owners=Owners(database),
-        deployments=Deployments(DeploymentStore(database)),
-        usage=UsageStore(database),
+        deployments=deployments,
+        usage=usage,
         budgets=BudgetStore(database),
-        bills=BillStore(database),
+        bills=bills,
+        billing=Billing(bills, usage, origins, deployments.serving),
         transaction=database.write,
         acting=database.acting,
         authenticate=enter,

@@ -109,7 +109,9 @@ def test_from_a_recipe_to_an_invoice(server: Server) -> None:
     hour = now_us() // HOUR_US * HOUR_US
     invoice = client.bill.create_invoice("acme", start=hour - HOUR_US, end=hour + HOUR_US)
     assert invoice.total_micros == 6 * 1000 + 480 * 500 == sum(line.amount_micros for line in invoice.lines)
-    assert {line.digest: line.quantity for line in invoice.lines if line.meter == "rows"} == dict(asked)
+    (rows,) = [line for line in invoice.lines if line.scope.meter == "rows"]
+    assert {part.digest: part.quantity for part in rows.parts} == dict(asked)
+    assert sum(event.quantity for event in client.bill.trace_line(invoice.id, rows.number)) == rows.quantity
     assert client.bill.verify_invoice(invoice.id).matches
     assert client.audit.verify().records == len([*client.audit.records()])
 

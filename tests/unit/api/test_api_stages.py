@@ -249,7 +249,7 @@ def test_prices_and_invoices(house: House, admin: httpx.Client) -> None:
     assert code_of(admin.get("/prices/current")) == "prices.not_found"
     assert code_of(admin.post("/prices", json={"book": "currency = 1"})) == "prices.invalid"
     book = good(admin.post("/prices", json={"book": BOOK, "effective_at": 0}), 201)
-    assert (book["version"], book["prices"][0]["amount_micros"]) == (1, 500_000)
+    assert (book["version"], book["prices"][0]["tiers"][0]["micros"]) == (1, 500_000)
     assert good(admin.get("/prices/current")) == book == good(admin.get("/prices"))["items"][0]
     house.usage("default", "default", 3)
     start = now_us() // HOUR * HOUR
@@ -265,6 +265,25 @@ def test_prices_and_invoices(house: House, admin: httpx.Client) -> None:
     assert code_of(admin.post("/invoices", json={"tenant": "nobody", **period})) == "tenant.not_found"
     assert code_of(admin.get("/invoices/inv_0")) == "invoice.not_found"
     assert actions(admin) == [("prices.publish", "1"), ("invoice.create", invoice["id"])]
+
+
+def test_a_quote_prices_what_has_not_run_yet(house: House, admin: httpx.Client, ask: Ask) -> None:
+    body = {"endpoint": "digits", "quantities": {"requests": 10, "rows": 100}}
+    assert code_of(admin.post("/quote", json=body)) == "endpoint.not_found"
+    house.version()
+    rollout = good(admin.put("/endpoints/digits", json={"version": "digits@1"}), 202)["rollout"]
+    assert code_of(admin.post("/quote", json=body)) == "revision.not_found"
+    for state in ("starting", "switching", "draining", "done"):
+        house.deployments.move_rollout(rollout["id"], state)  # type: ignore[arg-type]
+    assert code_of(admin.post("/quote", json=body)) == "prices.not_found"
+    good(admin.post("/prices", json={"book": BOOK + "free = 5\n", "effective_at": 0}), 201)
+    quote = good(admin.post("/quote", json=body))
+    assert (quote["version"], quote["model"], quote["variant"]) == (1, "digits", "original")
+    assert (quote["amount_micros"], quote["at_most_micros"]) == (2500, 5000)
+    consumer = ask(house.key("consumer"))
+    assert good(consumer.post("/quote", json=body)) == quote
+    assert code_of(consumer.post("/quote", json=body | {"tenant": "acme"})) == "tenant.not_found"
+    assert code_of(admin.post("/quote", json=body | {"quantities": {"colours": 1}})) == "request.malformed"
 
 
 def test_usage_is_seen_as_far_as_the_key_reaches(house: House, ask: Ask, admin: httpx.Client) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mofang.base.domain.errors import InvalidPriceBook
-from mofang.base.domain.money import Money
-from mofang.sell.bill.pricebook import parse_price_book
+from mofang.sell.bill.parse import parse_price_book
+from mofang.sell.bill.pricebook import PriceBook, PriceScope, Tier
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "prices.toml"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 GOOD = """\
 currency = "EUR"
 
@@ -26,16 +26,65 @@ endpoint = "digits"
 meter = "requests"
 amount = "0.000001"
 """
+LEVELS = """
+currency = "EUR"
+[[price]]
+meter = "rows"
+amount = "1"
+[[price]]
+meter = "rows"
+variant = "int8"
+amount = "2"
+[[price]]
+meter = "rows"
+model = "vision"
+amount = "3"
+[[price]]
+meter = "rows"
+endpoint = "shop"
+amount = "4"
+[[price]]
+meter = "rows"
+endpoint = "shop"
+variant = "int8"
+amount = "5"
+[[tenant]]
+name = "acme"
+[[tenant.price]]
+meter = "rows"
+amount = "6"
+[[tenant]]
+name = "usa"
+currency = "USD"
+[[tenant.price]]
+meter = "rows"
+endpoint = "shop"
+amount = "7"
+"""
 
 
-def test_the_endpoints_own_price_wins() -> None:
-    book = parse_price_book(GOOD)
-    other, own = book.find("other", "requests"), book.find("digits", "requests")
-    assert other is not None
-    assert own is not None
-    assert (other.amount, other.per) == (Money(500_000, "EUR"), 1000)
-    assert (own.amount, own.per) == (Money(1, "EUR"), 1)
-    assert book.find("digits", "rows") is None
+def unit_price(book: PriceBook, tenant: str, endpoint: str, model: str, variant: str) -> int | None:
+    price = book.find(PriceScope(tenant, endpoint, model, variant, "rows"))
+    return price and price.tiers[0].micros // 10**6
+
+
+@pytest.mark.parametrize(
+    ("tenant", "endpoint", "model", "variant", "expected"),
+    [
+        ("other", "x", "y", "original", 1),
+        ("other", "x", "y", "int8", 2),
+        ("other", "x", "vision", "int8", 3),
+        ("other", "shop", "vision", "original", 4),
+        ("other", "shop", "vision", "int8", 5),
+        ("acme", "shop", "vision", "int8", 6),
+        ("usa", "shop", "y", "original", 7),
+        ("usa", "x", "y", "original", None),  # nothing in its currency: never converted
+    ],
+)
+def test_the_most_specific_price_wins(
+    tenant: str, endpoint: str, model: str, variant: str, expected: int | None
+) -> None:
+    assert unit_price(parse_price_book(LEVELS), tenant, endpoint, model, variant) == expected
 
 
 def test_the_digest_is_that_of_the_text() -> None:
@@ -43,34 +92,63 @@ def test_the_digest_is_that_of_the_text() -> None:
     assert parse_price_book(GOOD).digest != parse_price_book(GOOD + "# a note\n").digest
 
 
-def test_the_example_can_be_used() -> None:
-    book = parse_price_book(EXAMPLE.read_text())
-    assert book.currency == "EUR"
-    assert book.find("digits", "rows") != book.find("words", "rows")
+@pytest.mark.parametrize("name", ["prices.toml", "prices-tiered.toml"])
+def test_the_examples_can_be_used(name: str) -> None:
+    assert parse_price_book((EXAMPLES / name).read_text()).currency == "EUR"
+
+
+def test_a_price_from_cost_and_margin_is_exact() -> None:
+    text = 'currency = "EUR"\n[[price]]\nmeter = "compute_us"\ncore_hour = "0.05"\nmargin_percent = "{}"\n'
+    (plain,) = parse_price_book(text.format("20")).prices
+    assert (plain.per, plain.tiers) == (3_600_000_000, (Tier(None, 60_000),))
+    (fine,) = parse_price_book(text.format("33.3333")).prices
+    assert fine.tiers[0].micros * 3_600_000_000 * 10**6 == 50_000 * 1_333_333 * fine.per
+
+
+def test_terms_of_a_tenant_are_those_of_all_but_for_what_it_says() -> None:
+    book = parse_price_book('tax_percent = "19"\nminimum = "5"\n' + GOOD + '[[tenant]]\nname = "a"\nminimum = "0"\n')
+    assert (book.terms_of("b").tax_ppm, book.terms_of("b").minimum_micros) == (190_000, 5_000_000)
+    assert (book.terms_of("a").tax_ppm, book.terms_of("a").minimum_micros) == (190_000, 0)
 
 
 @pytest.mark.parametrize(
     ("change", "line", "message"),
     [
         (('currency = "EUR"', 'currency = "euro"'), 1, "'euro'"),
-        (('currency = "EUR"', "currency = 5"), 1, "5"),
+        (('currency = "EUR"', "currency = 5"), 1, "got 5"),
         (('currency = "EUR"', 'curency = "EUR"'), 1, "did you mean 'currency'"),
+        (('currency = "EUR"', 'currency = "EUR"\ndiscount_percent = "101"'), 2, "more than everything"),
+        (('currency = "EUR"', 'currency = "EUR"\ntax_percent = 19.5'), 2, 'such as "19"'),
+        (('currency = "EUR"', 'currency = "EUR"\nprices = 1'), 2, "did you mean 'price'"),
         (('meter = "requests"\nper', 'meter = "request"\nper'), 5, "did you mean 'requests'"),
         (('meter = "requests"\nper', 'meter = ["rows"]\nper'), 5, "'rows'"),
-        (("per = 1000", "per = 0"), 6, "per is 0"),
-        (("per = 1000", "per = true"), 6, "per is True"),
-        (("per = 1000", "per = 1.5"), 6, "per is 1.5"),
-        (('"0.50"', "0.50"), 7, "amount is 0.5"),
+        (("per = 1000", "per = 0"), 6, "got 0"),
+        (("per = 1000", "per = true"), 6, "got True"),
+        (("per = 1000", "per = 1.5"), 6, "got 1.5"),
+        (("per = 1000", "per = 1000\npackage = 10"), 7, "not both"),
+        (('"0.50"', "0.50"), 7, "got 0.5"),
         (('"0.50"', '"0.0000005"'), 7, "six decimals"),
         (('"0.50"', '"-1"'), 7, "'-1'"),
         (('"0.50"', '"1e3"'), 7, "'1e3'"),
         (('"0.50"', '"NaN"'), 7, "'NaN'"),
         (('"0.50"', '"٣"'), 7, "'٣'"),
+        (('"0.50"', '"0.50"\ntiers = [{amount = "1"}]'), 8, "not both"),
+        (('"0.50"', '"0.50"\nmode = "volume"'), 8, "'tiers'"),
+        (('amount = "0.50"', 'tiers = [{amount = "1"}, {amount = "2"}]'), 7, "tier 1 needs an up_to"),
+        (('amount = "0.50"', 'tiers = [{up_to = 5, amount = "1"}]'), 7, "last tier has no up_to"),
+        (('amount = "0.50"', 'tiers = [{upto = 5, amount = "1"}]'), 7, "did you mean 'up_to'"),
+        (('amount = "0.50"', "tiers = [{up_to = 5, amount = 1}]"), 7, "got 1"),
+        (("per = 1000\namount", 'package = 10\ntiers = [{up_to = 5, amount = "1"}, {amount = "1"}]\n#'), 7, "packages"),
+        (("per = 1000\namount", "core_hour"), 6, "'compute_us'"),
         (('endpoint = "digits"', 'endpoint = "Digits!"'), 10, "'Digits!'"),
         (('endpoint = "digits"', 'endpoint = "*"'), 9, "second price"),
         (('amount = "0.000001"', 'amount = "0.000001"\nunit = 1'), 13, "'unit'"),
-        (('amount = "0.000001"', ""), 9, "amount is None"),
-        (('meter = "requests"\namount', "amount"), 9, "meter is None"),
+        (('amount = "0.000001"', ""), 9, "'amount', 'tiers' or 'core_hour'"),
+        (('meter = "requests"\namount', "amount"), 9, "needs 'meter'"),
+        (('amount = "0.000001"', 'amount = "1"\n[[tenant]]\nname = "a"\ncurrency = "USD"'), 15, "no price is in USD"),
+        (('amount = "0.000001"', 'amount = "1"\n[[tenant]]\nname = "a"\n[[tenant]]\nname = "a"'), 16, "second"),
+        (('amount = "0.000001"', 'amount = "1"\n[[tenant]]\nname = "A"'), 14, "'A'"),
+        (('amount = "0.000001"', 'amount = "1"\n[[tenant]]\nname = "a"\n[[tenant.price]]\nmeter = "x"'), 16, "unknown"),
     ],
 )
 def test_a_book_that_cannot_be_used_is_refused_by_line(change: tuple[str, str], line: int, message: str) -> None:
@@ -87,7 +165,7 @@ def test_a_book_that_cannot_be_used_is_refused_by_line(change: tuple[str, str], 
         ("", "currency"),
         ('currency = "EUR"', "no \\[\\[price\\]\\]"),
         ('currency = "EUR"\nprice = 5', "line 2"),
-        ('currency = "EUR"\nprice = [{meter = "rows", amount = 1}]', "amount is 1"),
+        ('currency = "EUR"\nprice = [{meter = "rows", amount = 1}]', "amount takes text"),
         ("a = " + "[" * 50_000, "price book"),
         ("#" * 2_000_000, "longer"),
     ],
@@ -108,7 +186,7 @@ def test_any_text_is_a_book_or_is_refused(text: str) -> None:
         parse_price_book(text)
 
 
-@given(st.dictionaries(st.sampled_from(["endpoint", "meter", "per", "amount", "x"]), _values))
+@given(st.dictionaries(st.sampled_from(["endpoint", "model", "meter", "per", "amount", "free", "x"]), _values))
 def test_any_price_is_exact_or_refused(fields: dict[str, object]) -> None:
     def toml(value: object) -> str:
         if isinstance(value, bool):
@@ -121,5 +199,5 @@ def test_any_price_is_exact_or_refused(fields: dict[str, object]) -> None:
     except InvalidPriceBook:
         return
     written = tomllib.loads(text)["price"][0]
-    assert f"{price.amount.micros / 10**6:.6f}" == f"{float(written['amount']):.6f}"
-    assert price.per == written.get("per", 1)
+    assert f"{price.tiers[0].micros / 10**6:.6f}" == f"{float(written['amount']):.6f}"
+    assert (price.per, price.free) == (written.get("per", 1), written.get("free", 0))

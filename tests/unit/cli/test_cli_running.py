@@ -13,6 +13,7 @@ import pytest
 from terminal import Site, Terminal
 
 from mofang.base.domain.deployment import RolloutState
+from mofang.base.domain.names import now_us
 from mofang.run.deploy.store import DeploymentStore
 
 PRICES = """
@@ -249,11 +250,39 @@ def test_prices_and_invoices_to_the_micro_unit(mofang: Terminal, site: Site, tmp
     assert mofang("invoice", "show", "inv_none").code == 5
 
 
+def test_an_invoice_is_issued_traced_printed_and_credited(mofang: Terminal, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES)
+    mofang.good("prices", "set", str(tmp_path / "prices.toml"), "--from", "2020-01-01")
+    mofang.good("tenants", "create", "sent")
+    site.house.usage("sent", "sent", requests=2, at=now_us() - 3_600_000_000)
+    mofang.good("parties", "set", "--title", "Model Works", "--address", "1 High St\\nLondon")
+    mofang.good("parties", "set", "--tenant", "sent", "--title", "Sent Ltd")
+    assert "Model Works  1 High St, London" in mofang.good("parties").out
+    made = mofang.good("invoice", "create", "--tenant", "sent", "--from", "3h", "--to", "1h", "--json").json
+    issued = mofang.good("invoice", "issue", made["id"])
+    assert issued.out.startswith("invoice INV-000001 (issued): sent owes")
+    (line,) = [
+        one for one in mofang.good("invoice", "show", made["id"], "--json").json["lines"] if one["quantity"] == 20
+    ]
+    events = mofang.good("invoice", "trace", made["id"], str(line["number"]), "--json").out.splitlines()
+    assert [json.loads(event)["quantity"] for event in events] == [10, 10]
+    assert "req_sent_0" in mofang.good("invoice", "trace", made["id"], str(line["number"])).out
+    mofang.good("invoice", "print", made["id"], "-o", str(tmp_path / "invoice.html"))
+    assert "Sent Ltd" in (tmp_path / "invoice.html").read_text()
+    assert mofang.good("invoice", "print", made["id"], "--form", "csv").out.startswith("number,id,kind")
+    assert "(paid)" in mofang.good("invoice", "pay", made["id"]).out
+    assert mofang("invoice", "void", made["id"]).code == 6
+    note = mofang.good("invoice", "credit", made["id"], "--reason", "a gift", "--line", f"{line['number']}=0.01").out
+    assert note.startswith("credit note CN-000001 (issued): sent gets back 0.01 EUR")
+    assert mofang("invoice", "credit", made["id"], "--reason", "more", "--line", "1=500").code == 2
+    assert "the same to the byte" in mofang.good("invoice", "verify", made["id"]).out
+
+
 def test_a_wrong_price_book_names_the_line(mofang: Terminal, tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text(PRICES.replace("meter", "metre", 1))
     ran = mofang("prices", "set", str(tmp_path / "prices.toml"))
     assert ran.code == 2
-    assert "error[prices.invalid]: line 4: unknown key 'metre'" in ran.err
+    assert "error[prices.invalid]: line 4: [[price]] has no key 'metre'; did you mean 'meter'?" in ran.err
 
 
 def test_audit_and_status(mofang: Terminal) -> None:

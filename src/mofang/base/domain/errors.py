@@ -800,6 +800,20 @@ class InvoiceNotFound(NotFound):
     code = "invoice.not_found"
 
 
+class InvalidInvoice(Invalid):
+    """The invoice has no such line, or not so much to give back."""
+
+    code = "invoice.invalid"
+    hint = "`mofang invoice show INVOICE` numbers its lines"
+
+
+class InvoiceConflict(Conflict):
+    """The state of an invoice, or of another one for the same hours, forbids it."""
+
+    code = "invoice.conflict"
+    hint = "`mofang invoice list` shows the state of each; what was issued is corrected by a credit note"
+
+
 class InvalidPeriod(Invalid):
     """The period is empty, reversed or not a date."""
 

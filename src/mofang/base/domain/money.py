@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
 
 from mofang.base.domain.errors import InvalidMoney
 
 MICROS = 1_000_000
+_DECIMALS: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(
+        (
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ),
+        0,
+    )
+    | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
+)  # of ISO 4217, where it is not two
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -41,6 +68,11 @@ class Money:
             raise InvalidMoney(f"cannot add {other.currency} to {self.currency}")
         return Money(self.micros + other.micros, self.currency)
 
+    def payable(self) -> Money:
+        """Return what can be paid of it: rounded to the smallest coin of its currency, a cent of most."""
+        coin = 10 ** (6 - _DECIMALS.get(self.currency, 2))
+        return Money(round_half_even(Fraction(self.micros, coin)) * coin, self.currency)
+
     def __str__(self) -> str:
         return f"{format_micros(self.micros)} {self.currency}"
 
@@ -53,6 +85,9 @@ def format_micros(micros: int) -> str:
     return f"{sign}{whole}.{digits[:2]}{digits[2:].rstrip('0')}"
 
 
-def divide_half_even(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding halves to even (the one rounding rule of the platform)."""
-    return int((Decimal(numerator) / Decimal(denominator)).to_integral_value(ROUND_HALF_EVEN))
+def round_half_even(exact: Fraction) -> int:
+    """Round to a whole number of micro-units, halves to the even one: the one rounding rule of the platform.
+
+    Exact however large the numbers are. Whatever is rounded says so by calling this; nothing else rounds money.
+    """
+    return round(exact)

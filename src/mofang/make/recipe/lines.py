@@ -7,24 +7,46 @@ valid TOML, each statement of it can be parsed alone: lines are joined until the
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Path = tuple[str, ...]
 
 
 def locate(text: str) -> dict[Path, int]:
-    """Return the line (from 1) of every section and key of a valid TOML text, by its path, e.g. ("train", "epochs")."""
+    """Return the line (from 1) of every section and key of a valid TOML text, by its path, e.g. ("train", "epochs").
+
+    What stands in the second of several ``[[price]]`` is found as ("price", "1", "meter"); without the number, the
+    first that says it.
+    """
     found: dict[Path, int] = {}
     section: Path = ()
+    numbered: Path = ()
+    arrays: Counter[Path] = Counter()
     for line, statement, parsed in _statements(text):
         if statement.lstrip().startswith("["):
             section = _innermost(parsed)
-            found.setdefault(section, line)
+            numbered = _number(section, arrays, is_array=statement.lstrip().startswith("[["))
+            paths: Iterable[Path] = [()]
         else:
-            for path in _paths(parsed):
-                found.setdefault(section + path, line)
+            paths = _paths(parsed)
+        for path in paths:
+            found.setdefault(section + path, line)
+            found.setdefault(numbered + path, line)
     return found
+
+
+def _number(section: Path, arrays: Counter[Path], *, is_array: bool) -> Path:
+    """Put after the name of each array of tables which of its tables is meant: the last one so far."""
+    numbered: Path = ()
+    for place, name in enumerate(section):
+        numbered += (name,)
+        if is_array and place == len(section) - 1:
+            arrays[numbered] += 1
+        if numbered in arrays:
+            numbered += (str(arrays[numbered] - 1),)
+    return numbered
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

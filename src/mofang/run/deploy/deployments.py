@@ -89,6 +89,14 @@ class Deployments:
         """Say who may ask an endpoint, in place of what was said before; raise EndpointNotFound."""
         self._store.share(endpoint, audience)
 
+    def serving(self, endpoint: str) -> Revision:
+        """Return the revision that answers for an endpoint; raise EndpointNotFound, RevisionNotFound if none does."""
+        active = self.get_endpoint(endpoint).active_revision
+        for revision in self.revisions(endpoint):
+            if revision.number == active:
+                return revision
+        raise RevisionNotFound(f"endpoint {endpoint!r} has no revision that answers yet")
+
     def revisions(self, endpoint: str) -> list[Revision]:
         """Return the revisions of an endpoint, newest first."""
         return self._store.revisions(endpoint)

@@ -32,6 +32,20 @@ class Series(NamedTuple):
     source: str
 
 
+class Fold(NamedTuple):
+    """What one fold adds: the bytes ``start`` to ``end`` of ``segment`` as events, and the sums these add to hours.
+
+    Whoever must follow the ledger exactly (late usage, the audit log) is told of it inside its transaction.
+    """
+
+    segment: str
+    start: int
+    end: int
+    events: Sequence[EventRow]
+    windows: Sequence[WindowRow]
+    series: Mapping[int, Series]
+
+
 def series_of(record: UsageRecord) -> Series:
     """Return the series that the events of ``record`` belong to."""
     return Series(
@@ -68,9 +82,10 @@ def new_rows(
             events.append((seq, series_id, record.request_id, record.attempt, meter, record.at, quantity))
             window = windows.get((hour, series_id, meter))
             if window is None:
-                window = windows[hour, series_id, meter] = _window(hour, series_id, meter)
+                window = windows[hour, series_id, meter] = _window(hour, series_id, meter, seq)
             window["quantity"] += quantity
             window["events"] += 1
+            window["last_seq"] = seq
     return events, list(windows.values())
 
 
@@ -85,6 +100,6 @@ def new_charges(records: Sequence[UsageRecord], events: Sequence[EventRow]) -> l
     return charges
 
 
-def _window(hour: int, series_id: int, meter: str) -> WindowRow:
-    month = month_of(hour)
-    return {"hour": hour, "series_id": series_id, "meter": meter, "month": month, "quantity": 0, "events": 0}
+def _window(hour: int, series_id: int, meter: str, seq: int) -> WindowRow:
+    row: WindowRow = {"hour": hour, "series_id": series_id, "meter": meter, "month": month_of(hour)}
+    return row | {"quantity": 0, "events": 0, "first_seq": seq, "last_seq": seq}

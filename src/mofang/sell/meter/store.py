@@ -7,7 +7,7 @@ ledger must not know how a journal looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     Row,
+    Select,
     String,
     Table,
     UniqueConstraint,
@@ -36,8 +37,8 @@ from sqlalchemy import (
 from mofang.base.domain.errors import InvalidRequest
 from mofang.base.domain.usage import Charge, UsageEvent, UsageRecord
 from mofang.base.storage.database import Database, Serial, metadata
-from mofang.sell.meter.folding import EventKey, EventRow, Series, new_charges, new_rows, series_of
-from mofang.sell.meter.windows import DAY_US, MAX_AT, UsageRow, check_period
+from mofang.sell.meter.folding import EventKey, EventRow, Fold, Series, new_charges, new_rows, series_of
+from mofang.sell.meter.windows import DAY_US, HOUR_US, MAX_AT, UsageRow, check_period
 
 # The columns of a Series, in its order: written once, so that an event is a few numbers.
 _series = Table(
@@ -78,6 +79,8 @@ _windows = Table(
     Column("month", BigInteger, nullable=False),
     Column("quantity", BigInteger, nullable=False),
     Column("events", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False, server_default="1"),  # its events lie between these, among others
+    Column("last_seq", BigInteger, nullable=False, server_default="0"),
 )
 _segments = Table(
     "usage_segments",
@@ -99,10 +102,11 @@ GROUPS = tuple(_GROUPS)
 
 _ADD_EVENTS = "INSERT INTO usage_events (seq, series_id, request_id, attempt, meter, at, quantity) VALUES ({})"
 _ADD_TO_WINDOWS = text(
-    "INSERT INTO usage_windows (hour, series_id, meter, month, quantity, events)"
-    " VALUES (:hour, :series_id, :meter, :month, :quantity, :events)"
+    "INSERT INTO usage_windows (hour, series_id, meter, month, quantity, events, first_seq, last_seq)"
+    " VALUES (:hour, :series_id, :meter, :month, :quantity, :events, :first_seq, :last_seq)"
     " ON CONFLICT (hour, series_id, meter) DO UPDATE SET"
-    " quantity = usage_windows.quantity + excluded.quantity, events = usage_windows.events + excluded.events"
+    " quantity = usage_windows.quantity + excluded.quantity, events = usage_windows.events + excluded.events,"
+    " last_seq = excluded.last_seq"
 )
 _MOVE_SEGMENT = text(
     "INSERT INTO usage_segments (name, folded) VALUES (:name, :folded)"
@@ -111,6 +115,10 @@ _MOVE_SEGMENT = text(
 Settle = Callable[[str, Sequence[Charge]], None]
 _ALL: Mapping[str, str] = MappingProxyType({})  # no filter
 _BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
+
+
+Use = tuple[str, int, str]
+"""Endpoint, version, digest: what usage is priced by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +143,21 @@ class UsagePage:
 
 
 class UsageStore:
-    """The ledger in a database. What records took out of budgets is told to ``settle`` (segment, charges), in the
-    transaction of their fold."""
+    """The ledger in a database.
 
-    def __init__(self, database: Database, settle: Settle = lambda segment, charges: None) -> None:
+    What records took out of budgets is told to ``settle`` (segment, charges), and every fold that adds events to
+    ``on_fold``, both in the transaction of their fold.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settle: Settle = lambda segment, charges: None,
+        on_fold: Callable[[Fold], None] = lambda fold: None,
+    ) -> None:
         self._database = database
         self._settle = settle
+        self._on_fold = on_fold
 
     def folded(self, segment: str) -> int:
         """Return how many bytes of ``segment`` are in the ledger."""
@@ -163,6 +180,7 @@ class UsageStore:
             if events:
                 _add_events(connection, events)
                 connection.execute(_ADD_TO_WINDOWS, windows)
+                self._on_fold(Fold(segment, start, end, events, windows, {ids[series]: series for series in ids}))
             charges = new_charges(records, events)
             if charges:
                 self._settle(segment, charges)
@@ -178,16 +196,14 @@ class UsageStore:
         """List events in the order they were folded. ``filters``: request_id, tenant, project, ..."""
         columns = {**_TEXTS, "request_id": _events.c.request_id}
         query = (
-            select(_events, *(_series.c[name] for name in Series._fields))
-            .join_from(_events, _series)
+            _select_events()
             .where(_events.c.seq > after, *_conditions(columns, filters))
             .order_by(_events.c.seq)
             .limit(limit + 1)
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        more = len(rows) > limit
-        return UsagePage([_event(row) for row in rows[:limit]], rows[limit - 1].seq if more else None)
+        return _events_page(rows, limit)
 
     def totals(
         self,
@@ -220,12 +236,79 @@ class UsageStore:
         with self._database.read() as connection:
             return {row.key_id: row.last_at for row in connection.execute(query)}
 
+    def trace(
+        self, tenant: str, meter: str, uses: Collection[Use], start: int, end: int, *, after: int = 0,
+        last: int | None = None, limit: int = 100,
+    ) -> UsagePage:  # fmt: skip
+        """List the billable events of ``uses`` (endpoint, version, digest) from ``start`` up to ``end``.
+
+        In the order they were folded: those numbered above ``after``, up to ``last``. Reads only the stretch of the
+        ledger that the windows of these hours name.
+        """
+        with self._database.read() as connection:
+            series = _billable_series(connection, tenant, uses)
+            first, newest = _stretch(connection, series, start, end, meter)
+            query = (
+                _select_events()
+                .where(_events.c.seq.between(max(first, after + 1), newest if last is None else min(newest, last)))
+                .where(_events.c.series_id.in_(series), _events.c.meter == meter, _events.c.at.between(start, end - 1))
+                .order_by(_events.c.seq)
+                .limit(limit + 1)
+            )
+            rows = connection.execute(query).all()
+        return _events_page(rows, limit)
+
+    def recount(self, tenant: str, start: int, end: int) -> list[UsageRow]:
+        """Return what :meth:`billable` does, counted from the events themselves instead of the sums kept of them."""
+        hour = (_events.c.at - _events.c.at % literal_column(str(HOUR_US))).label("hour")
+        columns = (_series.c.endpoint, _series.c.version, _series.c.digest, _events.c.meter, hour)
+        with self._database.read() as connection:
+            series = _billable_series(connection, tenant)
+            first, last = _stretch(connection, series, start, end)
+            query = (
+                select(*columns, func.sum(_events.c.quantity))
+                .join_from(_events, _series)
+                .where(_events.c.seq.between(first, last), _events.c.series_id.in_(series))
+                .where(_events.c.at.between(start, end - 1))
+                .group_by(*columns)
+                .order_by(*columns)
+            )
+            return [UsageRow(*row[:5], int(row[5])) for row in connection.execute(query)]
+
     def billable(self, tenant: str, start: int, end: int) -> list[UsageRow]:
         """Return what ``tenant`` has to pay for, by endpoint, version, meter and hour. An error costs nothing."""
         totals = self.totals(
             ("endpoint", "version", "digest", "meter", "hour"), start, end, {"tenant": tenant, "outcome": "ok"}
         )
         return [UsageRow(**total.group, quantity=total.quantity) for total in totals]
+
+
+def _select_events() -> Select[Any]:
+    return select(_events, *(_series.c[name] for name in Series._fields)).join_from(_events, _series)
+
+
+def _events_page(rows: Sequence[Row[Any]], limit: int) -> UsagePage:
+    more = len(rows) > limit
+    return UsagePage([_event(row) for row in rows[:limit]], rows[limit - 1].seq if more else None)
+
+
+def _billable_series(connection: Connection, tenant: str, uses: Collection[Use] | None = None) -> list[int]:
+    """Return the ids of the tenant's series that are paid for, of all or of these ``uses``."""
+    query = select(_series.c.id, _series.c.endpoint, _series.c.version, _series.c.digest)
+    rows = connection.execute(query.where(_series.c.tenant == tenant, _series.c.outcome == "ok"))
+    return [row.id for row in rows if uses is None or (row.endpoint, row.version, row.digest) in uses]
+
+
+def _stretch(
+    connection: Connection, series: Sequence[int], start: int, end: int, meter: str | None = None
+) -> tuple[int, int]:
+    """Return the numbers between which all events of these windows lie; an empty range if there are none."""
+    conditions = [_windows.c.series_id.in_(series), *_during(start, end)]
+    if meter is not None:
+        conditions.append(_windows.c.meter == meter)
+    query = select(func.min(_windows.c.first_seq), func.max(_windows.c.last_seq)).where(*conditions)
+    first, last = connection.execute(query).one()
+    return (1, 0) if first is None else (first, last)
 
 
 def _series_ids(connection: Connection, keys: set[Series]) -> dict[Series, int]:

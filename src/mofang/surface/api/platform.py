@@ -26,6 +26,7 @@ from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
 from mofang.run.deploy.deployments import Deployments
+from mofang.sell.bill.billing import Billing
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore, Place
 from mofang.sell.meter.store import UsageStore
@@ -65,6 +66,7 @@ class Platform:
     usage: UsageStore
     budgets: BudgetStore
     bills: BillStore
+    billing: Billing
     transaction: Callable[[], AbstractContextManager[object]]
     acting: Callable[[Scope], AbstractContextManager[None]]
     """Use the database on somebody's behalf."""

@@ -1,27 +1,30 @@
-"""`mofang prices` and `mofang invoice`: what usage costs, to the micro-unit."""
+"""`mofang prices` and `mofang quote`: what usage costs, to the micro-unit, before and after."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mofang.base.domain.errors import Conflict
+from mofang.base.domain.money import format_micros
 from mofang.base.domain.names import now_us
 from mofang.surface.cli import format, screen
-from mofang.surface.cli.meter import MOMENT, hours, say
+from mofang.surface.cli.meter import say
 from mofang.surface.cli.session import Session
-from mofang.surface.cli.verbs import topic
+from mofang.surface.cli.verbs import topic, verb
 
 if TYPE_CHECKING:
-    from mofang.surface.sdk.bill import Invoice, PriceBook
+    from mofang.surface.sdk.bill import Price, PriceBook, Quote, Step, Terms
 
-BOOK_JSON = "version, effective_at, published_at, currency, digest, prices (each: endpoint, meter, per, amount_micros)"
-INVOICE_JSON = (
-    "id, tenant, state (draft, issued), start, end, currency, price_books, lines (each: endpoint, version, digest, "
-    "meter, price_book, quantity, per, unit_micros, amount_micros), unrated, unpriced, total_micros, sha256, created_at"
+BOOK_JSON = (
+    "version, effective_at, published_at, currency, digest, terms (each: tenant, currency, discount_ppm, "
+    "minimum_micros, tax_ppm), prices (each: scope, currency, per, tiers, mode, free, whole)"
+)
+QUOTE_JSON = (
+    "tenant, endpoint, model, variant, version, price_book, currency, discount_ppm, amount_micros, at_most_micros, "
+    "meters (each: meter, quantity, estimated, priced, steps, amount_micros, at_most_micros)"
 )
 
 prices = topic("prices", "The price book: what each meter costs, numbered and immutable.", usual="show")
@@ -62,118 +65,105 @@ def set_prices(session: Session, file: Path, since: str | None) -> None:
 
 def _draw_book(book: PriceBook, word: str) -> None:
     screen.heading(f"price book {book.version}, {word}, from {format.moment(book.effective_at)}")
-    amounts = format.amounts([price.amount_micros for price in book.prices])
-    rows = [
-        (f"  {p.endpoint}", p.meter, f"{amount} {book.currency}", f"for {say(p.meter, p.per)}")
-        for p, amount in zip(book.prices, amounts, strict=True)
-    ]
-    screen.table(("  endpoint", "meter", ">price", ">units"), rows)
+    rows = [row for price in book.prices for row in _price_rows(price)]
+    screen.table(("  tenant", "endpoint", "model", "variant", "meter", ">units", ">price", ">for"), rows)
+    terms = [(f"  {t.tenant}", t.currency, _terms(t)) for t in book.terms]
+    screen.say()
+    screen.table(("  tenant", "currency", "terms"), terms)
     screen.fields([("digest", book.digest)])
 
 
-invoice = topic("invoice", "Invoices: usage times price book; any one can be made again to the byte.", usual="list")
+def _price_rows(price: Price) -> Iterator[tuple[str, ...]]:
+    """Yield a row for the allowance, and one for every tier."""
+    scope = price.scope
+    head = (f"  {scope.tenant}", scope.endpoint, scope.model, scope.variant, scope.meter)
+    if price.free:
+        yield (*head, f"first {say(scope.meter, price.free)}", "free", "")
+        head = ("", "", "", "", "")
+    for tier in price.tiers:
+        units = f"up to {say(scope.meter, tier.up_to)}" if tier.up_to else "above" if len(price.tiers) > 1 else ""
+        if price.mode == "volume":
+            units = f"all, if {units}"
+        yield (*head, units, f"{format_micros(tier.micros)} {price.currency}", _per(price))
+        head = ("", "", "", "", "")
 
 
-@invoice.verb(
-    "create",
-    example="mofang invoice create\nmofang invoice create --tenant acme --from 2026-11-01 --to 2026-12-01",
-    json=f"One object: {INVOICE_JSON}.",
-)
-@click.option("--tenant", default="default", show_default=True, help="Who pays.")
-@click.option("--from", "since", metavar="WHEN", help=f"{MOMENT} Left out: this month's first day.")
-@click.option("--to", "until", default="now", show_default=True, metavar="WHEN", help="Likewise, to the full hour.")
-@click.pass_obj
-def create(session: Session, tenant: str, since: str | None, until: str) -> None:
-    """Make a tenant's invoice for a period, as a draft."""
-    month = f"{datetime.now(UTC):%Y-%m}-01"
-    start, end = hours(since or month, until)
-    found = session.client.bill.create_invoice(tenant, start=start or 0, end=end or 0)
-    session.answer(found, lambda: _draw_invoice(found))
+def _per(price: Price) -> str:
+    return f"{'begun ' if price.whole else ''}{say(price.scope.meter, price.per)}"
 
 
-@invoice.verb("list", example="mofang invoice list", json=f"{{items}}, each: {INVOICE_JSON}.")
-@click.option("--tenant", metavar="NAME", help="Only this tenant's.")
-@click.pass_obj
-def list_invoices(session: Session, tenant: str | None) -> None:
-    """List invoices."""
-    found = session.client.bill.list_invoices(tenant=tenant)
-    totals = format.amounts([i.total_micros for i in found])
-    rows = [
-        (i.id, i.tenant, i.state, format.moment(i.start), format.moment(i.end), f"{total} {i.currency}")
-        for i, total in zip(found, totals, strict=True)
+def _terms(terms: Terms) -> str:
+    said = [
+        f"discount {percent(terms.discount_ppm)}" if terms.discount_ppm else "",
+        f"at least {format_micros(terms.minimum_micros)} {terms.currency} an invoice" if terms.minimum_micros else "",
+        f"tax {percent(terms.tax_ppm)}" if terms.tax_ppm else "",
     ]
-    heads = ("invoice", "tenant", "state", "from", "to", ">total")
-    empty = "no invoices yet; `mofang invoice create` makes one"
-    session.answer_list(found, lambda: screen.table(heads, rows, empty=empty))
+    return ", ".join(part for part in said if part) or "-"
 
 
-@invoice.verb("show", example="mofang invoice show inv_01k9", json=f"One object: {INVOICE_JSON}.")
-@click.argument("id")
-@click.pass_obj
-def show_invoice(session: Session, id: str) -> None:
-    """Show an invoice line by line."""
-    found = session.client.bill.get_invoice(id)
-    session.answer(found, lambda: _draw_invoice(found))
+def percent(ppm: int) -> str:
+    """Write millionths as percent, exactly: ``19 %``."""
+    return f"{ppm / 10_000:.4f}".rstrip("0").rstrip(".") + " %"
 
 
-@invoice.verb("issue", example="mofang invoice issue inv_01k9", json=f"One object: {INVOICE_JSON}.")
-@click.argument("id")
-@click.pass_obj
-def issue(session: Session, id: str) -> None:
-    """Make a draft final, once its period has ended."""
-    found = session.client.bill.issue_invoice(id)
-    session.answer(found, lambda: _draw_invoice(found))
-
-
-@invoice.verb(
-    "verify", example="mofang invoice verify inv_01k9", json="One object: id, matches, sha256, recomputed_sha256."
+@verb(
+    "quote",
+    example="mofang quote digits --rows 1000000\nmofang quote digits --use requests=500 --use rows=20000 --tenant acme",
+    json=f"One object: {QUOTE_JSON}.",
 )
-@click.argument("id")
+@click.argument("endpoint")
+@click.option("--rows", type=click.IntRange(0), help="Rows, of all requests together.")
+@click.option("--requests", type=click.IntRange(0), default=1, show_default=True, help="Requests.")
+@click.option("--use", "uses", multiple=True, metavar="METER=UNITS", help="Any meter; may be given several times.")
+@click.option("--tenant", metavar="NAME", help="Who would pay; left out: the tenant of your key.")
 @click.pass_obj
-def verify(session: Session, id: str) -> None:
-    """Make an invoice again from its usage and prices, and compare it to the byte; exits 6 if it differs."""
-    found = session.client.bill.verify_invoice(id)
-    session.answer(
-        found, lambda: screen.heading(f"invoice {id}: {'the same' if found.matches else 'NOT the same'} to the byte")
-    )
-    if not session.as_json:
-        screen.fields([("as stored", found.sha256), ("recomputed", found.recomputed_sha256)])
-    if not found.matches:
-        raise _mismatch(session.client.bill.get_invoice(id))
+def quote(
+    session: Session, endpoint: str, rows: int | None, requests: int, uses: tuple[str, ...], tenant: str | None
+) -> None:
+    """Say what a request or a batch job will cost, before it runs."""
+    quantities = {"requests": requests} | ({} if rows is None else {"rows": rows}) | dict(_uses(uses))
+    found = session.client.bill.quote(endpoint, quantities, tenant=tenant)
+    session.answer(found, lambda: _draw_quote(found))
 
 
-def _mismatch(invoice: Invoice) -> Conflict:
-    """Tell a draft that usage has overtaken from an invoice that someone changed."""
-    if invoice.state == "draft" and invoice.end > now_us():
-        return Conflict(
-            f"draft {invoice.id} is out of date: its period ends {format.moment(invoice.end)}, and usage came since",
-            hint=f"make it again: `mofang invoice create --tenant {invoice.tenant}`",
-        )
-    return Conflict(
-        f"invoice {invoice.id} is not what its usage and prices make",
-        hint="`mofang audit verify` tells whether a record was changed; `mofang prices list` shows later books",
-    )
+def _uses(texts: Sequence[str]) -> Iterator[tuple[str, int]]:
+    for text in texts:
+        meter, equals, units = text.partition("=")
+        if not equals or not units.isdecimal():
+            raise click.BadParameter(f"{text!r} is not METER=UNITS, e.g. rows=1000", param_hint="--use")
+        yield meter, int(units)
 
 
-def _draw_invoice(found: Invoice) -> None:
-    screen.heading(f"invoice {found.id} ({found.state}): {found.tenant} owes {found.total}")
-    screen.fields([("period", f"{format.moment(found.start)} to {format.moment(found.end)}")])
-    screen.say()
-    amounts = format.amounts([line.amount_micros for line in found.lines] + [found.total_micros])
-    units = format.amounts([line.unit_micros for line in found.lines])
+def _draw_quote(found: Quote) -> None:
+    screen.heading(f"{found.endpoint} would cost {found.tenant} {found.amount} this month, before tax")
+    amounts = format.amounts([meter.amount_micros for meter in found.meters])
     rows = [
-        (f"  {n.endpoint}", n.version, format.short_digest(n.digest), n.meter, say(n.meter, n.quantity), unit,
-         f"for {say(n.meter, n.per)}", f"{amount} {found.currency}")
-        for n, unit, amount in zip(found.lines, units, amounts, strict=False)
-    ]  # fmt: skip
-    total = ("  total", "", "", "", "", "", "", f"{amounts[-1]} {found.currency}")
-    screen.table(("  endpoint", ">version", "digest", "meter", ">used", ">price", ">units", ">amount"), [*rows, total])
-    free = sorted({line.meter for line in found.unrated})
+        (
+            f"  {m.meter}",
+            say(m.meter, m.quantity),
+            "estimated" if m.estimated else "",
+            steps(m.steps, m.meter, found.currency) if m.priced else "free",
+            f"{amount} {found.currency}",
+        )
+        for m, amount in zip(found.meters, amounts, strict=True)
+    ]
+    screen.table(("  meter", ">units", "", "price", ">amount"), rows)
     screen.fields(
         [
-            ("free", ", ".join(free)),
-            ("unpriced", ", ".join(found.unpriced) and f"endpoints {', '.join(found.unpriced)} have no price at all"),
-            ("sha256", found.sha256),
+            ("discount", percent(found.discount_ppm) if found.discount_ppm else ""),
+            ("at most", f"{found.at_most}, wherever in a month it comes"),
+            ("version", f"{found.model or found.endpoint}@{found.version}"),
+            ("price book", found.price_book),
         ]
     )
-    screen.then(f"mofang invoice verify {found.id}")
+
+
+def steps(found: Sequence[Step], meter: str, currency: str) -> str:
+    """Write how units are priced: ``1,000 free + 500 at 0.50 EUR for 1,000``."""
+    parts = [
+        f"{say(meter, s.quantity)} at {format_micros(s.unit_micros)} {currency} for {say(meter, s.per)}"
+        if s.unit_micros
+        else f"{say(meter, s.quantity)} free"
+        for s in found
+    ]
+    return " + ".join(parts)

@@ -69,7 +69,9 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "bill",
         (
             Entry("prices", "bill", "the price book"),
-            Entry("invoice", "bill", "invoices: make, show, recompute"),
+            Entry("quote", "bill", "what a request or a batch will cost, before it runs"),
+            Entry("invoice", "invoices", "invoices: make, issue, correct, trace, print, recompute"),
+            Entry("parties", "invoices", "names and addresses on invoices"),
         ),
     ),
     (

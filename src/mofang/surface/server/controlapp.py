@@ -69,6 +69,7 @@ def control_app(
         usage=stores.usage,
         budgets=stores.budgets,
         bills=stores.bills,
+        billing=stores.billing,
         transaction=stores.database.write,
         acting=stores.database.acting,
         authenticate=holder,

@@ -58,7 +58,7 @@ class Controller:
             limits=stores.identity.list_limits,
             budgets=stores.budgets.list,
             weights=stores.identity.weights,
-            prices=lambda: tariffs_at(stores.bills.price_books(), now_us()),
+            prices=lambda: tariffs_at(stores.bills.price_books(), now_us(), stores.origins),
             gateways=gateways,
             processes=processes,
             kick=self.kick,

@@ -71,6 +71,8 @@ class Settings:
     """Disk that kept answers may take; the oldest give way."""
     webhooks_internal: bool = False
     """Whether webhooks may be on addresses that are not public (this machine, private networks)."""
+    grace_hours: int = 1
+    """Hours after the end of a period before its invoice can be issued, so that usage on its way still gets into it."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -97,7 +99,7 @@ class Settings:
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
-        bounds |= {"session_seconds": (60, 366 * 86_400)}
+        bounds |= {"session_seconds": (60, 366 * 86_400), "grace_hours": (0, 10_000)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mofang.base.audit.store import AuditStore
+from mofang.base.domain.access import EVERYTHING
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
@@ -17,11 +18,15 @@ from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
+from mofang.run.deploy.deployments import Deployments
 from mofang.run.deploy.store import DeploymentStore
+from mofang.sell.bill.billing import Billing
+from mofang.sell.bill.origins import RegistryOrigins
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.settler import Settler
 from mofang.sell.meter.store import UsageStore
+from mofang.sell.meter.windows import HOUR_US
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
 
@@ -46,6 +51,8 @@ class Stores:
     usage: UsageStore
     budgets: BudgetStore
     bills: BillStore
+    billing: Billing
+    origins: RegistryOrigins
     settler: Settler
 
 
@@ -55,8 +62,12 @@ def open_stores(settings: Settings) -> Stores:
     database = Database(settings.database_url)
     blobs = DiskBlobs(folders.blobs)
     budgets = BudgetStore(database)
-    usage = UsageStore(database, lambda segment, charges: budgets.settle(writer_of(segment), charges))
     identity = IdentityStore(database)
+    registry, variants, deployments = Registry(database, blobs), VariantStore(database), DeploymentStore(database)
+    bills, origins = BillStore(database), RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
+    usage = UsageStore(
+        database, lambda segment, charges: budgets.settle(writer_of(segment), charges), on_fold=bills.note_late
+    )
     return Stores(
         database=database,
         blobs=blobs,
@@ -68,11 +79,19 @@ def open_stores(settings: Settings) -> Stores:
         datasets=DatasetStore(database),
         runs=RunStore(database),
         evaluations=EvaluationStore(database),
-        variants=VariantStore(database),
-        registry=Registry(database, blobs),
-        deployments=DeploymentStore(database),
+        variants=variants,
+        registry=registry,
+        deployments=deployments,
         usage=usage,
         budgets=budgets,
-        bills=BillStore(database),
+        bills=bills,
+        billing=Billing(
+            bills,
+            usage,
+            origins,
+            Deployments(deployments).serving,
+            grace_us=settings.grace_hours * HOUR_US,
+        ),
+        origins=origins,
         settler=Settler(folders.journal, usage),
     )
