@@ -13,6 +13,7 @@ import uvicorn
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
+from mofang.base.audit.heads import AuditKey
 from mofang.base.audit.store import AuditStore
 from mofang.base.domain.access import EVERYTHING, Principal, Reach, Role
 from mofang.base.domain.names import now_us
@@ -40,6 +41,7 @@ from mofang.sell.bill.origins import RegistryOrigins
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore
 from mofang.sell.meter.store import UsageStore
+from mofang.sell.meter.witness import Witness
 from mofang.surface.api.platform import Platform, Process
 from mofang.surface.api.provider import Provider
 
@@ -114,7 +116,9 @@ def _platform(
     users = UserStore(database, identity)
     blobs = DiskBlobs(folder / "blobs")
     bills = BillStore(database)
-    usage = UsageStore(database, on_fold=bills.note_late)
+    audit = AuditStore(database, AuditKey.open(folder / "audit.key"))
+    witness = Witness(audit)
+    usage = UsageStore(database, on_fold=lambda fold: (bills.note_late(fold), witness.note(fold))[0])
     registry, variants = Registry(database, blobs), VariantStore(database)
     deployments = Deployments(DeploymentStore(database))
     origins = RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
@@ -129,7 +133,7 @@ def _platform(
     return Platform(
         sources=(Path("/usr/share/datasets"),),
         identity=identity,
-        audit=AuditStore(database),
+        audit=audit,
         users=users,
         sign_in=SignIn(users, identity, database.acting, 3600),
         provider=provider,
@@ -156,6 +160,7 @@ def _platform(
         settle=lambda: None,
         budget_changed=lambda budget: None,
         reserved=lambda place: 0,
+        scrub=database.scrub,
         uploads=folder / "uploads",
         version="0.1.0",
         started_at=5,

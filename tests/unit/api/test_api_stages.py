@@ -28,7 +28,7 @@ def report(failures: tuple[str, ...] = ()) -> Report:
 
 
 def actions(admin: httpx.Client) -> list[tuple[str, str]]:
-    return [(record["action"], record["target"]) for record in admin.get("/audit").json()["items"]]
+    return [(record["action"], record["target"]) for record in admin.get("/audit?folds=false").json()["items"]]
 
 
 def good(answer: httpx.Response, status: int = 200) -> Any:
@@ -357,3 +357,26 @@ def test_a_developer_may_not_have_code_run_by_the_server(house: House, ask: Ask,
     for path in ("/runs", "/runs/quote"):
         assert code_of(ask(house.key("developer")).post(path, json={"recipe": recipe})) == "code.forbidden"
         good(admin.post(path, json={"recipe": recipe}), 202)
+
+
+def test_the_audit_log_is_searched_proved_and_erased(house: House, admin: httpx.Client, ask: Ask) -> None:
+    good(admin.post("/tenants", json={"name": "jane-doe"}, headers={"x-forwarded-for": "192.0.2.7"}), 201)
+    good(admin.post("/projects", json={"name": "lab", "tenant": "jane-doe"}), 201)
+    good(admin.put("/parties/jane-doe", json={"title": "Jane Doe"}))
+    house.usage("lab", "jane-doe", 2)
+    record = good(admin.get("/audit?action=tenant&target=jane-doe"))["items"][0]
+    assert (record["action"], record["address"], record["erased"]) == ("tenant.create", "192.0.2.7", [])
+    assert good(admin.get(f"/audit?from={record['at'] + 1}&action=tenant"))["items"] == []
+    head = good(admin.get("/audit/head"))
+    assert good(admin.get(f"/audit/inclusion?seq={record['seq']}"))["head"] == head
+    assert good(admin.get("/audit/consistency?first=1"))["first"] == 1
+    assert code_of(admin.get("/audit/inclusion?seq=999")) == "audit.not_found"
+    assert good(admin.get("/audit/key"))["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+    assert good(admin.get("/audit/verify?usage=true"))["usage"] == {"events": 4, "folds": 1}
+
+    assert ask(house.key("developer")).post("/erasures", json={"subject": "jane-doe"}).status_code == 403
+    erased = good(admin.post("/erasures", json={"subject": "jane-doe"}))
+    assert (erased["records"], erased["words"], erased["party"]) == (4, 4, True)
+    assert "jane-doe" not in admin.get("/audit").text + admin.get("/audit/records").text + admin.get("/parties").text
+    assert good(admin.get("/audit?action=tenant"))["items"][0]["erased"] == ["target"]
+    assert good(admin.get("/audit/verify?usage=true"))["erased"] == 5

@@ -72,6 +72,7 @@ class Principal:
     reach: Reach = "project"
     verbs: tuple[Permission, ...] = ()  # what of its role the key may use; empty: all
     user: str = ""  # who signed in; empty: a key
+    address: str = ""  # where it asks from, as far as its gateway could see
 
     @property
     def scope(self) -> Scope:

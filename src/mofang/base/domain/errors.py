@@ -890,6 +890,25 @@ class JournalDamaged(Internal):
     code = "journal.damaged"
 
 
+class AuditRecordNotFound(NotFound):
+    """The audit log has no such record, or never had that size."""
+
+    code = "audit.not_found"
+
+
+class InvalidAuditKey(Invalid):
+    """The key that signs, or checks, heads of the audit log cannot be used."""
+
+    code = "audit.key"
+    hint = "it is Ed25519 in PEM; `mofang audit key` prints the public one"
+
+
+class LedgerBroken(Conflict):
+    """The ledger of usage is not what the audit log saw being added to it."""
+
+    code = "usage.broken"
+
+
 class AuditBroken(Conflict):
     """The audit log was changed, cut or reordered; the message names the first bad record."""
 

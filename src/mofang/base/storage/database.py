@@ -139,6 +139,16 @@ class Database:
         with self.write() as connection:
             upgrade(connection)
 
+    def scrub(self) -> None:
+        """Have what was deleted leave the files as well, as far as the database lets one: SQLite's log is emptied.
+
+        SQLite overwrites what is deleted (``secure_delete``); PostgreSQL does when it vacuums.
+        """
+        if self._is_sqlite:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every idle connection."""
         self._engine.dispose()
@@ -196,6 +206,7 @@ def _open_sqlite(connection: DBAPIConnection, busy_seconds: float) -> None:
         f"journal_size_limit = {WAL_LIMIT_BYTES}",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "secure_delete = ON",  # what is erased must be gone from the file
     ):
         connection.cursor().execute(f"PRAGMA {pragma}")
 

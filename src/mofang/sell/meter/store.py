@@ -236,6 +236,19 @@ class UsageStore:
         with self._database.read() as connection:
             return {row.key_id: row.last_at for row in connection.execute(query)}
 
+    def rows(self, first: int, last: int) -> list[EventRow]:
+        """Return the events numbered ``first`` to ``last`` as they were folded."""
+        query = select(_events).where(_events.c.seq.between(first, last)).order_by(_events.c.seq)
+        with self._database.read() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def series(self, series_id: int) -> Series | None:
+        """Return what the events of a series have in common."""
+        query = select(*(_series.c[name] for name in Series._fields)).where(_series.c.id == series_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Series(*row)
+
     def trace(
         self, tenant: str, meter: str, uses: Collection[Use], start: int, end: int, *, after: int = 0,
         last: int | None = None, limit: int = 100,

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -68,7 +68,8 @@ class Door:
             if (scope["method"], scope["path"]) in PUBLIC:
                 sees = NOTHING
             else:
-                who = self._authenticate(headers.get("authorization"), headers.get("x-forwarded-for", ""))
+                address = _address(headers)
+                who = replace(self._authenticate(headers.get("authorization"), address), address=address)
                 scope.setdefault("state", {})["principal"], sees = who, who.scope
             limit = None if scope["path"] == UPLOADS else self._body_limit_bytes
             with self._acting(sees):
@@ -81,6 +82,11 @@ class Door:
             _log.exception("request %s failed: %s %s", answer.request_id, scope["method"], scope["path"])
             message = f"the server failed to answer; the log tells of request {answer.request_id}"
             await answer.fail(scope, receive, Internal(message))
+
+
+def _address(headers: Headers) -> str:
+    """Return the client's address; the gateway, which alone reaches this, has replaced whatever a client said."""
+    return headers.get("x-forwarded-for", "")[:100]
 
 
 class _Answer:

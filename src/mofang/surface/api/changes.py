@@ -18,7 +18,10 @@ from mofang.base.domain.access import Principal
 
 @dataclass(slots=True)
 class Entry:
-    """What the audit log will say; the block may still fill in what it finds out."""
+    """What the audit log will say; the block may still fill in what it finds out.
+
+    What a change replaces is its detail ``before``, what it puts there ``after``.
+    """
 
     target: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -34,11 +37,12 @@ class Changes:
 
     @contextmanager
     def record(self, who: Principal, action: str, target: str = "", **details: Any) -> Iterator[Entry]:
-        """Open a transaction; at its end append who did ``action`` to ``target``, and commit both."""
+        """Open a transaction; at its end append who did ``action`` to ``target``, from where, and commit both."""
         with self.transaction():
             entry = Entry(target, details)
             yield entry
-            self.audit.append(who.user or who.key_id, action, entry.target, entry.details)
+            actor = who.user or who.key_id
+            self.audit.append(actor, action, entry.target, entry.details, address=who.address)
 
     def publish(self) -> None:
         """Send the change to gateways, and return when they all have it."""

@@ -78,6 +78,8 @@ class Platform:
     replicas: Callable[[str], Sequence[Mapping[str, Any]]]
     """The replicas of an endpoint as the controller observes them: id, state, pid, restarts ..."""
     processes: Callable[[], Sequence[Process]]
+    scrub: Callable[[], None]
+    """Remove from the database's files what was deleted from its tables."""
     settle: Callable[[], None]
     """Fold what the journals hold into the ledger, so that what is read next is complete."""
     budget_changed: Callable[[str], None]

@@ -66,14 +66,17 @@ def _quote(session: Session, recipe: Path) -> None:
 
 def _cost(session: Session, seconds: float) -> tuple[str, str]:
     """Return what so many seconds cost at the price of computing (of any endpoint), and the currency."""
+    from mofang.surface.sdk.bill import PriceScope  # httpx: not for `--help`
+
     try:
         book = session.client.bill.current_prices()
     except NotFound:
         return "", ""
-    price = next((each for each in book.prices if each.endpoint == "*" and each.meter == "compute_us"), None)
+    anywhere = PriceScope("*", "*", "*", "*", "compute_us")
+    price = next((each for each in book.prices if each.scope == anywhere and each.currency == book.currency), None)
     if price is None:
         return "", ""
-    micros = round(seconds * 1e6 * price.amount_micros / price.per)
+    micros = round(seconds * 1e6 * max(tier.micros for tier in price.tiers) / price.per)
     return f"{micros / 1e6:.6f}", book.currency
 
 

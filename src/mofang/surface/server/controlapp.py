@@ -79,6 +79,7 @@ def control_app(
         settle=settle,
         budget_changed=budget_changed,
         reserved=lender.reserved,
+        scrub=stores.database.scrub,
         uploads=DataDirectory(settings.data).uploads,
         version=mofang.__version__,
         started_at=now_us(),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from mofang.base.domain.errors import InvalidSettings, JournalDamaged, MofangError
 from mofang.base.domain.names import now_us
@@ -20,6 +21,7 @@ from mofang.sell.bill.tariff import tariffs_at
 from mofang.sell.budget.alerts import Notifier
 from mofang.sell.budget.lender import Lender
 from mofang.sell.budget.release import release_dead
+from mofang.surface.server.anchoring import Anchoring
 from mofang.surface.server.child import run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
 from mofang.surface.server.floor import ShopFloor
@@ -33,6 +35,7 @@ from mofang.surface.server.wiring import Stores, open_stores
 _STEP_SECONDS = 0.5
 _SETTLE_SECONDS = 0.25
 _SWEEP_SECONDS = 10.0
+_ANCHOR_SECONDS = 5.0
 _BUSY_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,9 @@ class Controller:
         self._news = news
         self.lender = gateways.lender = Lender(stores.budgets, gateways.lend)
         self._rollouts: dict[str, asyncio.Task[None]] = {}
-        self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, DataDirectory(settings.data).jobs)
+        self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, self._folders.jobs)
+        heads = Path(settings.audit_heads).expanduser() if settings.audit_heads else self._folders.audit_heads
+        self.anchoring = Anchoring(stores.audit, heads, settings.audit_webhook)
         self.floor = ShopFloor(
             folders=self._folders,
             store=stores.deployments,
@@ -93,6 +98,12 @@ class Controller:
         while True:
             await asyncio.to_thread(once.sweep, self._settings.idempotency_bytes)
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def anchor_for_ever(self) -> None:
+        """Bring heads of the audit log to a second place, a moment after it grew."""
+        while True:
+            await self.anchoring.step()
+            await asyncio.sleep(_ANCHOR_SECONDS)
 
     def settle(self) -> None:
         """Fold once; a damaged segment is reported and left for people, the others are folded. What dead gateways had
@@ -140,6 +151,7 @@ async def control(stop: asyncio.Event) -> None:
         asyncio.create_task(_for_ever(controller.lender.run)),
         asyncio.create_task(_for_ever(controller.sweep_for_ever)),
         asyncio.create_task(_for_ever(Notifier(stores.budgets, internal=settings.webhooks_internal).run)),
+        asyncio.create_task(_for_ever(controller.anchor_for_ever)),
         serving,
     ]
     await stop.wait()
@@ -150,6 +162,7 @@ async def control(stop: asyncio.Event) -> None:
     await asyncio.gather(*loops, return_exceptions=True)
     await processes.close()
     await asyncio.to_thread(controller.settle)
+    await controller.anchoring.step()
     stores.database.close()
 
 

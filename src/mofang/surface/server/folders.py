@@ -64,6 +64,16 @@ class DataDirectory:
         return self.root / "admin.key"
 
     @property
+    def audit_key(self) -> Path:
+        """The private key that signs heads of the audit log, mode 0600."""
+        return self.root / "audit.key"
+
+    @property
+    def audit_heads(self) -> Path:
+        """Heads of the audit log, unless a setting puts them elsewhere."""
+        return self.root / "audit-heads.jsonl"
+
+    @property
     def running(self) -> Path:
         """What `mofang status` and `mofang down` read: pid and addresses of the server that runs here."""
         return self.root / "run.json"

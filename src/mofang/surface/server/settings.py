@@ -73,6 +73,11 @@ class Settings:
     """Whether webhooks may be on addresses that are not public (this machine, private networks)."""
     grace_hours: int = 1
     """Hours after the end of a period before its invoice can be issued, so that usage on its way still gets into it."""
+    audit_heads: str = ""
+    """File that signed heads of the audit log are appended to; empty: in the data directory. On another disk, best one
+    that only takes appends, it shows if the log was cut or rewritten as a whole."""
+    audit_webhook: str = ""
+    """URL that each new head is posted to as well, as JSON; empty: none."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 

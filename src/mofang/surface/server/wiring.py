@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mofang.base.audit.heads import AuditKey
 from mofang.base.audit.store import AuditStore
 from mofang.base.domain.access import EVERYTHING
 from mofang.base.identity.store import IdentityStore
@@ -24,9 +25,11 @@ from mofang.sell.bill.billing import Billing
 from mofang.sell.bill.origins import RegistryOrigins
 from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore
+from mofang.sell.meter.folding import Fold
 from mofang.sell.meter.settler import Settler
 from mofang.sell.meter.store import UsageStore
 from mofang.sell.meter.windows import HOUR_US
+from mofang.sell.meter.witness import Witness
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
 
@@ -65,16 +68,22 @@ def open_stores(settings: Settings) -> Stores:
     identity = IdentityStore(database)
     registry, variants, deployments = Registry(database, blobs), VariantStore(database), DeploymentStore(database)
     bills, origins = BillStore(database), RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
-    usage = UsageStore(
-        database, lambda segment, charges: budgets.settle(writer_of(segment), charges), on_fold=bills.note_late
-    )
+    folders.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    audit = AuditStore(database, AuditKey.open(folders.audit_key))
+    witness = Witness(audit)
+
+    def on_fold(fold: Fold) -> None:
+        bills.note_late(fold)
+        witness.note(fold)
+
+    usage = UsageStore(database, lambda segment, charges: budgets.settle(writer_of(segment), charges), on_fold)
     return Stores(
         database=database,
         blobs=blobs,
         owners=Owners(database),
         identity=identity,
         users=UserStore(database, identity),
-        audit=AuditStore(database),
+        audit=audit,
         jobs=JobStore(database),
         datasets=DatasetStore(database),
         runs=RunStore(database),

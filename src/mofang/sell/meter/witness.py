@@ -1,0 +1,88 @@
+"""The audit log as a witness of the ledger: every fold leaves a record with a digest of the events it added.
+
+So that an invoice, the events it is made of, and what the audit log saw are one (G5): whoever changes the ledger would
+have to change the log as well, whose heads are signed and kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+
+from mofang.base.audit.chain import AuditRecord
+from mofang.base.audit.store import AuditStore
+from mofang.base.domain.errors import LedgerBroken
+from mofang.sell.meter.folding import EventRow, Fold, Series
+from mofang.sell.meter.store import UsageStore
+
+ACTOR = "settler"
+FOLD = "usage.fold"
+SERIES = "usage.series"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What the audit log vouches for: so many events of the ledger, added by so many folds."""
+
+    events: int
+    folds: int
+
+
+def digest_of(events: list[EventRow]) -> str:
+    """Return the SHA-256 (hex) of rows of the ledger as JSON: seq, series, request, attempt, meter, time, quantity."""
+    return hashlib.sha256(msgspec.json.encode(events)).hexdigest()
+
+
+class Witness:
+    """Told of each fold, inside its transaction; verifies afterwards that the ledger is what it was told."""
+
+    def __init__(self, audit: AuditStore) -> None:
+        self._audit = audit
+        self._known: set[int] = set()
+
+    def note(self, fold: Fold) -> None:
+        """Record what a fold adds, and who a series of events is of when it is first seen."""
+        used = {event[1] for event in fold.events}
+        for series_id in sorted(used - self._known):
+            name = str(series_id)
+            if self._audit.list(limit=1, action=SERIES, target=name):
+                self._known.add(series_id)
+            else:
+                self._audit.append(ACTOR, SERIES, name, fold.series[series_id]._asdict())
+        first, last = fold.events[0][0], fold.events[-1][0]
+        self._audit.append(ACTOR, FOLD, fold.segment, {"events": [first, last, digest_of([*fold.events])]})
+
+    def verify(self, usage: UsageStore) -> UsageReport:
+        """Compare the whole ledger with the log; raise LedgerBroken, which names the first events that differ.
+
+        What the log itself is worth, :meth:`AuditStore.verify` tells.
+        """
+        seen = folds = after = 0
+        while records := self._audit.list(after, _PAGE, action="usage"):
+            for record in records:
+                if record.action == FOLD:
+                    seen, folds = _check_fold(record, usage, seen), folds + 1
+                else:
+                    _check_series(record, usage.series(int(record.target)))
+            after = records[-1].seq
+        if usage.count() != seen:
+            raise LedgerBroken(f"the ledger has {usage.count()} events, audit records vouch for {seen}")
+        return UsageReport(seen, folds)
+
+
+def _check_fold(record: AuditRecord, usage: UsageStore, seen: int) -> int:
+    """Check the events of one fold; return the number of the last."""
+    first, last, digest = record.details["events"]
+    if seen and first != seen + 1:
+        raise LedgerBroken(f"audit record {record.seq} tells of events from {first}, the one before up to {seen}")
+    if digest_of(usage.rows(first, last)) != digest:
+        raise LedgerBroken(f"events {first} to {last} of the ledger are not those that audit record {record.seq} saw")
+    return int(last)
+
+
+def _check_series(record: AuditRecord, series: Series | None) -> None:
+    if series is None or any(str(word) != str(getattr(series, name)) for name, word in record.details.items()):
+        raise LedgerBroken(f"series {record.target} of the ledger is not the one that audit record {record.seq} saw")
