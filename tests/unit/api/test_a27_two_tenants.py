@@ -94,7 +94,7 @@ def _make_everything(house: House) -> Things:
     return {
         "name": "acme-digits", "selector": "1", "alias": "champion", "scope": "project", "digest": dataset.digest,
         "run": run.id, "job": job.id, "evaluation": evaluation.id, "rollout": rollout.id, "key": key.id,
-        "upload": sha256, "budget": budget.id, "user": "ada@acme.com",
+        "upload": sha256, "budget": budget.id, "user": "ada@acme.com", "line": "1",
     }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def asked(client: httpx.Client, route: APIRoute, path: str) -> httpx.Response:
 
 def test_no_id_of_another_tenant_is_found(house: House, ask: Ask, things: Things) -> None:
     rival = ask(house.key("admin", RIVAL.project, RIVAL.reach))
-    nobody = {**{name: f"nothing-{name}" for name in things}, "selector": "1", "scope": "project"}
+    nobody = {**{name: f"nothing-{name}" for name in things}, "selector": "1", "scope": "project", "line": "1"}
     before = house.platform.audit.verify().records
     named = [route for route in routes(house) if "{" in route.path]
     assert len(named) > 20

@@ -18,7 +18,8 @@ from mofang.sell.bill.pricebook import PriceScope, PublishedBook, book_at
 from mofang.sell.bill.quote import Quote, estimate, quote_meters
 from mofang.sell.bill.rating import UNKNOWN, InvoiceLine, Origin, Tell, count_by_price, less
 from mofang.sell.bill.store import BillStore, Invoice, LateRow
-from mofang.sell.meter.store import UsagePage, UsageStore, Use
+from mofang.sell.meter.pages import UsagePage, Use
+from mofang.sell.meter.store import UsageStore
 from mofang.sell.meter.windows import HOUR_US, UsageRow, describe, hour_of, month_of
 
 

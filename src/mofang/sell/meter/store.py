@@ -8,7 +8,6 @@ ledger must not know how a journal looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +37,7 @@ from mofang.base.domain.errors import InvalidRequest
 from mofang.base.domain.usage import Charge, UsageEvent, UsageRecord
 from mofang.base.storage.database import Database, Serial, metadata
 from mofang.sell.meter.folding import EventKey, EventRow, Fold, Series, new_charges, new_rows, series_of
+from mofang.sell.meter.pages import UsagePage, UsageTotal, Use
 from mofang.sell.meter.windows import DAY_US, HOUR_US, MAX_AT, UsageRow, check_period
 
 # The columns of a Series, in its order: written once, so that an event is a few numbers.
@@ -115,31 +115,6 @@ _MOVE_SEGMENT = text(
 Settle = Callable[[str, Sequence[Charge]], None]
 _ALL: Mapping[str, str] = MappingProxyType({})  # no filter
 _BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
-
-
-Use = tuple[str, int, str]
-"""Endpoint, version, digest: what usage is priced by."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageTotal:
-    """The sum of one group: ``group`` holds the columns asked for, ``events`` how many events were summed."""
-
-    group: Mapping[str, Any]
-    quantity: int
-    events: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the group's columns, quantity and events in one flat object."""
-        return {**self.group, "quantity": self.quantity, "events": self.events}
-
-
-@dataclass(frozen=True, slots=True)
-class UsagePage:
-    """Events in the order they were folded, and the cursor to go on after (None at the ledger's end)."""
-
-    items: list[UsageEvent]
-    next: int | None
 
 
 class UsageStore:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from mofang.base.domain.access import Principal
 from mofang.base.domain.usage import UsageEvent
 from mofang.base.identity.store import IdentityStore
-from mofang.sell.meter.store import UsageStore, UsageTotal
+from mofang.sell.meter.pages import UsageTotal
+from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.fields import AfterNumber, At, EndpointName, Id, Limit, Page, ProjectName
 
