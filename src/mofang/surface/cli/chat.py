@@ -171,10 +171,16 @@ class Talk:
 
 
 def _prices_of(book: PriceBook, endpoint: str) -> dict[str, tuple[int, int]]:
-    """Return what a book asks for each meter of ``endpoint``."""
-    wide = {price.meter: (price.amount_micros, price.per) for price in book.prices if price.endpoint == "*"}
-    own = {price.meter: (price.amount_micros, price.per) for price in book.prices if price.endpoint == endpoint}
-    return wide | own
+    """Return what a book asks at most for each meter of ``endpoint``, whatever model is behind it."""
+    found: dict[str, tuple[int, int]] = {}
+    for place in ("*", endpoint):
+        fitting = (price for price in book.prices if price.scope.endpoint == place and price.currency == book.currency)
+        found |= {
+            price.scope.meter: (max(tier.micros for tier in price.tiers), price.per)
+            for price in fitting
+            if price.scope.tenant == price.scope.model == price.scope.variant == "*"
+        }
+    return found
 
 
 def _lines() -> Any:
