@@ -27,6 +27,7 @@ OTHERS = {
     "budget_leases": "the lender's own", "budget_alerts": "names its budget", "budget_notices": "names its budget",
     "tenant_weights": "names its tenant",
     "price_books": "the platform's", "invoices": "names its tenant",
+    "late_usage": "names its tenant", "parties": "names its tenant; shown to the platform only",
 }  # fmt: skip
 PREFIXES = {"audit_": "the platform's", "invoice": "names its tenant, or its invoice", "price": "the platform's",
             "usage_": "the ledger: names tenant and project", "bill": "names its tenant"}  # fmt: skip
