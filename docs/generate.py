@@ -23,6 +23,8 @@ from msgspec import inspect as shapes
 
 from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
+from mofang.make.evaluate.gate import PER_CLASS
+from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS
@@ -302,6 +304,17 @@ def _meaning(kind: object) -> str:
     return "; ".join(filter(None, map(_meaning, kind.types))) if isinstance(kind, shapes.UnionType) else ""
 
 
+def quality_block() -> str:
+    """Write every metric a gate may name, with its task and what it says."""
+    tasks = {**dict.fromkeys((*CLASSIFICATION, *PER_CLASS), "classes"), **dict.fromkeys(REGRESSION, "numbers")}
+    rows = []
+    for name, what in ABOUT.items():
+        better = "smaller" if name in SMALLER_IS_BETTER else "larger"
+        shown = f"`{name}[CLASS]`" if name in PER_CLASS else f"`{name}`"
+        rows.append((shown, tasks.get(name, "all"), better, what))
+    return table(("metric", "of", "better is", "what"), rows)
+
+
 # --- metrics ------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +341,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "recipe.md": recipe_block,
     "algorithms.md": algorithms_block,
     "metrics.md": metrics_block,
+    "quality.md": quality_block,
 }
 
 

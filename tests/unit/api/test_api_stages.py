@@ -177,7 +177,14 @@ def test_evaluations(house: House, admin: httpx.Client) -> None:
         "version": "digits@1",
         "dataset": "",
         "gate": "accuracy >= 0.5",
+        "against": "",
+        "slices": [],
     }
+    page = admin.get(f"/evaluations/{registered.id}/report.html")
+    assert "img-src data:" in page.headers["content-security-policy"]
+    assert "<h1>digits@1</h1>" in page.text
+    other = {"version": "digits", "against": "nothing@1"}
+    assert code_of(admin.post("/evaluations", json=other)) == "model.not_found"
     assert code_of(admin.post("/evaluations", json={"version": "digits", "gate": "speed > 1"})) == "gate.invalid"
 
 

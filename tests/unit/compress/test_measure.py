@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mofang.make.compress.measure import mcnemar, race
+from mofang.make.compress.measure import race
+from mofang.make.evaluate.chance import mcnemar
 
 
 class Clock:

@@ -12,7 +12,8 @@ import numpy as np
 
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
-from mofang.make.compress.measure import mcnemar, race
+from mofang.make.compress.measure import race
+from mofang.make.evaluate.chance import mcnemar
 from mofang.make.evaluate.metrics import Indices
 from mofang.make.evaluate.suite import Rows, inputs_of, predict
 

@@ -1,4 +1,4 @@
-"""Honest comparison: timing that interleaves, and a test that pairs.
+"""Honest timing: it interleaves.
 
 Called by :mod:`mofang.make.compress.compare`. Timing one contestant after the other misleads, since clocks and caches
 change in between: here they take turns. Nothing in here knows a model.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from statistics import median
 
 _WARM_UPS = 3
@@ -58,17 +57,3 @@ def race(
 def _agree(timings: list[Timing]) -> bool:
     spreads = [timing.median_us / max(timing.minimum_us, 1e-3) for timing in timings]
     return max(spreads) <= _AGREEMENT * min(spreads)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p of McNemar's test: rows only the first, and only the second, answered rightly.
-
-    Under the null hypothesis each such row falls on either side with probability one half (McNemar 1947, in the exact
-    binomial form). 1.0 if no row differs.
-    """
-    rows, fewer = only_first + only_second, min(only_first, only_second)
-    term = tail = 1  # binomial coefficients, each from the one before
-    for k in range(fewer):
-        term = term * (rows - k) // (k + 1)
-        tail += term
-    return float(min(Fraction(1), Fraction(2 * tail, 2**rows)))

@@ -3,10 +3,12 @@
 ::
 
     gate    = clause {"and" clause}
-    clause  = metric op number
-    metric  = accuracy | macro_precision | macro_recall | macro_f1 | (precision | recall | f1) "[" class "]"
-            | mse | rmse | mae | r2 | mape
+    clause  = metric op number | ["not"] ("worse_than" | "better_than") "(" alias or number ")"
+    metric  = a metric of classes, of one class: (precision | recall | f1) "[" class "]", of numbers, or a latency
     op      = ">=" | ">" | "<=" | "<"
+
+``not worse_than(champion)`` holds unless the champion answers the same rows better, and chance hardly explains it. A
+rival that is not there yet is no hindrance: the first version has none to beat.
 
 Recipes carry a gate as text; it is parsed before any data is touched, bound to the labels once they are known, and
 asked for its failures at the end. It knows nothing of engines or stores.
@@ -22,10 +24,20 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from mofang.base.domain.errors import InvalidGate
-from mofang.make.evaluate.report import CLASSIFICATION, REGRESSION, RegressionScores, Scores
+from mofang.make.evaluate.report import (
+    CLASSIFICATION,
+    LATENCY,
+    REGRESSION,
+    Comparison,
+    Latency,
+    RegressionScores,
+    Scores,
+)
 
 PER_CLASS = ("precision", "recall", "f1")
-ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION)
+UNBOUNDED = (*REGRESSION, *LATENCY, "log_loss")  # every other metric is a fraction
+DUELS = ("worse_than", "better_than")
+ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *LATENCY)
 
 _OPERATORS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     ">=": (operator.ge, "<"),
@@ -40,6 +52,7 @@ _CLAUSE = re.compile(
         (?P<number>[^\s]+)\s*""",
     re.VERBOSE,
 )
+_DUEL = re.compile(r"\s*(?P<no>not\s+)?(?P<name>[A-Za-z_]+)\s*\(\s*(?P<rival>[^()\s]+)\s*\)\s*")
 _AND = re.compile(r"and\b")
 
 
@@ -58,19 +71,44 @@ class Clause:
         """``accuracy`` or ``recall[3]``."""
         return f"{self.metric}[{self.label}]" if self.label else self.metric
 
-    def failure(self, scores: Scores | RegressionScores) -> str:
+    def failure(self, scores: Scores | RegressionScores, latency: Latency | None) -> str:
         """Say why ``scores`` do not satisfy the clause (``accuracy 0.62 < 0.85``); empty if they do."""
-        value = self._value(scores)
+        value = self._value(scores, latency)
+        if value is None:
+            return f"{self.subject} cannot be told of this model"
         holds, opposite = _OPERATORS[self.op]
         if holds(value, self.number):
             return ""
         text = f"{value:.4g}"
         return f"{self.subject} {text if float(text) != self.number else repr(value)} {opposite} {self.shown}"
 
-    def _value(self, scores: Scores | RegressionScores) -> float:
+    def _value(self, scores: Scores | RegressionScores, latency: Latency | None) -> float | None:
+        if self.metric in LATENCY:
+            return None if latency is None else float(getattr(latency, self.metric.removeprefix("latency_")))
         if not self.label or isinstance(scores, RegressionScores):
-            return float(getattr(scores, self.metric))
+            found = getattr(scores, self.metric)
+            return None if found is None else float(found)
         return float(getattr(scores.classes[scores.labels.index(self.label)], self.metric))
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """A condition on the comparison with a rival: an alias of the same model, or a number of a version."""
+
+    word: str  # worse_than | better_than
+    rival: str
+    negated: bool
+
+    def failure(self, comparisons: Sequence[Comparison]) -> str:
+        """Say why the comparison does not satisfy the condition; empty if it does, or if there is no such rival."""
+        found = next((each for each in comparisons if each.rival == self.rival), None)
+        if found is None or (found.verdict == self.word.removesuffix("_than")) != self.negated:
+            return ""
+        words = {"better": "better than", "worse": "worse than", "equal": "neither better nor worse than"}
+        return (
+            f"{words[found.verdict]} {found.rival} ({found.version}): {found.metric} differs by"
+            f" {found.difference:+.4g}, p = {found.p_value:.2g}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +117,18 @@ class Gate:
 
     text: str
     clauses: tuple[Clause, ...]
+    duels: tuple[Duel, ...] = ()
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The aliases and numbers of versions to compare with."""
+        return tuple(dict.fromkeys(duel.rival for duel in self.duels))
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise InvalidGate if a clause names a class that is not among ``labels`` (none: the target is a number)."""
         for clause in self.clauses:
+            if clause.metric in LATENCY:
+                continue
             if (clause.metric in REGRESSION) == bool(labels):
                 what, valid = ("classes", CLASSIFICATION) if labels else ("numbers", REGRESSION)
                 raise InvalidGate(
@@ -96,21 +142,30 @@ class Gate:
                     hint=f"the classes are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
                 )
 
-    def failures(self, scores: Scores | RegressionScores) -> tuple[str, ...]:
+    def failures(
+        self,
+        scores: Scores | RegressionScores,
+        latency: Latency | None = None,
+        comparisons: Sequence[Comparison] = (),
+    ) -> tuple[str, ...]:
         """Return one sentence for each clause that does not hold; raise InvalidGate for an unknown class or metric."""
         self.check_labels(() if isinstance(scores, RegressionScores) else scores.labels)
-        return tuple(filter(None, (clause.failure(scores) for clause in self.clauses)))
+        found = [clause.failure(scores, latency) for clause in self.clauses]
+        return tuple(filter(None, [*found, *(duel.failure(comparisons) for duel in self.duels)]))
 
 
 def parse_gate(text: str) -> Gate:
     """Read a gate; the empty text is the gate that lets everything through. Raises InvalidGate."""
     clauses: list[Clause] = []
+    duels: list[Duel] = []
     position = 0
     while text[position:].strip():
-        found = _CLAUSE.match(text, position)
-        if not found:
+        if found := _DUEL.match(text, position):
+            duels.append(_duel(found, text))
+        elif found := _CLAUSE.match(text, position):
+            clauses.append(_clause(found, text))
+        else:
             raise InvalidGate(f"gate {text!r} cannot be read at {text[position:].strip()!r}")
-        clauses.append(_clause(found, text))
         position = found.end()
         if position == len(text):
             break
@@ -120,7 +175,16 @@ def parse_gate(text: str) -> Gate:
         position = joint.end()
         if not text[position:].strip():
             raise InvalidGate(f"gate {text!r} ends with `and`")
-    return Gate(text.strip(), tuple(clauses))
+    return Gate(text.strip(), tuple(clauses), tuple(duels))
+
+
+def _duel(found: re.Match[str], text: str) -> Duel:
+    if found["name"] not in DUELS:
+        raise InvalidGate(
+            f"gate {text!r} asks {found['name']!r}, which does not exist" + _nearest(found["name"], DUELS),
+            hint="write `not worse_than(champion)` or `better_than(champion)`",
+        )
+    return Duel(found["name"], found["rival"], found["no"] is not None)
 
 
 def _clause(found: re.Match[str], text: str) -> Clause:
@@ -138,9 +202,9 @@ def _clause(found: re.Match[str], text: str) -> Clause:
         number = float(found["number"])
     except ValueError:
         raise InvalidGate(f"{found['number']!r} in gate {text!r} is no number") from None
-    if name in REGRESSION and math.isfinite(number):
+    if name in UNBOUNDED and math.isfinite(number):
         return Clause(name, "", found["op"], number, found["number"])
-    if name in REGRESSION:
+    if name in UNBOUNDED:
         raise InvalidGate(f"{found['number']!r} in gate {text!r} is no finite number")
     if not 0 <= number <= 1:
         raise InvalidGate(

@@ -45,6 +45,8 @@ def score(truth: Indices, predicted: Indices, labels: tuple[str, ...]) -> Scores
             for i, label in enumerate(labels)
         ),
         confusion=tuple(tuple(row) for row in counts.tolist()),
+        balanced_accuracy=float(recall[support > 0].mean()),
+        micro_f1=float(hits.sum() / len(truth)),
     )
 
 

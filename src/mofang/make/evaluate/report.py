@@ -6,11 +6,40 @@ kept by the store, drawn by the picture and told by the card. It knows no engine
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-CLASSIFICATION = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+CLASSIFICATION = (
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_f1", "roc_auc", "pr_auc",
+    "log_loss", "calibration_error",
+)  # fmt: skip
 REGRESSION = ("mse", "rmse", "mae", "r2", "mape")
 """The metrics of each task, which are the names of fields of its scores, too."""
+LATENCY = ("latency_p50_ms", "latency_p99_ms")
+"""Milliseconds the engine takes for one row alone."""
+SMALLER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mse", "rmse", "mae", "mape", *LATENCY})
+ABOUT: dict[str, str] = {
+    "accuracy": "share of the rows answered rightly",
+    "balanced_accuracy": "mean recall of the classes that occur: every class counts alike",
+    "macro_precision": "mean precision of the classes",
+    "macro_recall": "mean recall of the classes that occur or are answered",
+    "macro_f1": "mean F1 of the classes",
+    "micro_f1": "F1 over all answers together; of one answer a row it equals the accuracy",
+    "roc_auc": "mean area under the ROC curves of the classes, each against the others",
+    "pr_auc": "mean average precision of the classes",
+    "log_loss": "mean of -ln(probability of the true class)",
+    "calibration_error": "mean distance between confidence and accuracy, in 15 bins of equal width",
+    "precision": "of a class: share of its answers that are right",
+    "recall": "of a class: share of its rows that are found",
+    "f1": "of a class: harmonic mean of precision and recall",
+    "mse": "mean squared error",
+    "rmse": "root of the mean squared error, in the target's unit",
+    "mae": "mean absolute error, in the target's unit",
+    "r2": "share of the target's variance that is explained",
+    "mape": "mean absolute error as a fraction of the true number",
+    "latency_p50_ms": "median time of one row alone, in milliseconds",
+    "latency_p99_ms": "99th percentile of the time of one row alone, in milliseconds",
+}
+"""What each metric says; the documentation's table is made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +54,39 @@ class ClassScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Points (x, y) of one class, and the area under them."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers of about the same confidence, and the share of them that is right."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """What the probabilities of the answers are worth: ROC and precision-recall of each class, and calibration."""
+
+    roc: tuple[Curve, ...]
+    precision_recall: tuple[Curve, ...]
+    calibration: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of one set of predictions. ``confusion[i][j]`` counts rows of true class i answered as class j."""
+    """Scores of one set of predictions. ``confusion[i][j]`` counts rows of true class i answered as class j.
+
+    What needs probabilities is None for a model that answers labels alone.
+    """
 
     rows: int
     accuracy: float
@@ -35,6 +95,13 @@ class Scores:
     macro_f1: float
     classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
+    balanced_accuracy: float | None = None
+    micro_f1: float | None = None
+    roc_auc: float | None = None
+    pr_auc: float | None = None
+    log_loss: float | None = None
+    calibration_error: float | None = None
+    probabilities: Probabilities | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -44,7 +111,8 @@ class Scores:
     @property
     def metrics(self) -> dict[str, float]:
         """The few numbers that go with a registered version."""
-        return {name: getattr(self, name) for name in CLASSIFICATION}
+        found = {name: getattr(self, name) for name in CLASSIFICATION}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def headline(self) -> str:
@@ -90,13 +158,84 @@ class RegressionScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of one row alone, through the engine."""
+
+    p50_ms: float
+    p99_ms: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The metrics of the rows that have one value (or lie in one range) in a column."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row that was answered badly: a wrong class with its probability, or a number far off.
+
+    ``image`` is a PNG in base64 where the data are images; ``values`` are those of its columns where it is a table.
+    """
+
+    row: int
+    truth: str
+    answered: str
+    confidence: float
+    image: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The same rows, answered by this model and by a rival.
+
+    ``difference`` is that of the accuracy or of the RMSE, this model minus the rival, with its 95 % interval;
+    ``p_value`` (McNemar, exact, or a paired bootstrap) is how likely so large a difference is if both are equally good.
+    """
+
+    rival: str
+    version: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    only_this_right: int = 0
+    only_rival_right: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` if chance hardly explains the difference (p < 0.05), else ``equal``."""
+        if self.p_value >= SIGNIFICANT:
+            return "equal"
+        return "worse" if (self.difference < 0) != (self.metric in SMALLER_IS_BETTER) else "better"
+
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """Scores, what computing them took, and what the gate said (``failures`` is empty if it passed)."""
+    """Scores, what computing them took, and what the gate said (``failures`` is empty if it passed).
+
+    ``intervals`` holds the 95 % bootstrap interval of a metric.
+    """
 
     scores: Scores | RegressionScores
     seconds: float
     gate: str = ""
     failures: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    latency: Latency | None = None
+    slices: tuple[Slice, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     @property
     def passed(self) -> bool:

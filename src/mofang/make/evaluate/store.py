@@ -6,7 +6,7 @@ Called by the pipeline (writes) and the control API (reads). Pictures and cards 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, String, Table, Text, insert, select
@@ -94,8 +94,9 @@ def _evaluation(row: Row[Any]) -> Evaluation:
     told = msgspec.json.decode(row.report)
     scores: Scores | RegressionScores
     if "accuracy" in told["scores"]:
-        scores = msgspec.convert(told["scores"], Scores)
+        scores = msgspec.convert(told.pop("scores"), Scores)
     else:
-        scores = msgspec.convert(told["scores"], RegressionScores)
-    report = Report(scores, told["seconds"], told["gate"], tuple(told["failures"]))
-    return Evaluation(row.id, row.model, row.digest, row.dataset, report, row.created_at)
+        scores = msgspec.convert(told.pop("scores"), RegressionScores)
+    kinds = get_type_hints(Report)
+    rest = {name: msgspec.convert(value, kinds[name]) for name, value in told.items()}
+    return Evaluation(row.id, row.model, row.digest, row.dataset, Report(scores, **rest), row.created_at)

@@ -7,8 +7,8 @@ model was made, nor where reports are kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.tensors import Array, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
+from mofang.make.evaluate.chance import class_intervals, compare_classes, compare_numbers, number_intervals
+from mofang.make.evaluate.close import latency, mistakes, slices
 from mofang.make.evaluate.gate import Gate
 from mofang.make.evaluate.metrics import Indices, Numbers, score, score_numbers
-from mofang.make.evaluate.report import RegressionScores, Report, Scores
+from mofang.make.evaluate.report import Comparison, Report
 from mofang.make.prepare.dataset import Examples, Schema
 from mofang.make.prepare.feed import feed
 
@@ -30,14 +32,40 @@ LABEL, VALUE = "label", "value"  # the outputs classifiers and regressions made 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Class indices ``[n]``, and the seconds the engine needed for all of them."""
+    """Class indices ``[n]``, the seconds they took, and probabilities ``[n, classes]`` if the model tells them."""
 
     classes: Indices
     seconds: float
+    probabilities: Numbers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another version to compare with: what it is called in the gate, which it is, and its engine with its rows."""
+
+    name: str
+    version: str
+    engine: Engine
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Closer:
+    """What to look at besides the scores: the rows as stored, columns to slice by, rivals."""
+
+    examples: Examples
+    slices: tuple[str, ...] = ()
+    rivals: tuple[Rival, ...] = ()
 
 
 def evaluate(
-    engine: Engine, rows: Rows, truth: Indices | Numbers, labels: tuple[str, ...], gate: Gate, progress: Progress
+    engine: Engine,
+    rows: Rows,
+    truth: Indices | Numbers,
+    labels: tuple[str, ...],
+    gate: Gate,
+    progress: Progress,
+    closer: Closer | None = None,
 ) -> Report:
     """Ask ``engine`` for every row and compare with ``truth`` ``[n]``.
 
@@ -46,31 +74,106 @@ def evaluate(
     InvalidModel if the model's inputs or answers do not fit the data.
     """
     gate.check_labels(labels)
-    scores: Scores | RegressionScores
+    timed = latency(engine, inputs_of(engine, rows))
     if labels:
-        predictions = predict(engine, rows, labels, progress)
-        scores, seconds = score(truth.astype(np.int64), predictions.classes, labels), predictions.seconds
+        report = _classes(engine, rows, truth.astype(np.int64), labels, closer, progress)
     else:
-        numbers, seconds = predict_numbers(engine, rows, progress)
-        scores = score_numbers(truth.astype(np.float64), numbers)
-    failures = gate.failures(scores)
-    progress.report("evaluate", 1.0, scores.headline, **scores.metrics)
-    return Report(scores, seconds, gate.text, failures)
+        report = _numbers(engine, rows, truth.astype(np.float64), closer, progress)
+    failures = gate.failures(report.scores, timed, report.comparisons)
+    progress.report("evaluate", 1.0, report.scores.headline, **report.scores.metrics)
+    return replace(report, latency=timed, gate=gate.text, failures=failures)
+
+
+def _classes(
+    engine: Engine, rows: Rows, truth: Indices, labels: tuple[str, ...], closer: Closer | None, progress: Progress
+) -> Report:
+    found = predict(engine, rows, labels, progress)
+    scores = score(truth, found.classes, labels)
+    confidence = np.ones(len(truth))
+    if found.probabilities is not None:
+        from mofang.make.evaluate.sklearn import with_probabilities
+
+        scores = with_probabilities(scores, truth, found.probabilities)
+        confidence = found.probabilities[np.arange(len(truth)), found.classes]
+    report = Report(scores, found.seconds, intervals=class_intervals(scores))
+    if closer is None:
+        return report
+    right = found.classes == truth
+    comparisons = [
+        compare_classes(
+            rival.name, rival.version, right, predict(rival.engine, rival.rows, labels, progress).classes == truth
+        )
+        for rival in closer.rivals
+    ]
+    return _look_closer(report, closer, truth, found.classes, confidence, comparisons)
+
+
+def _numbers(engine: Engine, rows: Rows, truth: Numbers, closer: Closer | None, progress: Progress) -> Report:
+    predicted, seconds = predict_numbers(engine, rows, progress)
+    scores = score_numbers(truth, predicted)
+    report = Report(scores, seconds, intervals=number_intervals(scores, truth, predicted))
+    if closer is None:
+        return report
+    comparisons = [
+        compare_numbers(
+            rival.name, rival.version, truth, predicted, predict_numbers(rival.engine, rival.rows, progress)[0]
+        )
+        for rival in closer.rivals
+    ]
+    return _look_closer(report, closer, truth, predicted, np.ones(len(truth)), comparisons)
+
+
+def _look_closer(
+    report: Report,
+    closer: Closer,
+    truth: Indices | Numbers,
+    predicted: Indices | Numbers,
+    confidence: Numbers,
+    comparisons: list[Comparison],
+) -> Report:
+    return replace(
+        report,
+        slices=slices(closer.examples, closer.slices, truth, predicted),
+        mistakes=mistakes(closer.examples, truth, predicted, confidence),
+        comparisons=tuple(comparisons),
+    )
 
 
 def predict(engine: Engine, rows: Rows, labels: tuple[str, ...], progress: Progress) -> Predictions:
-    """Return the class the engine answers for each row."""
-    fitted = inputs_of(engine, rows)
-    output = _output(engine, len(labels))
-    answers, seconds = _answers(engine, fitted, output, progress)
-    return Predictions(_indices(answers if output.name == LABEL else answers.argmax(axis=1), labels), seconds)
+    """Return the class the engine answers for each row, and the probabilities if one of its outputs holds them."""
+    inputs = inputs_of(engine, rows)
+    output, scores = _output(engine, len(labels)), _scores_output(engine, len(labels))
+    wanted = [output] if scores is None or scores is output else [output, scores]
+    answers, seconds = _answers(engine, inputs, wanted, progress)
+    found = answers[0] if output.name == LABEL else answers[0].argmax(axis=1)
+    classes = _indices(found, labels)
+    return Predictions(classes, seconds, None if scores is None else _probabilities(answers[-1], classes))
+
+
+def _scores_output(engine: Engine, classes: int) -> TensorSpec | None:
+    """Return the output that has a number for each class, if there is one alone."""
+    found = [
+        spec
+        for spec in engine.signature.outputs
+        if len(spec.shape) == 2 and spec.shape[1] == classes and spec.datatype.startswith("FP")
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _probabilities(scores: Array, classes: Indices) -> Numbers | None:
+    """Return ``scores`` as probabilities; None if they are none, or do not go with the answers."""
+    values = scores.astype(np.float64)
+    sums = values.sum(axis=1)
+    fits = np.isfinite(values).all() and values.min(initial=0) >= -1e-6 and np.abs(sums - 1).max(initial=0) < 1e-2
+    if not fits or (values.argmax(axis=1) != classes).mean() > 0.01:
+        return None
+    return np.clip(values, 0, 1)
 
 
 def predict_numbers(engine: Engine, rows: Rows, progress: Progress) -> tuple[Numbers, float]:
     """Return the number the engine answers for each row, and the seconds for all of them."""
-    fitted = inputs_of(engine, rows)
-    answers, seconds = _answers(engine, fitted, _number_output(engine), progress)
-    numbers = answers.reshape(-1).astype(np.float64)
+    answers, seconds = _answers(engine, inputs_of(engine, rows), [_number_output(engine)], progress)
+    numbers = answers[0].reshape(-1).astype(np.float64)
     if not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise InvalidModel(f"the model answers {numbers[row]} for row {row}, which cannot be scored")
@@ -78,23 +181,24 @@ def predict_numbers(engine: Engine, rows: Rows, progress: Progress) -> tuple[Num
 
 
 def _answers(
-    engine: Engine, inputs: Mapping[str, Array], output: TensorSpec, progress: Progress
-) -> tuple[Array, float]:
-    """Return one output for all rows, and the seconds the engine needed."""
+    engine: Engine, inputs: Mapping[str, Array], outputs: Sequence[TensorSpec], progress: Progress
+) -> tuple[list[Array], float]:
+    """Return some outputs for all rows, and the seconds the engine needed."""
     total = len(next(iter(inputs.values())))
     rows = BATCH_ROWS if engine.signature.batchable else 1
-    answers: list[Array] = []
+    answers: list[list[Array]] = [[] for _ in outputs]
     seconds = 0.0
     for start in range(0, total, rows):
         batch = {name: array[start : start + rows] for name, array in inputs.items()}
         begun = time.perf_counter()
-        answer = engine.infer(batch)[output.name]
+        answer = engine.infer(batch)
         seconds += time.perf_counter() - begun
-        answers.append(answer)
+        for parts, spec in zip(answers, outputs, strict=True):
+            parts.append(answer[spec.name])
         if start % BATCH_ROWS == 0:
             done = min(start + BATCH_ROWS, total)
             progress.report("evaluate", done / total, f"{done:,} of {total:,} rows")
-    return np.concatenate(answers), seconds
+    return [np.concatenate(parts) for parts in answers], seconds
 
 
 def inputs_of(engine: Engine, rows: Rows) -> Mapping[str, Array]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from mofang.base.domain.errors import DatasetNotFound
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from mofang.base.domain.errors import DatasetNotFound, ModelNotFound, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.work import Progress
 from mofang.make.evaluate.gate import parse_gate
-from mofang.make.evaluate.suite import evaluate
+from mofang.make.evaluate.suite import Closer, Rival, evaluate
 from mofang.make.pipeline.outcome import Result, Spec
-from mofang.make.prepare.dataset import Dataset, load_examples
+from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
 from mofang.make.workshop import Workshop
 
@@ -17,19 +20,39 @@ from mofang.make.workshop import Workshop
 def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     """Evaluate ``spec["version"]`` on ``spec["dataset"]`` (empty: the one it was made from) with ``spec["gate"]``.
 
+    ``spec["against"]`` names a version of the same model to compare with, ``spec["slices"]`` columns to slice by.
     A gate that fails is a result here, no error.
     """
     gate = parse_gate(spec["gate"])
     version = tools.registry.get(VersionRef.parse(spec["version"]))
     dataset = dataset_of(version, spec["dataset"], tools)
     test = load_examples(tools.blobs, dataset, split="test")
-    with tools.folder() as root:
+    against = VersionRef.parse(spec["against"]).selector if spec.get("against") else ""
+    names = dict.fromkeys([*gate.rivals, *([against] if against else [])])
+    with tools.folder() as root, rivals_of(version.model, names, test, tools) as rivals:
         folder = tools.registry.folder(version, root)
         with tools.engine(version.artifact.engine, folder) as engine:
+            closer = Closer(test, tuple(spec.get("slices", ())), rivals)
             rows = feed(test, engine.signature)
-            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress)
+            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress, closer)
     evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
     return {"evaluation": evaluation.id, "passed": report.passed}
+
+
+@contextmanager
+def rivals_of(model: str, names: Iterable[str], test: Examples, tools: Workshop) -> Iterator[tuple[Rival, ...]]:
+    """Load the versions of ``model`` that aliases or numbers ``names`` mean; one that is not there is no rival."""
+    with ExitStack() as stack:
+        found = []
+        for name in names:
+            try:
+                version = tools.registry.get(VersionRef(model, name))
+            except (ModelNotFound, VersionNotFound):
+                continue
+            folder = tools.registry.folder(version, stack.enter_context(tools.folder()))
+            engine = stack.enter_context(tools.engine(version.artifact.engine, folder))
+            found.append(Rival(name, str(version), engine, feed(test, engine.signature)))
+        yield tuple(found)
 
 
 def dataset_of(version: ModelVersion, digest: str, tools: Workshop) -> Dataset:

@@ -29,7 +29,8 @@ from mofang.base.engines.base import Engine
 from mofang.make.convert.catalog import converter
 from mofang.make.convert.parity import prove
 from mofang.make.evaluate.gate import parse_gate
-from mofang.make.evaluate.suite import evaluate
+from mofang.make.evaluate.suite import Closer, evaluate
+from mofang.make.pipeline.evaluate import rivals_of
 from mofang.make.pipeline.outcome import Result, Spec, code, told
 from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
@@ -137,7 +138,9 @@ def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) 
             artifact = Artifact(engine_name, tools.keep(folder), signature, dataset.schema.labels)
             record.note(artifact=artifact.digest, conversion=asdict(proof))
             rows = feed(test, signature)
-            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress)
+            with rivals_of(recipe.name, gate.rivals, test, tools) as rivals:
+                closer = Closer(test, recipe.evaluate.slices, rivals)
+                report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress, closer)
 
     evaluation = tools.evaluations.record(recipe.name, artifact.digest, dataset.digest, report)
     record.note(evaluation=evaluation.id)

@@ -67,8 +67,10 @@ class Evaluate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[evaluate]: what the model must reach on the held-out rows to be registered."""
 
     gate: Annotated[
-        str, Meta(description="e.g. accuracy >= 0.85 and recall[3] >= 0.7, or rmse <= 60; empty: no gate")
+        str,
+        Meta(description="e.g. accuracy >= 0.85 and recall[3] >= 0.7 and not worse_than(champion); empty: no gate"),
     ] = ""
+    slices: Annotated[tuple[str, ...], Meta(description="columns: the report tells how each of their values does")] = ()
 
 
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -61,7 +61,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         evaluate.router(p.evaluations, p.registry, p.jobs, changes),
         compress.router(p.variants, p.registry, p.jobs, changes),
         uploads.router(p.blobs, p.owners, p.uploads, p.upload_limit_bytes),
-        register.router(p.registry, p.jobs, p.owners, changes),
+        register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         deploy.router(p.deployments, p.registry, p.replicas, changes),
         meter.router(p.usage, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),

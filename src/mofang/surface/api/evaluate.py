@@ -6,12 +6,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from mofang.base.domain.errors import EvaluationNotFound, VersionNotFound
+from mofang.base.domain.errors import EvaluationNotFound, InvalidRequest, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.card import model_card
 from mofang.make.evaluate.gate import parse_gate
+from mofang.make.evaluate.page import report_html
 from mofang.make.evaluate.picture import confusion_svg
 from mofang.make.evaluate.report import Report, Scores
 from mofang.make.evaluate.store import Evaluation, EvaluationStore
@@ -32,15 +33,21 @@ from mofang.surface.api.fields import (
 )
 
 _SVG = {"response_class": Response, "responses": {200: {"content": {"image/svg+xml": {}}}}}
+_HTML = {"response_class": Response, "responses": {200: {"content": {"text/html": {}}}}}
 _CARD = {"response_class": Response, "responses": {200: {"content": {"text/markdown": {}}}}}
 
 
 class EvaluationBody(Body):
-    """What to evaluate: a version, on a dataset (empty: the one it came from), against a gate (empty: none)."""
+    """What to evaluate: a version, on a dataset (empty: the one it came from), against a gate (empty: none).
+
+    ``against``: another version of the model to compare with; ``slices``: columns to tell apart.
+    """
 
     version: Reference
     dataset: Text = Field("", max_length=100)
     gate: Text = Field("", max_length=1000)
+    against: OptionalReference = ""
+    slices: list[Text] = Field(default_factory=list, max_length=20)
 
 
 class EvaluationView(BaseModel):
@@ -72,6 +79,8 @@ class Evaluate:
         version = self._registry.get(VersionRef.parse(body.version))
         if body.gate:
             parse_gate(body.gate)
+        if body.against and self._registry.get(VersionRef.parse(body.against)).model != version.model:
+            raise InvalidRequest(f"{body.against!r} is no version of {version.model!r}: only such can be compared")
         with self._changes.record(who, "evaluation.start", str(version)) as entry:
             spec = {**body.model_dump(), "version": str(version)}
             job = self._jobs.submit("evaluate", spec, who.key_id, self._registry.owner(version.model))
@@ -109,6 +118,12 @@ class Evaluate:
         card = model_card(version, found.dataset, found.report)
         return Response(card, media_type="text/markdown; charset=utf-8")
 
+    def get_report(self, evaluation: Id) -> Response:
+        """Return the whole report as a page to look at."""
+        found = self._evaluations.get(evaluation)
+        page = report_html(str(self._version(found) or found.model), found.dataset, found.report)
+        return Response(page, media_type="text/html; charset=utf-8", headers=_STILL)
+
     def _version(self, evaluation: Evaluation) -> ModelVersion | None:
         found = self._registry.find_digest(evaluation.digest)
         return next((version for version in found if version.model == evaluation.model), None)
@@ -129,7 +144,9 @@ class Evaluate:
         )
 
 
-_STILL = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}  # no script in a picture
+_STILL = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+}  # no script in a picture
 
 
 def router(evaluations: EvaluationStore, registry: Registry, jobs: JobStore, changes: Changes) -> APIRouter:
@@ -142,5 +159,6 @@ def router(evaluations: EvaluationStore, registry: Registry, jobs: JobStore, cha
         Route("GET", "/evaluations", "read", api.list_evaluations),
         Route("GET", one, "read", api.get_evaluation),
         Route("GET", f"{one}/confusion.svg", "read", api.get_confusion_matrix, options=_SVG),
+        Route("GET", f"{one}/report.html", "read", api.get_report, options=_HTML),
         Route("GET", f"{one}/card.md", "read", api.get_model_card, options=_CARD),
     )

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from mofang.base.domain.errors import BlobNotFound, InvalidName
+from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.owners import Owners
+from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
@@ -51,16 +52,20 @@ class VersionBody(Body):
 
 
 class AliasBody(Body):
-    """The number of the version an alias is to point to."""
+    """The number of the version an alias is to point to; ``force``: even if it did not pass its newest gate."""
 
     version: Number
+    force: bool = False
 
 
 class Register:
     """The routes of `register`."""
 
-    def __init__(self, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> None:
+    def __init__(
+        self, registry: Registry, evaluations: EvaluationStore, jobs: JobStore, owners: Owners, changes: Changes
+    ) -> None:
         self._registry = registry
+        self._evaluations = evaluations
         self._jobs = jobs
         self._owners = owners
         self._changes = changes
@@ -99,13 +104,22 @@ class Register:
         """Point an alias to a version."""
         if alias == NEWEST:
             raise InvalidName(f"{NEWEST!r} is always the newest version", hint="choose another alias, e.g. champion")
-        with self._changes.record(who, "alias.set", f"{name}@{alias}", version=body.version):
+        version = self._registry.get(VersionRef(name, str(body.version)))
+        newest = next(iter(self._evaluations.list(version.digest, limit=1)), None)
+        if newest and not newest.report.passed and not body.force:
+            raise GateFailed(
+                f"{version} did not pass its gate: {'; '.join(newest.report.failures)}",
+                hint="evaluate it again with a gate it passes, or promote it all the same with `--force`",
+            )
+        with self._changes.record(who, "alias.set", f"{name}@{alias}", version=body.version, force=body.force):
             return self._registry.set_alias(name, alias, body.version)
 
 
-def router(registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> APIRouter:
+def router(
+    registry: Registry, evaluations: EvaluationStore, jobs: JobStore, owners: Owners, changes: Changes
+) -> APIRouter:
     """Make the router of `register`."""
-    api = Register(registry, jobs, owners, changes)
+    api = Register(registry, evaluations, jobs, owners, changes)
     versions = "/models/{name}/versions"
     return table(
         "register",

@@ -152,12 +152,13 @@ def show_version(session: Session, version: str) -> None:
 )
 @click.argument("version", metavar="MODEL@VERSION")
 @click.argument("alias", default="champion")
+@click.option("--force", is_flag=True, help="Even if it did not pass its newest gate.")
 @click.pass_obj
-def promote(session: Session, version: str, alias: str) -> None:
-    """Let an alias (champion, if left out) name a version; what is deployed stays as it is."""
+def promote(session: Session, version: str, alias: str, force: bool) -> None:
+    """Let an alias (champion, if left out) name a version that passed its gate; what is deployed stays as it is."""
     number = session.client.register.get_version(version).number
     model = VersionRef.parse(version).model
-    found = session.client.register.promote(model, number, alias)
+    found = session.client.register.promote(model, number, alias, force=force)
 
     def draw() -> None:
         screen.heading(f"{model}@{alias} is now {found}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mofang.surface.sdk.evaluate import Evaluation
 
 EVALUATION_JSON = (
-    "id, version, dataset, gate, passed, metrics, report (scores, classes, confusion, seconds), created_at"
+    "id, version, dataset, gate, passed, metrics, report (scores, seconds, intervals, latency, slices, "
+    "mistakes, comparisons, failures), created_at"
 )
 
 
@@ -29,10 +30,13 @@ def draw(evaluation: Evaluation) -> None:
     screen.fields(
         [
             ("gate", f"{gate}: {evaluation.gate or 'none set'}" + (f" ({failures})" if failures else "")),
-            *((name.replace("_", " "), number(value)) for name, value in evaluation.metrics.items()),
+            *((name.replace("_", " "), _value(name, value, report)) for name, value in evaluation.metrics.items()),
+            ("one row", _latency(report.get("latency"))),
             ("rows", f"{format.count(rows)} of {format.short_digest(evaluation.dataset)}, {speed(rows, report)}"),
         ]
     )
+    _draw_comparisons(report.get("comparisons", ()))
+    _draw_slices(report.get("slices", ()))
     _draw_residuals(scores.get("residuals"))
     _draw_classes(scores.get("classes", ()))
     matrix = scores.get("confusion", ())
@@ -40,6 +44,42 @@ def draw(evaluation: Evaluation) -> None:
         screen.say()
         for line in chart.confusion(matrix, [str(entry["label"]) for entry in scores.get("classes", ())]):
             screen.say("  " + line)
+
+
+def _value(name: str, value: float, report: Mapping[str, Any]) -> str:
+    between = report.get("intervals", {}).get(name)
+    return number(value) + (f"  (95 %: {number(between[0])} to {number(between[1])})" if between else "")
+
+
+def _latency(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return ""
+    p50, p99 = (format.duration(float(found[name]) / 1e3) for name in ("p50_ms", "p99_ms"))
+    return f"{p50} (median), {p99} (99 %)"
+
+
+def _draw_comparisons(found: Sequence[Mapping[str, Any]]) -> None:
+    if not found:
+        return
+    screen.say("\n  against other versions, on the same rows")
+    rows = [
+        (f"  {c['rival']} ({c['version']})", c["metric"], f"{c['difference']:+.4f}",
+         f"{c['low']:+.4f} to {c['high']:+.4f}", f"{c['p_value']:.2g}")
+        for c in found
+    ]  # fmt: skip
+    screen.table(("  rival", "metric", ">difference", ">95 %", ">p"), rows)
+
+
+def _draw_slices(found: Sequence[Mapping[str, Any]]) -> None:
+    if not found:
+        return
+    screen.say()
+    names = list(found[0]["metrics"])
+    rows = [
+        (f"  {s['column']}", s["value"], *(number(s["metrics"][name]) for name in names), format.count(s["rows"]))
+        for s in found
+    ]
+    screen.table(("  slice", "value", *(f">{name.replace('_', ' ')}" for name in names), ">rows"), rows)
 
 
 def speed(rows: int, report: Mapping[str, Any]) -> str:
@@ -90,6 +130,13 @@ def save_confusion(session: Session, evaluation: str, path: Path) -> None:
     path.write_text(session.client.evaluate.confusion_svg(evaluation), "utf-8")
     if not session.as_json:
         screen.say(f"\nconfusion matrix: {click.style(str(path), bold=True)}")
+
+
+def save_page(session: Session, evaluation: str, path: Path) -> None:
+    """Write the whole report as a page."""
+    path.write_text(session.client.evaluate.report_html(evaluation), "utf-8")
+    if not session.as_json:
+        screen.say(f"\nreport: {click.style(str(path), bold=True)}")
 
 
 def save_card(session: Session, evaluation: str, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,16 @@ class Evaluate:
         self._wire = wire
         self._jobs = jobs
 
-    def run(self, version: str, *, dataset: str = "", gate: str = "") -> Job:
+    def run(
+        self, version: str, *, dataset: str = "", gate: str = "", against: str = "", slices: Sequence[str] = ()
+    ) -> Job:
         """Evaluate ``MODEL@VERSION`` (on the data it came from, if ``dataset`` is left out); return the job.
+
+        ``against`` names another version of the model to compare with, ``slices`` columns to tell apart.
 
         The job's result is ``{"evaluation", "passed"}``.
         """
-        body = {"version": version, "dataset": dataset, "gate": gate}
+        body = {"version": version, "dataset": dataset, "gate": gate, "against": against, "slices": [*slices]}
         return self._jobs.get(self._wire.call("POST", "/evaluations", Submitted, body).job)
 
     def list_evaluations(self, version: str | None = None, *, limit: int | None = 100) -> list[Evaluation]:
@@ -54,6 +58,10 @@ class Evaluate:
     def confusion_svg(self, evaluation: str) -> str:
         """Return the confusion matrix as an SVG picture."""
         return self._wire.text(f"/evaluations/{segment(evaluation)}/confusion.svg")
+
+    def report_html(self, evaluation: str) -> str:
+        """Return the whole report as a page to look at."""
+        return self._wire.text(f"/evaluations/{segment(evaluation)}/report.html")
 
     def model_card(self, evaluation: str) -> str:
         """Return the model card as Markdown."""

@@ -114,10 +114,13 @@ class Register:
         path = f"/models/{segment(model)}/versions/{segment(selector or 'newest')}"
         return self._wire.get(path, ModelVersion)
 
-    def promote(self, model: str, number: int, alias: str = "champion") -> ModelVersion:
-        """Let ``alias`` point to version ``number``; return that version."""
+    def promote(self, model: str, number: int, alias: str = "champion", *, force: bool = False) -> ModelVersion:
+        """Let ``alias`` point to version ``number``; return that version.
+
+        Raises GateFailed if its newest evaluation did not pass its gate, unless ``force`` is given.
+        """
         path = f"/models/{segment(model)}/aliases/{segment(alias)}"
-        return self._wire.call("PUT", path, ModelVersion, {"version": number})
+        return self._wire.call("PUT", path, ModelVersion, {"version": number, "force": force})
 
 
 def _shifted(on_progress: OnProgress | None, before: int, total: int) -> OnProgress | None:
