@@ -25,6 +25,7 @@ from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
 from mofang.make.evaluate.gate import PER_CLASS
 from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
+from mofang.make.convert.formats import FORMATS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS
@@ -333,6 +334,15 @@ def metrics_block() -> str:
     return join(table(("metric", "kind", "labels", "what"), rows), bounds)
 
 
+# --- formats ------------------------------------------------------------------------------------------------------
+
+
+def formats_block() -> str:
+    """Write every format of models that is recognised."""
+    rows = [(f"`{each.name}`", each.title, each.told_by, each.needs or "nothing more") for each in FORMATS.values()]
+    return table(("format", "what", "told by", "needs"), rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_block,
     "settings.md": settings_block,
@@ -342,6 +352,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "algorithms.md": algorithms_block,
     "metrics.md": metrics_block,
     "quality.md": quality_block,
+    "formats.md": formats_block,
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 from mofang.base.domain.access import Permission
 from mofang.base.domain.errors import catalog
 from mofang.base.domain.usage import Meter
+from mofang.make.convert.formats import FORMATS
 from mofang.make.recipe.data import BUNDLED, SCHEMES
 from mofang.make.recipe.spec import ALGORITHMS
 from mofang.surface.cli.main import root
@@ -91,6 +92,11 @@ def test_every_algorithm_is_in_the_table_and_has_an_example() -> None:
     rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
     assert set(rows) == set(ALGORITHMS)
     assert [name for name, row in rows.items() if "`examples/" not in row] == []
+
+
+def test_every_format_is_documented() -> None:
+    page = (REFERENCE / "formats.md").read_text()
+    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
 
 
 def test_every_part_of_the_client_is_documented() -> None:

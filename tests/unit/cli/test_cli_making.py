@@ -129,7 +129,7 @@ def test_a_file_that_is_no_model_is_refused(mofang: Terminal, tmp_path: Path) ->
     (tmp_path / "no.onnx").write_text("not a model")
     ran = mofang("push", "broken", str(tmp_path / "no.onnx"))
     assert ran.code == 2
-    assert "error[model.invalid]: " in ran.err
+    assert "error[model.format]: 'no.onnx' is no model: it is text that begins 'not a model'" in ran.err
     assert mofang("models", "show", "broken").code == 5
 
 

@@ -6,7 +6,7 @@ from onnx import TensorProto, numpy_helper
 
 import graphs
 from models import MINILM_INT8, fetch
-from mofang.base.domain.errors import BlobNotFound, EngineNotFound, InvalidModel, InvalidName, InvalidPath
+from mofang.base.domain.errors import BlobNotFound, EngineNotFound, InvalidName, InvalidPath, UnknownFormat
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Progress
 from mofang.make.pipeline import push_files
@@ -78,14 +78,19 @@ def test_the_real_encoder_is_registered_with_its_signature(tools: Workshop, prog
 @pytest.mark.parametrize(
     ("files", "changes", "error", "message"),
     [
-        ({"README.md": b"# hello"}, {}, InvalidModel, "not an ONNX model"),
-        ({"weights.bin": b"1", "more.bin": b"2"}, {}, InvalidModel, "0 of the 2 files end in .onnx"),
-        ({"a.onnx": b"1", "b.onnx": b"2"}, {}, InvalidModel, "2 of the 2 files end in .onnx"),
+        ({"README.md": b"# hello"}, {}, UnknownFormat, "'README.md' is no model: it is text that begins '# hello'"),
+        (
+            {"weights.bin": b"1", "more.bin": b"2"},
+            {},
+            UnknownFormat,
+            "'more.bin' is no model: it is text that begins '2', nor is the other file",
+        ),
+        ({"a.onnx": b"1", "b.onnx": b"2"}, {}, UnknownFormat, "'a.onnx' is no model"),
         ({"model.onnx": b"1", "../b": b"2"}, {}, InvalidPath, "'../b'"),
         ({"model.onnx": b"1", "/etc/cron.d/x": b"2"}, {}, InvalidPath, "/etc/cron.d/x"),
         ({"model.onnx": b"1"}, {"model": "../x"}, InvalidName, "'../x' is no name for a model"),
         ({"model.onnx": b"1"}, {"engine": "tarot"}, EngineNotFound, "'tarot'"),
-        ({}, {}, InvalidModel, "0 of the 0 files"),
+        ({}, {}, UnknownFormat, "0 files were pushed"),
         (
             {"model.onnx": b""},
             {"files": [{"path": "model.onnx", "sha256": "0" * 64, "size_bytes": 1}]},

@@ -100,7 +100,7 @@ def test_pushing_files(home: House, client: Client, tmp_path: Path) -> None:
     assert seen[-1] == (1_500_007, 1_500_007)
     assert seen == sorted(seen)
     single = client.register.push("digits", tmp_path / "model" / "parts" / "weights.bin")
-    assert [entry["path"] for entry in single.spec["files"]] == ["model.onnx"]
+    assert [entry["path"] for entry in single.spec["files"]] == ["weights.bin"]
     with pytest.raises(InvalidModel, match="is no file"):
         client.register.push("digits", tmp_path / "nothing")
 

@@ -576,6 +576,29 @@ class InvalidModel(Invalid):
     code = "model.invalid"
 
 
+class UnknownFormat(Invalid):
+    """What was pushed is of no format that is known, or of several."""
+
+    code = "model.format"
+
+
+class PickleRefused(Invalid):
+    """The file is a pickle: opening it runs whatever program its maker put into it."""
+
+    code = "model.pickle"
+    hint = (
+        "save it with skops; or, if you trust its maker, push it with `--allow-pickle`: it is opened once, in a process"
+        " that reaches no network and none of the server's files"
+    )
+
+
+class SandboxMissing(Conflict):
+    """This machine cannot lock a process in, so that a file which runs programs is not opened."""
+
+    code = "sandbox.missing"
+    hint = "run the server on Linux 5.13 or later with Landlock and seccomp, or push the model as ONNX or skops"
+
+
 class ModelNotFound(NotFound):
     """No model has that name."""
 

@@ -59,6 +59,19 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a pushed version was before: its format, its files as they came, and the proof that it answers alike.
+
+    ``proof`` is empty where nothing was converted; ``why_native`` says why the model is served by its own framework.
+    """
+
+    format: str
+    files: tuple[FileEntry, ...] = ()
+    proof: dict[str, Any] = field(default_factory=dict)
+    why_native: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """Where a version came from; empty strings where it does not apply (a pushed file has no recipe)."""
 
@@ -68,6 +81,7 @@ class Lineage:
     recipe: str = ""  # digest of the recipe's text
     code: str = ""  # version of mofang and of the framework
     parent: str = ""  # digest of the version a variant was made from
+    conversion: Conversion | None = None  # of what was pushed in another framework's format
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from skops import io as skops_io
 
-from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, InvalidSettings
+from mofang.base.domain.errors import EngineFailed, EngineLoadFailed
 from mofang.base.domain.tensors import NUMPY, Array, Signature
 from mofang.base.engines.base import Options
+from mofang.base.engines.native import TRUSTED_TYPES, read_signature, refuse_options
 
-# What fitted estimators hold that skops does not trust by itself. Named one by one: a prefix such as "numpy." would
-# admit functions that run whatever they are given. A forged tree can still read beyond its arrays: hence workers.
-_TRUSTED = frozenset(
-    {
-        "numpy.dtype",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-    }
-)
 _OUTPUTS: Mapping[str, str] = {"label": "predict", "probabilities": "predict_proba", "value": "predict"}
 
 
@@ -37,9 +26,8 @@ class SklearnEngine:
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Load the estimator. Raises EngineLoadFailed."""
-        if options:
-            raise InvalidSettings(f"engine 'sklearn' has no option {min(options)!r}", hint="it knows none")
-        self.signature = _read_signature(folder / "signature.json")
+        refuse_options("sklearn", options)
+        self.signature = _one_input(read_signature(folder))
         self._estimator = _read_estimator(folder / "model.skops")
         for spec in self.signature.outputs:
             if spec.name not in _OUTPUTS or not hasattr(self._estimator, _OUTPUTS[spec.name]):
@@ -66,11 +54,7 @@ class SklearnEngine:
         del self._estimator
 
 
-def _read_signature(path: Path) -> Signature:
-    try:
-        signature = msgspec.json.decode(path.read_bytes(), type=Signature)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise EngineLoadFailed(f"'signature.json' cannot be read: {error}") from error
+def _one_input(signature: Signature) -> Signature:
     if len(signature.inputs) != 1:
         raise EngineLoadFailed(f"an estimator takes one input, 'signature.json' names {len(signature.inputs)}")
     return signature
@@ -79,7 +63,7 @@ def _read_signature(path: Path) -> Signature:
 def _read_estimator(path: Path) -> Any:
     try:
         untrusted = skops_io.get_untrusted_types(file=path)
-        strange = sorted(set(untrusted) - _TRUSTED)
+        strange = sorted(set(untrusted) - TRUSTED_TYPES)
         if not strange:
             return skops_io.load(path, trusted=untrusted)
     except Exception as error:  # a damaged archive raises anything

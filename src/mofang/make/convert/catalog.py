@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mofang.base.domain.errors import ExtraMissing, UnknownFormat
 from mofang.base.domain.tensors import Array, Signature
+from mofang.base.domain.work import Progress
+from mofang.make.convert.bench import Made, Wishes
+from mofang.make.convert.formats import FORMATS, FormatName
 
 ToOnnx = Callable[[Any, Path], Signature]
 Reference = Callable[[Any, NDArray[np.float32]], dict[str, Array]]
+Opener = Callable[[Path, Path, Wishes, Progress], Made]
+"""Opens a pushed file or folder, writes an artifact into the second folder, and proves that it answers alike."""
+
+_OPENERS = MappingProxyType(
+    {
+        "skops": "sklearn:open_skops",
+        "pickle": "sklearn:open_pickle",
+        "xgboost": "xgboost:open_file",
+        "lightgbm": "lightgbm:open_file",
+    }
+)
 
 
 def converter(framework: str) -> tuple[ToOnnx, Reference]:
@@ -38,3 +55,22 @@ def converter(framework: str) -> tuple[ToOnnx, Reference]:
             from mofang.make.convert import sklearn
 
             return sklearn.to_onnx, sklearn.reference
+
+
+def opener(name: FormatName) -> Opener:
+    """Return what opens pushed files of a format; raise ExtraMissing if its framework is not installed."""
+    if name not in _OPENERS:
+        raise UnknownFormat(
+            f"{FORMATS[name].title} is recognised, but not converted here",
+            hint="export the model to ONNX, and push that",
+        )
+    module, _, function = _OPENERS[name].partition(":")
+    try:
+        found: Opener = getattr(import_module(f"mofang.make.convert.{module}"), function)
+    except ModuleNotFoundError as error:
+        extra = FORMATS[name].needs.partition("`")[2].rstrip("`")
+        raise ExtraMissing(
+            f"a model of {FORMATS[name].title} needs the package {error.name!r}",
+            hint=f"install it where the server runs: `pip install 'mofang[{extra}]'`",
+        ) from error
+    return found

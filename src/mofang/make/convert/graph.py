@@ -8,11 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mofang.base.domain.errors import ConversionFailed
-from mofang.base.domain.tensors import Array, Signature, TensorSpec
+from mofang.base.domain.tensors import Signature, TensorSpec
 
 _INT64 = 7  # TensorProto.INT64
 
@@ -28,14 +25,6 @@ def boosted_signature(features: int, classes: int) -> Signature:
         return regression_signature(features)
     outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("probabilities", "FP32", (-1, classes)))
     return Signature((TensorSpec("features", "FP32", (-1, features)),), outputs)
-
-
-def boosted_answers(found: NDArray[Any], classes: int) -> dict[str, Array]:
-    """Name what a booster predicts: values [n], the probability of the second class [n], or of every class [n, k]."""
-    if not classes:
-        return {"value": found.astype(np.float32).reshape(-1)}
-    both = np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
-    return {"label": both.argmax(axis=1).astype(np.int64), "probabilities": both.astype(np.float32)}
 
 
 def write_boosted(model: Any, classes: int, folder: Path) -> None:

@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.errors import ConversionFailed, InvalidModel
 from mofang.base.domain.tensors import Array, Signature
-from mofang.make.convert.graph import boosted_answers, boosted_signature, write_boosted
+from mofang.base.domain.work import Progress
+from mofang.base.engines.native import boosted_answers
+from mofang.make.convert.attempt import Attempt, onnx_or_native
+from mofang.make.convert.bench import Made, Wishes
+from mofang.make.convert.graph import boosted_signature, write_boosted
+from mofang.make.convert.probes import table_trials
 
 _OPSET = 15
 _REGRESSIONS = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "poisson", "gamma", "tweedie")
@@ -41,6 +46,43 @@ def to_onnx(booster: Any, folder: Path) -> Signature:
     _round_down(model.graph, dump)
     write_boosted(model, classes, folder)
     return boosted_signature(booster.num_feature(), classes)
+
+
+def open_file(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
+    """Open what ``Booster.save_model`` wrote and write it as ONNX. Raises InvalidModel for a damaged file."""
+    import lightgbm
+
+    try:
+        booster = lightgbm.Booster(model_str=path.read_text("utf-8"))
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidModel(
+            f"LightGBM {lightgbm.__version__} cannot read the model: {str(error).splitlines()[0][:200]}",
+            hint="save it again with `Booster.save_model`",
+        ) from error
+    return open_booster(booster, target, progress)
+
+
+def open_booster(booster: Any, target: Path, progress: Progress, labels: tuple[str, ...] = ()) -> Made:
+    """Write a booster as ONNX."""
+    dump = booster.dump_model()
+    places: list[set[float]] = [set() for _ in range(booster.num_feature())]
+    categories: set[int] = set()
+    for tree in dump["tree_info"]:
+        for feature, kind, value in _splits(tree["tree_structure"]):
+            places[feature].update([float(value)] if kind == "<=" else map(float, str(value).split("||")))
+            categories.update({feature} if kind == "==" else ())
+    return onnx_or_native(
+        Attempt(
+            write=lambda folder: to_onnx(booster, folder),
+            source=lambda asked: reference(booster, asked["features"]),
+            trials=table_trials([np.array(sorted(each), np.float64) for each in places], sorted(categories)),
+            keep=None,
+            packages=("lightgbm", "onnxmltools"),
+            labels=labels,
+        ),
+        target,
+        progress,
+    )
 
 
 def reference(booster: Any, features: NDArray[np.float32]) -> dict[str, Array]:
@@ -79,9 +121,13 @@ def _round_down(graph: Any, dump: Mapping[str, Any]) -> None:
 
 
 def _thresholds(node: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
+    return ((feature, float(value)) for feature, kind, value in _splits(node) if kind == "<=")
+
+
+def _splits(node: Mapping[str, Any]) -> Iterator[tuple[int, str, Any]]:
+    """Yield feature, kind and value of every split: a threshold, or codes of categories joined by ``||``."""
     if "split_feature" not in node:
         return
-    if node["decision_type"] == "<=":
-        yield int(node["split_feature"]), float(node["threshold"])
+    yield int(node["split_feature"]), node["decision_type"], node["threshold"]
     for side in ("left_child", "right_child"):
-        yield from _thresholds(node[side])
+        yield from _splits(node[side])

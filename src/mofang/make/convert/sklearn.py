@@ -15,9 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.errors import ConversionFailed, InvalidModel, MofangError, PickleRefused
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
+from mofang.base.domain.work import Progress
+from mofang.base.engines.native import TRUSTED_TYPES
+from mofang.make.convert.attempt import Attempt, onnx_or_native
+from mofang.make.convert.bench import Made, Wishes
+from mofang.make.convert.estimators import places
 from mofang.make.convert.graph import name_value, regression_signature, sort_opsets
+from mofang.make.convert.probes import table_trials
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
@@ -67,6 +73,83 @@ def save(pipeline: Any, folder: Path) -> Signature:
     (folder / "model.skops").write_bytes(_canonical(dumps(pipeline)))
     (folder / "signature.json").write_text(json.dumps(asdict(signature), indent=2) + "\n", "utf-8")
     return signature
+
+
+def open_skops(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
+    """Open a skops file and write its estimator as ONNX, or keep it for the engine of scikit-learn.
+
+    Only scikit-learn's own types, and the plain data inside them, are constructed. Raises InvalidModel for others.
+    """
+    from skops import io as skops_io
+
+    try:
+        untrusted = skops_io.get_untrusted_types(file=path)
+        strange = sorted(set(untrusted) - TRUSTED_TYPES)
+        model = None if strange else skops_io.load(path, trusted=untrusted)
+    except Exception as error:  # a damaged archive raises anything
+        raise InvalidModel(f"the skops file cannot be read: {_first_line(error)}", hint="save it again") from error
+    if strange:
+        raise InvalidModel(
+            f"the skops file holds {strange[0]!r}, which is not loaded", hint="convert the model to ONNX instead"
+        )
+    return _open(model, target, progress)
+
+
+def open_pickle(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
+    """Run a pickle, also one of joblib, and write the estimator it makes as ONNX or skops.
+
+    Whatever it does while it is opened, it does here, locked in; no other process ever opens it.
+    """
+    import joblib
+
+    if not wishes.allow_pickle:
+        raise PickleRefused(f"{path.name!r} is a pickle: opening it runs whatever program its maker put into it")
+    try:
+        model = joblib.load(path)
+    except MofangError:
+        raise
+    except BaseException as error:  # it is a program, and may raise anything, also SystemExit
+        raise InvalidModel(
+            f"the pickle cannot be opened: {type(error).__name__}: {_first_line(error)}",
+            hint="it may need packages or rights that it does not get here; save the model with skops, or as ONNX",
+        ) from error
+    if hasattr(model, "get_booster"):
+        from mofang.make.convert import xgboost
+
+        return xgboost.open_booster(model.get_booster(), target, progress, _texts(model))
+    if hasattr(model, "booster_"):
+        from mofang.make.convert import lightgbm
+
+        return lightgbm.open_booster(model.booster_, target, progress, _texts(model))
+    return _open(model, target, progress)
+
+
+def _open(model: Any, target: Path, progress: Progress) -> Made:
+    from sklearn.base import BaseEstimator
+    from sklearn.pipeline import Pipeline, make_pipeline
+
+    if not isinstance(model, BaseEstimator) or not hasattr(model, "n_features_in_"):
+        raise InvalidModel(
+            f"the file holds a {type(model).__module__}.{type(model).__qualname__}, no fitted scikit-learn estimator",
+            hint="push a fitted estimator or pipeline; other frameworks have file formats of their own",
+        )
+    pipeline = model if isinstance(model, Pipeline) else make_pipeline(model)
+    return onnx_or_native(
+        Attempt(
+            write=lambda folder: to_onnx(pipeline, folder),
+            source=lambda asked: reference(pipeline, asked["features"]),
+            trials=table_trials(places(pipeline)),
+            keep=lambda folder: "sklearn" if save(pipeline, folder) else "",
+            packages=("scikit-learn", "skl2onnx"),
+            labels=_texts(pipeline),
+        ),
+        target,
+        progress,
+    )
+
+
+def _texts(model: Any) -> tuple[str, ...]:
+    return tuple(str(each) for each in getattr(model, "classes_", ()))
 
 
 def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
@@ -158,5 +241,5 @@ def _renumber(node: Any, ids: dict[int, int], names: dict[str, str]) -> None:
         node["file"] = names.setdefault(node["file"], f"{len(names)}{Path(node['file']).suffix}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,9 +14,14 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.errors import ConversionFailed, InvalidModel
 from mofang.base.domain.tensors import Array, Signature
-from mofang.make.convert.graph import boosted_answers, boosted_signature, write_boosted
+from mofang.base.domain.work import Progress
+from mofang.base.engines.native import boosted_answers
+from mofang.make.convert.attempt import Attempt, onnx_or_native, write_signature
+from mofang.make.convert.bench import Made, Wishes
+from mofang.make.convert.graph import boosted_signature, write_boosted
+from mofang.make.convert.probes import table_trials
 
 _OPSET = 15
 _REGRESSIONS = ("reg:squarederror", "reg:squaredlogerror", "reg:absoluteerror", "reg:pseudohubererror")
@@ -33,7 +38,7 @@ def to_onnx(booster: Any, folder: Path) -> Signature:
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     classes = _classes(booster)
-    if "c" in (booster.feature_types or ()):
+    if categories(booster):
         raise ConversionFailed("native categorical features of XGBoost cannot be converted", hint="encode them first")
     raw = booster.copy()
     raw.feature_names, raw.feature_types = None, None
@@ -50,10 +55,72 @@ def to_onnx(booster: Any, folder: Path) -> Signature:
     return boosted_signature(booster.num_features(), classes)
 
 
+def open_file(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
+    """Open what ``save_model`` wrote (JSON or UBJSON) and write it as ONNX; what has no such form is kept as it is."""
+    booster = xgboost.Booster({"nthread": 1})
+    try:
+        booster.load_model(bytearray(path.read_bytes()))
+    except xgboost.core.XGBoostError as error:
+        raise InvalidModel(
+            f"XGBoost {xgboost.__version__} cannot read the model: {str(error).strip().splitlines()[-1][:200]}",
+            hint="save it again with `save_model`, by the same version or an earlier one",
+        ) from error
+    return open_booster(booster, target, progress)
+
+
+def open_booster(booster: Any, target: Path, progress: Progress, labels: tuple[str, ...] = ()) -> Made:
+    """Write a booster as ONNX, or keep it for XGBoost's own engine."""
+    return onnx_or_native(
+        Attempt(
+            write=lambda folder: to_onnx(booster, folder),
+            source=lambda asked: reference(booster, asked["features"]),
+            trials=table_trials(_places(booster), categories(booster)),
+            keep=lambda folder: _keep(booster, folder),
+            packages=("xgboost-cpu", "xgboost", "onnxmltools"),
+            labels=labels,
+        ),
+        target,
+        progress,
+    )
+
+
+def _keep(booster: Any, folder: Path) -> str:
+    """Write what the engine of XGBoost loads, and return its name."""
+    signature = boosted_signature(booster.num_features(), _classes(booster))
+    (folder / "model.ubj").write_bytes(booster.save_raw("ubj"))
+    write_signature(signature, folder)
+    return "xgboost"
+
+
+def categories(booster: Any) -> list[int]:
+    """Return which columns hold codes of categories."""
+    return [column for column, kind in enumerate(booster.feature_types or ()) if kind == "c"]
+
+
+def _places(booster: Any) -> list[NDArray[np.float64]]:
+    """Return the thresholds of every column, of categories the codes themselves."""
+    names = booster.feature_names or [f"f{column}" for column in range(booster.num_features())]
+    found: dict[str, set[float]] = {name: set() for name in names}
+
+    def walk(node: dict[str, Any]) -> None:
+        condition = node.get("split_condition")
+        if condition is not None:
+            found[node["split"]].update(condition if isinstance(condition, list) else [condition])
+        for child in node.get("children", ()):
+            walk(child)
+
+    if json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] != "gblinear":
+        for tree in booster.get_dump(dump_format="json"):
+            walk(json.loads(tree))
+    return [np.array(sorted(found[name]), np.float64) for name in names]
+
+
 def reference(booster: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     """Return what the booster itself answers, by output."""
-    names = booster.feature_names
-    rows = xgboost.DMatrix(features, feature_names=names, nthread=1)
+    types = booster.feature_types if categories(booster) else None
+    rows = xgboost.DMatrix(
+        features, feature_names=booster.feature_names, feature_types=types, enable_categorical=bool(types), nthread=1
+    )
     classes = _classes(booster)
     if classes > 2:  # multi:softmax predicts labels alone
         margins = booster.predict(rows, output_margin=True).astype(np.float64)

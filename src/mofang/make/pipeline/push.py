@@ -1,71 +1,144 @@
-"""A push job: look into uploaded files, and register them."""
+"""A push job: recognise uploaded files, have them converted if they are no ONNX, look into the result, register it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mofang.base.domain.errors import InvalidModel
+import msgspec
+
+from mofang.base.domain.errors import InvalidModel, PickleRefused
 from mofang.base.domain.names import check_name
-from mofang.base.domain.registry import Artifact, FileEntry, Lineage
+from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import generator_names
+from mofang.make.convert import gguf
+from mofang.make.convert.bench import Made, Task, Wishes, make_apart
+from mofang.make.convert.recognise import Recognised, recognise
 from mofang.make.convert.rows import settled
 from mofang.make.pipeline.outcome import Result, Spec, code, told
 from mofang.make.workshop import Workshop
 
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
+_LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
+_LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
 
 def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
-    """Register uploaded ``spec["files"]`` for ``spec["engine"]`` as a version of ``spec["model"]``.
+    """Register uploaded ``spec["files"]`` as a version of ``spec["model"]``.
 
-    Raises InvalidName, InvalidPath, InvalidModel, EngineNotFound or EngineLoadFailed; nothing is registered then.
+    With ``spec["engine"]`` they are an artifact of that engine as they are; without, their format is recognised. Of
+    ``spec["wishes"]`` see :class:`Wishes`. Raises InvalidName, InvalidPath, UnknownFormat, InvalidModel, PickleRefused,
+    ConversionFailed, ParityFailed, EngineNotFound or EngineLoadFailed; nothing is registered then.
     """
-    model, engine_name = check_name("model", spec["model"]), spec["engine"]
+    model, engine = check_name("model", spec["model"]), spec.get("engine", "")
     entries = [FileEntry(**entry) for entry in spec["files"]]
-    if engine_name == "onnx":
-        entries = _with_model_file(entries)
     with tools.folder() as parent:
-        folder = tools.blobs.materialise(entries, parent / "artifact")
-        progress.report("convert", 0.5, "looking into the model")
-        signature, labels = _look_into(engine_name, folder, tools)
-        # Sizes as they are on disk, whatever the upload claimed.
-        files = tuple(replace(entry, size_bytes=(folder / entry.path).stat().st_size) for entry in entries)
-    artifact = Artifact(engine_name, tuple(sorted(files, key=lambda entry: entry.path)), signature, labels)
-    version, created = tools.registry.register(model, artifact, Lineage("push", code=code()))
+        pushed = tools.blobs.materialise(entries, parent / "pushed")
+        if engine in generator_names():
+            artifact, lineage = _language_model(engine, entries, pushed), Lineage("push", code=code())
+        elif engine and engine != "onnx":
+            artifact, lineage = _as_it_is(engine, entries, pushed, tools), Lineage("push", code=code())
+        else:
+            progress.report("convert", 0.0, "looking into what was pushed")
+            found = recognise(pushed)
+            _check_engine(engine, found)
+            wishes = msgspec.convert(spec.get("wishes", {}), Wishes)
+            artifact, lineage = _recognised(found, wishes, entries, parent, tools, progress)
+    version, created = tools.registry.register(model, artifact, lineage)
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
-    return {"signature": asdict(signature), **told(version, created)}
+    conversion = version.lineage.conversion
+    return {
+        "signature": asdict(artifact.signature),
+        "engine": artifact.engine,
+        "labels": artifact.labels,
+        "conversion": None if conversion is None else asdict(conversion),
+        **told(version, created),
+    }
 
 
-def _look_into(engine_name: str, folder: Path, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
-    if engine_name in generator_names():
-        from mofang.make.convert import gguf
-
-        return gguf.inspect(folder), ()
-    if engine_name == "onnx":
-        from mofang.make.convert.onnx import inspect
-
-        inspection = inspect(folder)
-        signature, labels = inspection.signature, inspection.labels
-        with tools.engine(engine_name, folder) as engine:
-            return settled(signature, engine), labels
+def _as_it_is(engine_name: str, entries: list[FileEntry], folder: Path, tools: Workshop) -> Artifact:
     with tools.engine(engine_name, folder) as engine:
-        return settled(engine.signature, engine), ()
+        signature = settled(engine.signature, engine)
+    return Artifact(engine_name, _as_on_disk(entries, folder), signature)
 
 
-def _with_model_file(entries: Sequence[FileEntry]) -> list[FileEntry]:
-    """Give the one graph among the files the name the engine loads; its external data stay beside it."""
-    if any(entry.path == _MODEL_FILE for entry in entries):
-        return list(entries)
-    graphs = [entry for entry in entries if entry.path.endswith(".onnx") and "/" not in entry.path]
-    if len(entries) == 1:
-        graphs = list(entries)
-    if len(graphs) != 1:
+def _language_model(engine_name: str, entries: list[FileEntry], folder: Path) -> Artifact:
+    return Artifact(engine_name, _as_on_disk(entries, folder), gguf.inspect(folder))
+
+
+def _check_engine(engine: str, found: Recognised) -> None:
+    if engine == "onnx" and found.format != "onnx":
         raise InvalidModel(
-            f"{len(graphs)} of the {len(entries)} files end in .onnx, one must",
-            hint=f"push one model at a time; where it has several files, name the graph {_MODEL_FILE!r}",
+            f"{found.path.name!r} is not an ONNX model: it is {found.title}", hint="leave `--engine` out to convert it"
         )
-    return [replace(entry, path=_MODEL_FILE) if entry is graphs[0] else entry for entry in entries]
+
+
+def _recognised(
+    found: Recognised, wishes: Wishes, entries: list[FileEntry], parent: Path, tools: Workshop, progress: Progress
+) -> tuple[Artifact, Lineage]:
+    progress.report("convert", 0.1, f"it is {found.title}")
+    if found.format == "onnx":
+        return _onnx(found, entries, parent, tools), Lineage("push", code=code())
+    if found.format == "gguf":
+        named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
+        folder = tools.blobs.materialise(named, parent / "artifact")
+        return _language_model(_LANGUAGE_ENGINE, named, folder), Lineage("push", code=code())
+    if found.format == "pickle" and not wishes.allow_pickle:
+        raise PickleRefused(f"{found.path.name!r} is a pickle: opening it runs whatever program its maker put into it")
+    size = sum(entry.size_bytes for entry in entries)
+    memory = _LEAST_MEMORY_BYTES + _MEMORY_PER_BYTE * size
+    target = parent / "bench" / "artifact"
+    target.parent.mkdir()
+    made = make_apart(Task(found.format, found.path, target, wishes, memory), progress)
+    artifact = _look_into(made, target, tools)
+    kept = _as_on_disk(_of(found, entries, parent), parent / "pushed")
+    conversion = Conversion(found.format, kept, made.proof, made.why_native)
+    return artifact, Lineage("push", code=code(*made.packages), conversion=conversion)
+
+
+def _of(found: Recognised, entries: list[FileEntry], parent: Path) -> list[FileEntry]:
+    """Return those of ``entries`` that are the file, or in the folder, that was recognised."""
+    return [entry for entry in entries if (parent / "pushed" / entry.path).is_relative_to(found.path)]
+
+
+def _onnx(found: Recognised, entries: list[FileEntry], parent: Path, tools: Workshop) -> Artifact:
+    """Give the graph the name the engine loads; its external data stay beside it."""
+    pushed = parent / "pushed"
+    moved = []
+    for entry in entries:
+        path = pushed / entry.path
+        if path == found.path:
+            moved.append(replace(entry, path=_MODEL_FILE))
+        elif path.is_relative_to(found.path.parent):
+            moved.append(replace(entry, path=path.relative_to(found.path.parent).as_posix()))
+    folder = tools.blobs.materialise(moved, parent / "artifact")
+    signature, labels = _inspect(folder, tools)
+    return Artifact("onnx", _as_on_disk(moved, folder), signature, labels)
+
+
+def _look_into(made: Made, folder: Path, tools: Workshop) -> Artifact:
+    """Look into what the bench left as into anything that was pushed, and keep it."""
+    if any(path.is_symlink() for path in folder.rglob("*")):
+        raise InvalidModel("the conversion left a link where files should be", hint="push the model as ONNX")
+    if made.engine == "onnx":
+        signature, labels = _inspect(folder, tools)
+        return Artifact("onnx", tools.keep(folder), signature, made.labels or labels)
+    with tools.engine(made.engine, folder) as engine:
+        signature = settled(engine.signature, engine)
+    return Artifact(made.engine, tools.keep(folder), signature, made.labels)
+
+
+def _inspect(folder: Path, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
+    from mofang.make.convert.onnx import inspect
+
+    inspection = inspect(folder)
+    with tools.engine("onnx", folder) as engine:
+        return settled(inspection.signature, engine), inspection.labels
+
+
+def _as_on_disk(entries: list[FileEntry], folder: Path) -> tuple[FileEntry, ...]:
+    """Return the entries by path, with sizes as they are, whatever the upload claimed."""
+    true = [replace(entry, size_bytes=(folder / entry.path).stat().st_size) for entry in entries]
+    return tuple(sorted(true, key=lambda entry: entry.path))

@@ -44,11 +44,20 @@ class FileBody(Body):
     size_bytes: int = Field(ge=0, le=2**53)
 
 
+class WishesBody(Body):
+    """What the one who pushes says of a model, where its files do not."""
+
+    allow_pickle: bool = False
+    architecture: str = Field(default="", max_length=200)
+    input_shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] = Field(default_factory=list, max_length=8)
+
+
 class VersionBody(Body):
-    """Uploaded files, and the engine that is to load them."""
+    """Uploaded files; their format is recognised, or an engine named that is to load them as they are."""
 
     files: list[FileBody] = Field(min_length=1, max_length=1000)
-    engine: str = Field("onnx", pattern=r"^[a-z0-9_]{1,40}$")
+    engine: str = Field("", pattern=r"^[a-z0-9_]{0,40}$")
+    wishes: WishesBody = Field(default_factory=WishesBody)
 
 
 class AliasBody(Body):
@@ -88,7 +97,7 @@ class Register:
         return self._registry.get(VersionRef(name, "" if selector == NEWEST else selector))
 
     def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
-        """Check uploaded files and register them as a version, as a job."""
+        """Recognise uploaded files, convert them, and register them as a version, as a job."""
         check_files(FileEntry(**file.model_dump()) for file in body.files)
         for file in body.files:
             if not self._owners.has("upload", file.sha256):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,39 +14,44 @@ from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import board, follow_job
 from mofang.surface.cli.session import Session, plain
 from mofang.surface.cli.verbs import topic, verb
+from mofang.surface.sdk.register import Wishes
 
 if TYPE_CHECKING:
     from mofang.base.domain.registry import ModelVersion
 
 MODEL_JSON = "name, created_at, versions (how many), newest (number), aliases (alias: number)"
+_LABELS_SHOWN = 20
 VERSION_JSON = (
     "model, number, digest, artifact (engine, files, signature, labels), lineage (source, run, dataset, recipe, code, "
-    "parent), metrics, aliases, created_at"
+    "parent, conversion), metrics, aliases, created_at"
 )
 
 
 @verb(
     "push",
     example="mofang push encoder model.onnx",
-    json="One object: job, model, version (number), digest, created (false: it was there already), signature.",
+    json="One object: job, model, version (number), digest, created (false: it was there already), signature, engine, "
+    "labels, conversion (format, files, proof, why_native; null if it came as ONNX).",
 )
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--engine", help="What computes it; else openvino for a .gguf file, onnx for all others.")
+@click.option("--engine", default="", help="Load it as it is with this engine, instead of recognising its format.")
+@click.option("--allow-pickle", is_flag=True, help="Open a pickle, once and locked in: it runs what its maker wrote.")
 @click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
 @click.pass_obj
-def push(session: Session, name: str, files: tuple[Path, ...], engine: str | None, detach: bool) -> None:
+def push(session: Session, name: str, files: tuple[Path, ...], engine: str, allow_pickle: bool, detach: bool) -> None:
     """Register a model file (or a folder, or several files) as the next version of model NAME.
 
-    The same bytes again are the same version: nothing new is made.
+    Its format is recognised by what is in it. What is no ONNX is converted, and proven to answer as before; see the
+    how-to on pushing. The same bytes again are the same version: nothing new is made.
     """
-    engine = engine or ("openvino" if any(file.suffix == ".gguf" for file in files) else "onnx")
     with board(session) as shown:
 
         def on_progress(sent: int, total: int) -> None:
             shown.show("upload", sent / max(total, 1), format.size(total), {"bytes": sent})
 
-        job = session.client.register.push(name, [*files], engine=engine, on_progress=on_progress)
+        wishes = Wishes(allow_pickle=allow_pickle)
+        job = session.client.register.push(name, [*files], engine=engine, wishes=wishes, on_progress=on_progress)
     if detach:
         session.answer({"job": job.id}, lambda: screen.then(f"mofang jobs logs {job.id} --follow"))
         return
@@ -62,9 +68,31 @@ def _draw_pushed(result: Mapping[str, Any]) -> None:
             ("digest", result["digest"]),
             ("takes", "\n".join(_tensor(spec) for spec in signature.get("inputs", ()))),
             ("gives", "\n".join(_tensor(spec) for spec in signature.get("outputs", ()))),
+            ("labels", _labels(result.get("labels", ()))),
+            *_conversion(result.get("conversion")),
         ]
     )
     screen.then(f"mofang deploy {name}", f"mofang versions show {name}")
+
+
+def _labels(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_LABELS_SHOWN])
+    return shown if len(labels) <= _LABELS_SHOWN else f"{shown}, and {len(labels) - _LABELS_SHOWN} more"
+
+
+def _conversion(conversion: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Say what the model was, and how it is known to answer as it did."""
+    if conversion is None:
+        return []
+    proof = conversion["proof"]
+    lines = [("was", conversion["format"])]
+    if proof:
+        tried = "; ".join(proof["trials"])
+        alike = f"{proof['rows']:,} rows answered alike, largest difference {proof['max_difference']:.1e}"
+        lines.append(("proof", f"{alike}\n{tried}" if tried else alike))
+    if conversion["why_native"]:
+        lines.append(("no ONNX", conversion["why_native"]))
+    return lines
 
 
 def _tensor(spec: Mapping[str, Any]) -> str:
@@ -175,7 +203,8 @@ def _about(version: ModelVersion) -> list[tuple[str, str]]:
         ("engine", f"{artifact.engine}, {format.size(artifact.size_bytes)}"),
         ("takes", "\n".join(str(spec) for spec in artifact.signature.inputs)),
         ("gives", "\n".join(str(spec) for spec in artifact.signature.outputs)),
-        ("labels", ", ".join(artifact.labels)),
+        ("labels", _labels(artifact.labels)),
+        *_conversion(None if lineage.conversion is None else asdict(lineage.conversion)),
         ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in version.metrics.items())),
         ("from", " ".join(part for part in (lineage.source, lineage.run) if part)),
         ("data set", lineage.dataset and format.short_digest(lineage.dataset)),

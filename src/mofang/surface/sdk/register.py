@@ -39,6 +39,19 @@ class Upload:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the one who pushes says of a model, where its files do not.
+
+    ``allow_pickle``: open a pickle, which runs what its maker put into it, once and locked in. ``architecture``: which
+    network bare weights are for. ``input_shape``: of one input, without the batch, where the file does not say.
+    """
+
+    allow_pickle: bool = False
+    architecture: str = ""
+    input_shape: tuple[int, ...] = ()
+
+
 class Register:
     """``client.register``."""
 
@@ -51,24 +64,26 @@ class Register:
         name: str,
         files: Path | str | Sequence[Path | str] | Mapping[str, Path],
         *,
-        engine: str = "onnx",
+        engine: str = "",
+        wishes: Wishes | None = None,
         on_progress: OnProgress | None = None,
     ) -> Job:
         """Upload files and have them registered as a version of model ``name``; return the job.
 
-        ``files`` is a file, several, a folder, or a mapping of paths inside the artifact to files here. A single
-        ONNX file becomes ``model.onnx``. The job's result is
-        ``{"model", "version", "digest", "created", "signature"}``.
+        ``files`` is a file, several, a folder, or a mapping of paths inside the artifact to files here. Their format is
+        recognised by what is in them, and they are converted to ONNX if they are none; with ``engine`` they are loaded
+        by that engine as they are. The job's result is
+        ``{"model", "version", "digest", "created", "signature", "engine", "labels", "conversion"}``.
         """
         check_name("model", name)  # before gigabytes travel
-        named = _name_files(files, engine)
+        named = _name_files(files)
         total, sent = sum(path.stat().st_size for path in named.values()), 0
         entries = []
         for inside, path in named.items():
             upload = self.upload(path, _shifted(on_progress, sent, total))
             sent += upload.size_bytes
             entries.append(FileEntry(inside, upload.sha256, upload.size_bytes))
-        return self.create_version(name, entries, engine=engine)
+        return self.create_version(name, entries, engine=engine, wishes=wishes)
 
     def upload(self, path: Path, on_progress: OnProgress | None = None) -> Upload:
         """Stream one file to the server's store; raise DigestMismatch if it did not arrive as it was sent."""
@@ -90,9 +105,12 @@ class Register:
             raise DigestMismatch(f"{path} did not arrive as it was sent", hint="push it again")
         return upload
 
-    def create_version(self, name: str, files: Sequence[FileEntry], *, engine: str = "onnx") -> Job:
+    def create_version(
+        self, name: str, files: Sequence[FileEntry], *, engine: str = "", wishes: Wishes | None = None
+    ) -> Job:
         """Register files that are uploaded already; return the job that checks them."""
-        body = {"files": [asdict(entry) for entry in files], "engine": engine}
+        said = asdict(wishes or Wishes())
+        body = {"files": [asdict(entry) for entry in files], "engine": engine, "wishes": said}
         path = f"/models/{segment(name)}/versions"
         return self._jobs.get(self._wire.call("POST", path, Submitted, body).job)
 
@@ -128,7 +146,7 @@ def _shifted(on_progress: OnProgress | None, before: int, total: int) -> OnProgr
     return None if on_progress is None else lambda sent, _: on_progress(before + sent, total)
 
 
-def _name_files(files: Path | str | Sequence[Path | str] | Mapping[str, Path], engine: str) -> dict[str, Path]:
+def _name_files(files: Path | str | Sequence[Path | str] | Mapping[str, Path]) -> dict[str, Path]:
     """Map the path of every file inside the artifact to where it is here."""
     if isinstance(files, Mapping):
         return dict(files)
@@ -140,7 +158,5 @@ def _name_files(files: Path | str | Sequence[Path | str] | Mapping[str, Path], e
         elif path.is_file():
             named[path.name] = path
         else:
-            raise InvalidModel(f"{str(path)!r} is no file", hint="name an ONNX file, or a folder with a model in it")
-    if engine == "onnx" and len(named) == 1:
-        return {"model.onnx": next(iter(named.values()))}
+            raise InvalidModel(f"{str(path)!r} is no file", hint="name a file of a model, or a folder with one in it")
     return named
