@@ -23,9 +23,9 @@ from msgspec import inspect as shapes
 
 from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
+from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
 from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
-from mofang.make.convert.formats import FORMATS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS

@@ -6,7 +6,14 @@ from onnx import TensorProto, numpy_helper
 
 import graphs
 from models import MINILM_INT8, fetch
-from mofang.base.domain.errors import BlobNotFound, EngineNotFound, InvalidName, InvalidPath, UnknownFormat
+from mofang.base.domain.errors import (
+    BlobNotFound,
+    EngineNotFound,
+    InvalidModel,
+    InvalidName,
+    InvalidPath,
+    UnknownFormat,
+)
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Progress
 from mofang.make.pipeline import push_files
@@ -111,3 +118,49 @@ def test_what_cannot_be_registered_leaves_nothing(
         push_files({**_spec(tools, files), **changes}, tools, progress)
     assert tools.registry.list_models() == []
     assert not tools.scratch.exists() or list(tools.scratch.iterdir()) == []
+
+
+# --- signatures are edited into new versions ----------------------------------------------------------------------
+
+
+def test_labels_and_names_are_given_at_the_push_or_later(tools: Workshop, progress: Progress) -> None:
+    graph = graphs.classifier(WEIGHTS).SerializeToString()
+    push_files(_spec(tools, {"m.onnx": graph}), tools, progress)
+    first = tools.registry.get(VersionRef.parse("letters@1"))
+    wishes = {"labels": ["vowel", "consonant"], "rename": {"features": "pixels", "label": "letter"}}
+    spec = {"model": "letters", "files": [], "parent": 1, "wishes": wishes}
+    assert push_files(spec, tools, progress)["version"] == 2
+    second = tools.registry.get(VersionRef.parse("letters@2"))
+    assert (second.lineage.source, second.lineage.parent) == ("edit", first.digest)
+    assert second.artifact.labels == ("vowel", "consonant")
+    assert [spec.name for spec in second.artifact.signature.inputs] == ["pixels"]
+    assert [spec.name for spec in second.artifact.signature.outputs] == ["letter", "probabilities"]
+    assert tools.registry.get(VersionRef.parse("letters@1")) == first
+    rows = np.eye(4, dtype=np.float32)
+    with tools.engine("onnx", tools.registry.folder(first, tools.scratch)) as engine:
+        before = engine.infer({"features": rows})
+    with tools.engine("onnx", tools.registry.folder(second, tools.scratch)) as engine:
+        after = engine.infer({"pixels": rows})
+    assert np.array_equal(before["label"], after["letter"])
+    at_once = push_files({**_spec(tools, {"m.onnx": graph}), "wishes": wishes}, tools, progress)
+    assert at_once["digest"] == second.digest
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"labels": ["one"]}, "1 labels were given, 1 of them different, for 2 classes"),
+        ({"labels": ["same", "same"]}, "2 labels were given, 1 of them different"),
+        ({"rename": {"nothing": "x"}}, "'nothing' cannot be called 'x': the model's inputs and outputs are features"),
+        ({"rename": {"features": "label"}}, "'features' cannot be called 'label'"),
+        ({"rename": {"features": "weights"}}, "'features' cannot be called 'weights'"),
+        ({"rename": {"features": ""}}, "'features' cannot be called ''"),
+    ],
+)
+def test_signatures_that_do_not_fit_are_refused(
+    tools: Workshop, progress: Progress, wishes: dict[str, Any], message: str
+) -> None:
+    spec = {**_spec(tools, {"m.onnx": graphs.classifier(WEIGHTS).SerializeToString()}), "wishes": wishes}
+    with pytest.raises(InvalidModel, match=message):
+        push_files(spec, tools, progress)
+    assert tools.registry.list_models() == []

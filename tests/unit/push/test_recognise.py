@@ -124,7 +124,7 @@ def _mlflow(folder: Path) -> None:
     (folder / "model.pkl").write_bytes(pickle.dumps([1]))
 
 
-@pytest.mark.parametrize("make", [_savedmodel, _huggingface, _mlflow])
+@pytest.mark.parametrize("make", [_savedmodel, _huggingface])
 @pytest.mark.parametrize("where", ["", "model/1"])
 def test_folders_are_recognised_by_what_they_hold(tmp_path: Path, make: Callable[[Path], None], where: str) -> None:
     root = tmp_path / where
@@ -132,6 +132,17 @@ def test_folders_are_recognised_by_what_they_hold(tmp_path: Path, make: Callable
     make(root)
     found = recognise(tmp_path)
     assert (found.format, found.path) == (make.__name__.lstrip("_"), root)
+
+
+def test_an_mlflow_folder_is_what_is_inside(tmp_path: Path) -> None:
+    _mlflow(tmp_path)
+    (tmp_path / "requirements.txt").write_text("scikit-learn")
+    found = recognise(tmp_path)
+    assert (found.format, found.inside, found.path.name) == ("pickle", "mlflow", "model.pkl")
+    (tmp_path / "model.pkl").unlink()
+    (tmp_path / "model").mkdir()
+    _huggingface(tmp_path / "model")
+    assert (recognise(tmp_path).format, recognise(tmp_path).inside) == ("huggingface", "mlflow")
 
 
 def test_every_format_is_recognised_by_some_test(real: dict[str, bytes]) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from mofang.base.domain.errors import ConversionFailed, ParityFailed
+from mofang.base.domain.errors import ConversionFailed, EngineLoadFailed, ParityFailed
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import load_engine
 from mofang.base.engines.native import SIGNATURE_FILE
 from mofang.make.convert.bench import Made
-from mofang.make.convert.parity import VALUE, Ask, Outcome, ParityProof, Trial, compare
+from mofang.make.convert.parity import LABEL, MISSING, Ask, Outcome, ParityProof, Trial, compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,19 @@ def onnx_or_native(attempt: Attempt, target: Path, progress: Progress) -> Made:
 
 
 def _prove(attempt: Attempt, folder: Path, progress: Progress) -> ParityProof:
-    engine = load_engine("onnx", folder)
+    try:
+        engine = load_engine("onnx", folder)
+    except EngineLoadFailed as error:
+        raise ConversionFailed(f"what the converter wrote is no ONNX that can be loaded: {error.message}") from error
     try:
         outcome = compare(attempt.source, engine.infer, attempt.trials, progress, tolerance=attempt.tolerance)
-        values = any(spec.name == VALUE for spec in engine.signature.outputs)
+        labels = any(spec.name == LABEL for spec in engine.signature.outputs)
     finally:
         engine.close()
-    return _proof(attempt, outcome, values)
+    return _proof(attempt, outcome, labels)
 
 
-def _proof(attempt: Attempt, outcome: Outcome, values: bool) -> ParityProof:
+def _proof(attempt: Attempt, outcome: Outcome, labels: bool) -> ParityProof:
     rows = sum(_rows(trial) for trial in attempt.trials if trial.where in outcome.alike)
     sizes = sorted({trial.batch or _rows(trial) for trial in attempt.trials})
     return ParityProof(
@@ -72,10 +75,16 @@ def _proof(attempt: Attempt, outcome: Outcome, values: bool) -> ParityProof:
         outcome.max_difference,
         attempt.tolerance,
         tuple(sizes),
-        "refused" if any("missing" in where for where in outcome.refused) else "equal",
-        compared="values" if values else "labels",
+        _missing(outcome),
+        compared="labels" if labels else "values",
         trials=outcome.alike,
     )
+
+
+def _missing(outcome: Outcome) -> Literal["equal", "refused", "untried"]:
+    if MISSING in outcome.refused:
+        return "refused"
+    return "equal" if MISSING in outcome.alike else "untried"
 
 
 def _rows(trial: Trial) -> int:

@@ -35,6 +35,8 @@ class Wishes:
     allow_pickle: bool = False
     architecture: str = ""  # of bare weights: which network they are for
     input_shape: tuple[int, ...] = ()  # of a model whose file does not say: without the batch
+    labels: tuple[str, ...] = ()  # of the classes, in order
+    rename: dict[str, str] = field(default_factory=dict)  # inputs and outputs: from, to
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,13 @@ def _environment(room: Path) -> dict[str, str]:
     """Return the variables of the bench: none of the server's, which hold the address of the database."""
     kept = {name: os.environ[name] for name in ("LANG", "LD_LIBRARY_PATH") if name in os.environ}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    own = {"HOME": str(room), "TMPDIR": str(room), "PATH": "/usr/bin:/bin", "KERAS_BACKEND": "torch"}
+    own = {
+        "HOME": str(room),
+        "TMPDIR": str(room),
+        "PATH": "/usr/bin:/bin",
+        "KERAS_BACKEND": "torch",
+        "HF_HUB_OFFLINE": "1",
+    }
     return {**kept, **threads, **own, "TORCHINDUCTOR_CACHE_DIR": str(room), "USER": "bench", "LOGNAME": "bench"}
 
 

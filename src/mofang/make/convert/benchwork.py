@@ -32,7 +32,9 @@ _SYSTEM = (
 """What interpreters and numeric libraries read of a system; nothing that belongs to anybody."""
 
 
-_RUN: frozenset[FormatName] = frozenset({"pickle", "skops", "mlflow", "keras", "keras.h5"})
+_RUN: frozenset[FormatName] = frozenset(
+    {"pickle", "skops", "mlflow", "keras", "keras.h5", "torch.export", "torchscript", "torch.state"}
+)
 """Formats whose files name what is to be run: a pickle anything, the others what their loaders let through."""
 
 

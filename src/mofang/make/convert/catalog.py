@@ -28,6 +28,15 @@ _OPENERS = MappingProxyType(
         "pickle": "sklearn:open_pickle",
         "xgboost": "xgboost:open_file",
         "lightgbm": "lightgbm:open_file",
+        "catboost": "pushed.catboost:open_file",
+        "vowpalwabbit": "pushed.vowpalwabbit:open_file",
+        "torch.export": "pushed.torch:open_export",
+        "torchscript": "pushed.torch:open_script",
+        "torch.state": "pushed.torch:open_state",
+        "safetensors": "pushed.torch:open_safetensors",
+        "keras": "pushed.keras:open_keras",
+        "keras.h5": "pushed.keras:open_h5",
+        "huggingface": "pushed.transformers.torch:open_folder",
     }
 )
 
@@ -61,8 +70,7 @@ def opener(name: FormatName) -> Opener:
     """Return what opens pushed files of a format; raise ExtraMissing if its framework is not installed."""
     if name not in _OPENERS:
         raise UnknownFormat(
-            f"{FORMATS[name].title} is recognised, but not converted here",
-            hint="export the model to ONNX, and push that",
+            f"{FORMATS[name].title} is recognised, but not converted here", hint=f"{FORMATS[name].needs}, and push that"
         )
     module, _, function = _OPENERS[name].partition(":")
     try:

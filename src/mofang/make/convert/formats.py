@@ -39,7 +39,7 @@ class Format:
     name: FormatName
     title: str
     told_by: str
-    needs: str = ""  # an extra of the package, or a toolchain
+    needs: str = ""  # an extra of the package, or what to do where there is no conversion
 
 
 def _table(*formats: Format) -> Mapping[str, Format]:
@@ -53,18 +53,25 @@ FORMATS: Mapping[str, Format] = _table(
     Format("pickle", "scikit-learn (pickle, joblib)", "the opcodes of a pickle, also compressed"),
     Format("xgboost", "XGBoost (JSON, UBJSON)", "an object that begins with `learner`", "extra `boosting`"),
     Format("lightgbm", "LightGBM (text)", "a first line `tree`, then `version=`", "extra `boosting`"),
-    Format("catboost", "CatBoost (cbm)", "the letters CBM1", "extra `boosting`"),
-    Format("vowpalwabbit", "Vowpal Wabbit", "a version's number with its length", "extra `boosting`"),
+    Format("catboost", "CatBoost (cbm)", "the letters CBM1", "extra `catboost`"),
+    Format("vowpalwabbit", "Vowpal Wabbit", "a version's number with its length", "extra `vowpalwabbit`"),
     Format("torch.export", "PyTorch (torch.export, .pt2)", "a zip with an exported program", "extra `torch`"),
     Format("torchscript", "PyTorch (TorchScript)", "a zip with `code/` and `constants.pkl`", "extra `torch`"),
     Format("torch.state", "PyTorch (state dict)", "a zip with `data.pkl` and no code", "extra `torch`"),
     Format("safetensors", "PyTorch (safetensors)", "a length, then JSON of tensors", "extra `torch`"),
     Format("keras", "Keras (.keras)", "a zip with `config.json` and `model.weights.h5`", "extra `keras`"),
     Format("keras.h5", "Keras (.h5)", "the signature of HDF5", "extra `keras`"),
-    Format("savedmodel", "TensorFlow SavedModel", "a folder with `saved_model.pb`", "toolchain `tensorflow`"),
-    Format("mindir", "MindSpore MindIR", "a protobuf whose version is text", "toolchain `mindspore`"),
-    Format("huggingface", "Hugging Face folder", "`config.json` with a `model_type`, and weights", "extra `llm`"),
-    Format("mlflow", "MLflow model folder", "`MLmodel` with flavors"),
+    Format("savedmodel", "TensorFlow SavedModel", "a folder with `saved_model.pb`", "convert it to ONNX with tf2onnx"),
+    Format("mindir", "MindSpore MindIR", "a protobuf whose version is text", "export it as ONNX from MindSpore"),
+    Format(
+        "huggingface", "Hugging Face folder", "`config.json` with a `model_type`, and weights", "extra `transformers`"
+    ),
+    Format(
+        "mlflow",
+        "MLflow model folder",
+        "`MLmodel` with flavors; then by the model inside",
+        "what the model inside needs",
+    ),
 )
 
 assert tuple(FORMATS) == get_args(FormatName)

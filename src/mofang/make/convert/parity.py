@@ -24,7 +24,8 @@ Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
 Source = Callable[[Features], dict[str, Array]]
 Ask = Callable[[Any], Mapping[str, Array]]
 
-VALUE, PROBABILITIES = "value", "probabilities"  # what regressions and classifiers made here answer
+LABEL, PROBABILITIES, VALUE = "label", "probabilities", "value"  # what regressions and classifiers made here answer
+MISSING = "with missing values (NaN)"
 _ROWS_WITH_NAN = 256
 _SHARE_OF_NAN = 0.3
 
@@ -43,7 +44,7 @@ class ParityProof:
     max_difference: float
     tolerance: float
     batch_sizes: tuple[int, ...]
-    missing: Literal["equal", "refused"]
+    missing: Literal["equal", "refused", "untried"]
     passed: bool = True
     compared: Literal["labels", "values"] = "labels"
     trials: tuple[str, ...] = ()
@@ -131,7 +132,7 @@ def missing_values(rows: Features) -> Trial:
     random = np.random.default_rng(0)
     rows = rows.copy()
     rows[random.random(rows.shape) < _SHARE_OF_NAN] = np.nan
-    return Trial("with missing values (NaN)", {"features": rows}, may_refuse=True)
+    return Trial(MISSING, {"features": rows}, may_refuse=True)
 
 
 def _in_batches(infer: Infer, inputs: Mapping[str, Array], size: int) -> dict[str, Array]:

@@ -12,7 +12,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,6 +34,7 @@ class Recognised:
     format: FormatName
     path: Path
     ignored: tuple[str, ...] = ()  # other files that were pushed along, and are of no format
+    inside: str = ""  # the format of the folder around it, if that is a wrapper
 
     @property
     def title(self) -> str:
@@ -46,11 +47,14 @@ def recognise(folder: Path) -> Recognised:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if not files or len(files) > _MOST_FILES:
         raise UnknownFormat(f"{len(files)} files were pushed, 1 to {_MOST_FILES:,} can be", hint="push one model")
+    inside = ""
     for root in dict.fromkeys(path.parent for path in sorted(files, key=lambda path: len(path.parts))):
         found = _format_of_folder(root)
-        if found:
-            return Recognised(found, root)
-    return _one_of(folder, files)
+        if found == "mlflow":
+            inside, folder = found, root
+        elif found:
+            return Recognised(found, root, inside=inside)
+    return replace(_one_of(folder, [path for path in files if path.is_relative_to(folder)]), inside=inside)
 
 
 def _one_of(folder: Path, files: list[Path]) -> Recognised:

@@ -66,7 +66,7 @@ def export(
     rows = torch.export.Dim("n", min=1)
     shapes = dynamic or {name: {0: rows} for name in example}
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 module, (), kwargs=dict(example), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=[*example], output_names=[*outputs], dynamic_shapes=shapes, external_data=False,
@@ -76,12 +76,12 @@ def export(
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConversionFailed(f"the module cannot be exported to ONNX: {first}", hint="") from error
-    _forget_how(model)
+    forget_how(model)
     sort_opsets(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _forget_how(model: Any) -> None:
+def forget_how(model: Any) -> None:
     """Remove what the exporter notes of itself: stack traces, with paths of this machine."""
     del model.metadata_props[:]
     model.graph.ClearField("doc_string")
@@ -91,7 +91,7 @@ def _forget_how(model: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter from talking: it writes its progress to standard output, and warns of its own parts."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.errors import InvalidModel, PickleRefused
-from mofang.base.domain.names import check_name
+from mofang.base.domain.names import VersionRef, check_name
 from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import generator_names
 from mofang.make.convert import gguf
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
+from mofang.make.convert.parity import PROBABILITIES
 from mofang.make.convert.recognise import Recognised, recognise
 from mofang.make.convert.rows import settled
 from mofang.make.pipeline.outcome import Result, Spec, code, told
@@ -28,12 +29,16 @@ _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alo
 def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     """Register uploaded ``spec["files"]`` as a version of ``spec["model"]``.
 
-    With ``spec["engine"]`` they are an artifact of that engine as they are; without, their format is recognised. Of
+    With ``spec["parent"]``, a number, that version is registered again with another signature. With ``spec["engine"]``
+    they are an artifact of that engine as they are; without, their format is recognised. Of
     ``spec["wishes"]`` see :class:`Wishes`. Raises InvalidName, InvalidPath, UnknownFormat, InvalidModel, PickleRefused,
     ConversionFailed, ParityFailed, EngineNotFound or EngineLoadFailed; nothing is registered then.
     """
     model, engine = check_name("model", spec["model"]), spec.get("engine", "")
-    entries = [FileEntry(**entry) for entry in spec["files"]]
+    wishes = msgspec.convert(spec.get("wishes", {}), Wishes)
+    edited = tools.registry.get(VersionRef(model, str(spec["parent"]))) if spec.get("parent") else None
+    entries = [FileEntry(**entry) for entry in spec["files"]] if edited is None else [*edited.artifact.files]
+    engine = engine if edited is None else edited.artifact.engine
     with tools.folder() as parent:
         pushed = tools.blobs.materialise(entries, parent / "pushed")
         if engine in generator_names():
@@ -44,9 +49,12 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             progress.report("convert", 0.0, "looking into what was pushed")
             found = recognise(pushed)
             _check_engine(engine, found)
-            wishes = msgspec.convert(spec.get("wishes", {}), Wishes)
             artifact, lineage = _recognised(found, wishes, entries, parent, tools, progress)
-    version, created = tools.registry.register(model, artifact, lineage)
+    if edited is not None:
+        lineage = replace(edited.lineage, source="edit", parent=edited.digest, code=code())
+    artifact = _labelled(artifact, wishes.labels or (edited.artifact.labels if edited else ()))
+    metrics = edited.metrics if edited else None
+    version, created = tools.registry.register(model, artifact, lineage, metrics)
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
     conversion = version.lineage.conversion
     return {
@@ -64,6 +72,19 @@ def _as_it_is(engine_name: str, entries: list[FileEntry], folder: Path, tools: W
     return Artifact(engine_name, _as_on_disk(entries, folder), signature)
 
 
+def _labelled(artifact: Artifact, labels: tuple[str, ...]) -> Artifact:
+    """Return ``artifact`` with ``labels``, if there are any and there is one for each class."""
+    if not labels:
+        return artifact
+    classes = [spec.shape[-1] for spec in artifact.signature.outputs if spec.name == PROBABILITIES and spec.shape]
+    if classes and (classes[0] not in (-1, len(labels)) or len(set(labels)) < len(labels)):
+        raise InvalidModel(
+            f"{len(labels)} labels were given, {len(set(labels))} of them different, for {classes[0]} classes",
+            hint="give one label for each class, in the order of the probabilities",
+        )
+    return replace(artifact, labels=labels)
+
+
 def _language_model(engine_name: str, entries: list[FileEntry], folder: Path) -> Artifact:
     return Artifact(engine_name, _as_on_disk(entries, folder), gguf.inspect(folder))
 
@@ -78,9 +99,9 @@ def _check_engine(engine: str, found: Recognised) -> None:
 def _recognised(
     found: Recognised, wishes: Wishes, entries: list[FileEntry], parent: Path, tools: Workshop, progress: Progress
 ) -> tuple[Artifact, Lineage]:
-    progress.report("convert", 0.1, f"it is {found.title}")
+    progress.report("convert", 0.1, f"it is {found.title}{' inside MLflow' if found.inside else ''}")
     if found.format == "onnx":
-        return _onnx(found, entries, parent, tools), Lineage("push", code=code())
+        return _onnx(found, entries, wishes, parent, tools), Lineage("push", code=code())
     if found.format == "gguf":
         named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
         folder = tools.blobs.materialise(named, parent / "artifact")
@@ -92,9 +113,9 @@ def _recognised(
     target = parent / "bench" / "artifact"
     target.parent.mkdir()
     made = make_apart(Task(found.format, found.path, target, wishes, memory), progress)
-    artifact = _look_into(made, target, tools)
+    artifact = _look_into(made, target, wishes, tools)
     kept = _as_on_disk(_of(found, entries, parent), parent / "pushed")
-    conversion = Conversion(found.format, kept, made.proof, made.why_native)
+    conversion = Conversion(f"{found.inside} {found.format}".strip(), kept, made.proof, made.why_native)
     return artifact, Lineage("push", code=code(*made.packages), conversion=conversion)
 
 
@@ -103,7 +124,7 @@ def _of(found: Recognised, entries: list[FileEntry], parent: Path) -> list[FileE
     return [entry for entry in entries if (parent / "pushed" / entry.path).is_relative_to(found.path)]
 
 
-def _onnx(found: Recognised, entries: list[FileEntry], parent: Path, tools: Workshop) -> Artifact:
+def _onnx(found: Recognised, entries: list[FileEntry], wishes: Wishes, parent: Path, tools: Workshop) -> Artifact:
     """Give the graph the name the engine loads; its external data stay beside it."""
     pushed = parent / "pushed"
     moved = []
@@ -114,25 +135,33 @@ def _onnx(found: Recognised, entries: list[FileEntry], parent: Path, tools: Work
         elif path.is_relative_to(found.path.parent):
             moved.append(replace(entry, path=path.relative_to(found.path.parent).as_posix()))
     folder = tools.blobs.materialise(moved, parent / "artifact")
-    signature, labels = _inspect(folder, tools)
-    return Artifact("onnx", _as_on_disk(moved, folder), signature, labels)
+    signature, labels = _inspect(folder, wishes, tools)
+    files = tools.keep(folder) if wishes.rename else _as_on_disk(moved, folder)
+    return Artifact("onnx", files, signature, labels)
 
 
-def _look_into(made: Made, folder: Path, tools: Workshop) -> Artifact:
+def _look_into(made: Made, folder: Path, wishes: Wishes, tools: Workshop) -> Artifact:
     """Look into what the bench left as into anything that was pushed, and keep it."""
     if any(path.is_symlink() for path in folder.rglob("*")):
         raise InvalidModel("the conversion left a link where files should be", hint="push the model as ONNX")
     if made.engine == "onnx":
-        signature, labels = _inspect(folder, tools)
+        signature, labels = _inspect(folder, wishes, tools)
         return Artifact("onnx", tools.keep(folder), signature, made.labels or labels)
+    if wishes.rename:
+        raise InvalidModel(
+            f"inputs and outputs of engine {made.engine!r} cannot be renamed", hint="only those of ONNX can"
+        )
     with tools.engine(made.engine, folder) as engine:
         signature = settled(engine.signature, engine)
     return Artifact(made.engine, tools.keep(folder), signature, made.labels)
 
 
-def _inspect(folder: Path, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
-    from mofang.make.convert.onnx import inspect
+def _inspect(folder: Path, wishes: Wishes, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
+    from mofang.make.convert.onnx import inspect, rename
 
+    if wishes.rename:
+        inspect(folder)  # before anything of it is written again
+        rename(folder, wishes.rename)
     inspection = inspect(folder)
     with tools.engine("onnx", folder) as engine:
         return settled(inspection.signature, engine), inspection.labels

@@ -50,6 +50,10 @@ class WishesBody(Body):
     allow_pickle: bool = False
     architecture: str = Field(default="", max_length=200)
     input_shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] = Field(default_factory=list, max_length=8)
+    labels: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=100_000)
+    rename: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, max_length=1000
+    )
 
 
 class VersionBody(Body):
@@ -58,6 +62,7 @@ class VersionBody(Body):
     files: list[FileBody] = Field(min_length=1, max_length=1000)
     engine: str = Field("", pattern=r"^[a-z0-9_]{0,40}$")
     wishes: WishesBody = Field(default_factory=WishesBody)
+    parent: int = Field(default=0, ge=0, le=MAX_NUMBER, description="the version whose signature is edited; 0: none")
 
 
 class AliasBody(Body):

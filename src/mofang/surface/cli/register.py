@@ -27,6 +27,10 @@ VERSION_JSON = (
 )
 
 
+_LABELS = click.option("--labels", default="", metavar="A,B,...", help="Of the classes, in their order.")
+_RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for an input or output.")
+
+
 @verb(
     "push",
     example="mofang push encoder model.onnx",
@@ -37,9 +41,15 @@ VERSION_JSON = (
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--engine", default="", help="Load it as it is with this engine, instead of recognising its format.")
 @click.option("--allow-pickle", is_flag=True, help="Open a pickle, once and locked in: it runs what its maker wrote.")
+@click.option("--architecture", default="", metavar="MODULE:FUNCTION", help="Which network bare weights are for.")
+@click.option(
+    "--input-shape", default="", metavar="N,N,...", help="Of one input without the batch, where no file says it."
+)
+@_LABELS
+@_RENAME
 @click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
 @click.pass_obj
-def push(session: Session, name: str, files: tuple[Path, ...], engine: str, allow_pickle: bool, detach: bool) -> None:
+def push(session: Session, /, name: str, files: tuple[Path, ...], engine: str, detach: bool, **said: Any) -> None:
     """Register a model file (or a folder, or several files) as the next version of model NAME.
 
     Its format is recognised by what is in it. What is no ONNX is converted, and proven to answer as before; see the
@@ -50,13 +60,40 @@ def push(session: Session, name: str, files: tuple[Path, ...], engine: str, allo
         def on_progress(sent: int, total: int) -> None:
             shown.show("upload", sent / max(total, 1), format.size(total), {"bytes": sent})
 
-        wishes = Wishes(allow_pickle=allow_pickle)
+        wishes = Wishes(
+            allow_pickle=said["allow_pickle"],
+            architecture=said["architecture"],
+            input_shape=_shape(said["input_shape"]),
+            labels=_words(said["labels"]),
+            rename=_pairs(said["rename"]),
+        )
         job = session.client.register.push(name, [*files], engine=engine, wishes=wishes, on_progress=on_progress)
     if detach:
         session.answer({"job": job.id}, lambda: screen.then(f"mofang jobs logs {job.id} --follow"))
         return
     result = follow_job(session, job.id).result
     session.answer({"job": job.id, **result}, lambda: _draw_pushed(result))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",")) if text else ()
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    words = _words(text)
+    if not all(word.isdecimal() for word in words):
+        raise click.BadParameter(
+            f"{text!r} is no shape: write whole numbers, e.g. 3,224,224", param_hint="--input-shape"
+        )
+    return tuple(map(int, words))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for old, equals, new in pairs:
+        if not (old and equals and new):
+            raise click.BadParameter(f"{old!r} names no pair: write OLD=NEW", param_hint="--rename")
+    return {old: new for old, _, new in pairs}
 
 
 def _draw_pushed(result: Mapping[str, Any]) -> None:
@@ -171,6 +208,26 @@ def show_version(session: Session, version: str) -> None:
         screen.then(f"mofang deploy {found}", f"mofang evaluate {found}", f"mofang promote {found} champion")
 
     session.answer(found, draw)
+
+
+@versions.verb(
+    "edit",
+    example="mofang versions edit digits@1 --labels zero,one",
+    json="One object: job, model, version (number), digest, created (false: it was there already), signature, engine, "
+    "labels, conversion.",
+)
+@click.argument("version", metavar="MODEL@VERSION")
+@_LABELS
+@_RENAME
+@click.pass_obj
+def edit_version(session: Session, version: str, labels: str, rename: tuple[str, ...]) -> None:
+    """Make a version with other labels, or other names of inputs and outputs, of one that there is.
+
+    The one that there is stays as it was: versions never change.
+    """
+    job = session.client.register.edit(version, labels=_words(labels), rename=_pairs(rename))
+    result = follow_job(session, job.id).result
+    session.answer({"job": job.id, **result}, lambda: _draw_pushed(result))
 
 
 @verb(

@@ -45,11 +45,14 @@ class Wishes:
 
     ``allow_pickle``: open a pickle, which runs what its maker put into it, once and locked in. ``architecture``: which
     network bare weights are for. ``input_shape``: of one input, without the batch, where the file does not say.
+    ``labels``: of the classes, in order. ``rename``: inputs and outputs, from one name to another.
     """
 
     allow_pickle: bool = False
     architecture: str = ""
     input_shape: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class Register:
@@ -109,9 +112,20 @@ class Register:
         self, name: str, files: Sequence[FileEntry], *, engine: str = "", wishes: Wishes | None = None
     ) -> Job:
         """Register files that are uploaded already; return the job that checks them."""
-        said = asdict(wishes or Wishes())
-        body = {"files": [asdict(entry) for entry in files], "engine": engine, "wishes": said}
+        return self._create(name, {"files": [asdict(entry) for entry in files], "engine": engine}, wishes)
+
+    def edit(self, reference: str, *, labels: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> Job:
+        """Register a version again with other labels, or other names of inputs and outputs; return the job.
+
+        The version itself stays as it is: the edited one is the next, and names it as its parent.
+        """
+        version = self.get_version(reference)
+        body = {"files": [asdict(entry) for entry in version.artifact.files], "parent": version.number}
+        return self._create(version.model, body, Wishes(labels=tuple(labels), rename=rename or {}))
+
+    def _create(self, name: str, body: dict[str, object], wishes: Wishes | None) -> Job:
         path = f"/models/{segment(name)}/versions"
+        body["wishes"] = asdict(wishes or Wishes())
         return self._jobs.get(self._wire.call("POST", path, Submitted, body).job)
 
     def list_models(self, *, limit: int | None = None) -> list[Model]:

@@ -1,0 +1,319 @@
+"""Models of heavier frameworks through the whole push job: recognised, opened locked in, served as they answered."""
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
+from mofang.base.domain.tensors import Array
+from mofang.base.domain.work import Silent
+from mofang.base.engines.catalog import load_engine
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.database import Database, metadata
+from mofang.make.compress.store import VariantStore
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.pipeline import push_files
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore
+from mofang.make.workshop import Workshop
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # frameworks warn of each other's versions
+Push = Callable[..., tuple[ModelVersion, Callable[[dict[str, Array]], dict[str, Array]]]]
+
+
+@pytest.fixture
+def push(tmp_path: Path) -> Iterator[Push]:
+    """Push bytes; return the version and what asks its engine."""
+    database = Database(f"sqlite:///{tmp_path / 'mofang.db'}")
+    with database.write() as connection:
+        metadata.create_all(connection)
+    blobs = DiskBlobs(tmp_path / "blobs")
+    stores = (DatasetStore, RunStore, EvaluationStore, VariantStore)
+    datasets, runs, evaluations, variants = (store(database) for store in stores)
+    tools = Workshop(blobs, datasets, runs, evaluations, variants, Registry(database, blobs), tmp_path / "scratch")
+
+    def run(content: bytes | Path, **wishes: Any) -> tuple[ModelVersion, Any]:
+        files = []
+        for path, read in _contents(content).items():
+            ref = blobs.put([read])
+            files.append({"path": path, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+        push_files({"model": "pushed", "files": files, "wishes": wishes}, tools, Silent())
+        version = tools.registry.get(VersionRef.parse("pushed"))
+        folder = tools.registry.folder(version, tmp_path / "served")
+        return version, load_engine(version.artifact.engine, folder).infer
+
+    yield run
+    database.close()
+
+
+def _contents(content: bytes | Path) -> dict[str, bytes]:
+    """Return what is pushed by path: a file, or all of a folder."""
+    if isinstance(content, bytes):
+        return {"pushed": content}
+    return {str(path.relative_to(content)): path.read_bytes() for path in content.rglob("*") if path.is_file()}
+
+
+# --- CatBoost -----------------------------------------------------------------------------------------------------
+
+
+def _cbm(model: Any, folder: Path) -> bytes:
+    model.save_model(str(folder / "model"), format="cbm")
+    return (folder / "model").read_bytes()
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_iris])
+def test_catboost_classes_become_onnx(push: Push, tmp_path: Path, load: Callable[..., Any]) -> None:
+    import catboost
+
+    features, target = load(return_X_y=True)
+    rows = features.astype(np.float32)
+    names = np.array(["no", "yes", "perhaps"])[target]
+    model = catboost.CatBoostClassifier(iterations=20, verbose=0, allow_writing_files=False).fit(rows, names)
+    version, ask = push(_cbm(model, tmp_path))
+    assert (version.artifact.engine, version.artifact.labels) == ("onnx", tuple(map(str, model.classes_)))
+    answer = ask({"features": rows})
+    np.testing.assert_allclose(answer["probabilities"], model.predict_proba(rows), atol=1e-5)
+    assert [version.artifact.labels[label] for label in answer["label"]] == model.predict(rows).ravel().tolist()
+
+
+def test_catboost_numbers_become_onnx(push: Push, tmp_path: Path) -> None:
+    import catboost
+
+    features, target = load_diabetes(return_X_y=True)
+    rows = features.astype(np.float32)
+    model = catboost.CatBoostRegressor(iterations=20, verbose=0, allow_writing_files=False).fit(rows, target)
+    version, ask = push(_cbm(model, tmp_path))
+    assert version.artifact.engine == "onnx"
+    np.testing.assert_allclose(ask({"features": rows})["value"], model.predict(rows), rtol=1e-4)
+
+
+def test_catboost_with_categories_is_served_by_catboost(push: Push, tmp_path: Path) -> None:
+    import catboost
+
+    random = np.random.default_rng(0)
+    towns = random.choice(["oslo", "rome", "lima"], 400)
+    numbers = random.normal(size=(400, 2)).astype(np.float32)
+    table = np.empty((400, 3), object)
+    table[:, 0], table[:, 1], table[:, 2] = numbers[:, 0], towns, numbers[:, 1]
+    target = (towns == "rome") ^ (numbers[:, 0] > 0)
+    model = catboost.CatBoostClassifier(iterations=20, cat_features=[1], verbose=0, allow_writing_files=False)
+    model.fit(table, target.astype(int))
+    version, ask = push(_cbm(model, tmp_path))
+    assert version.artifact.engine == "catboost"
+    assert [str(spec) for spec in version.artifact.signature.inputs] == [
+        "features: [n, 2] FP32",
+        "categories: [n, 1] BYTES",
+    ]
+    table[:50, 1] = "atlantis"  # no training has seen it
+    categories = np.array([each.encode() for each in table[:, 1]], object).reshape(-1, 1)
+    answer = ask({"features": numbers, "categories": categories})
+    np.testing.assert_allclose(answer["probabilities"], model.predict_proba(table), atol=1e-5)
+
+
+# --- Vowpal Wabbit ------------------------------------------------------------------------------------------------
+
+
+def test_vowpal_wabbit_is_served_by_vowpal_wabbit(push: Push, tmp_path: Path) -> None:
+    import vowpalwabbit
+
+    path, random = tmp_path / "model", np.random.default_rng(0)
+    model = vowpalwabbit.Workspace(
+        arg_list=["--quiet", "-f", str(path), "--loss_function", "logistic", "--link", "logistic"]
+    )
+    lines = [f"| town={'oslo' if each > 0 else 'rome'} size:{abs(each):.3f}" for each in random.normal(size=300)]
+    for line in lines:
+        model.learn(f"{1 if 'oslo' in line else -1} {line}")
+    expected = [model.predict(line) for line in lines]
+    model.finish()
+    version, ask = push(path.read_bytes())
+    assert version.artifact.engine == "vowpalwabbit"
+    answer = ask({"examples": np.array([line.encode() for line in lines], object)})
+    np.testing.assert_allclose(answer["value"], expected, atol=1e-5)
+
+
+# --- PyTorch ------------------------------------------------------------------------------------------------------
+
+
+def _net() -> Any:
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)).eval()
+
+
+def test_an_exported_program_becomes_onnx(push: Push) -> None:
+    import torch
+
+    class Attention(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = torch.nn.Embedding(50, 16)
+            self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+        def forward(self, tokens: Any) -> Any:
+            return {"hidden": self.layer(self.words(tokens))}
+
+    net = Attention().eval()
+    dims = {0: torch.export.Dim("batch", max=512), 1: torch.export.Dim("length", max=512)}
+    buffer = io.BytesIO()
+    program = torch.export.export(net, (torch.randint(0, 50, (2, 7)),), dynamic_shapes=(dims,))
+    torch.export.save(program, buffer)
+    version, ask = push(buffer.getvalue())
+    assert version.artifact.engine == "onnx"
+    assert [str(spec) for spec in version.artifact.signature.inputs] == ["tokens: [n, n] INT64"]
+    tokens = np.random.default_rng(0).integers(0, 50, (5, 11))
+    with torch.no_grad():
+        expected = net(torch.from_numpy(tokens))["hidden"].numpy()
+    np.testing.assert_allclose(ask({"tokens": tokens})["hidden"], expected, atol=1e-5)
+
+
+def test_torchscript_becomes_onnx_if_its_input_is_told(push: Push) -> None:
+    import torch
+
+    net, buffer = _net(), io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.trace(net, torch.zeros(2, 6)), buffer)
+    with pytest.raises(InvalidModel, match="does not say what its input looks like") as caught:
+        push(buffer.getvalue())
+    assert "--input-shape" in caught.value.hint
+    version, ask = push(buffer.getvalue(), input_shape=(6,))
+    rows = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    (answer,) = ask({version.artifact.signature.inputs[0].name: rows}).values()
+    np.testing.assert_allclose(answer, net(torch.from_numpy(rows)).detach().numpy(), atol=1e-6)
+
+
+def test_bare_weights_need_a_network_that_is_installed(push: Push) -> None:
+    import torch
+    from safetensors.torch import save
+
+    weights = {"weight": torch.ones(1), "bias": torch.zeros(1), "running_mean": torch.zeros(1)}
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    for content in (save(weights), buffer.getvalue()):
+        with pytest.raises(InvalidModel, match="does not say of which network"):
+            push(content)
+        with pytest.raises(InvalidModel, match="cannot be made: No module named 'nowhere'"):
+            push(content, architecture="nowhere:net", input_shape=(3,))
+        with pytest.raises(InvalidModel, match="makes no torch"):
+            push(content, architecture="builtins:dict", input_shape=(3,))
+
+
+# --- Keras --------------------------------------------------------------------------------------------------------
+
+
+def _keras(folder: Path, suffix: str) -> tuple[Any, bytes]:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="picture"),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.save(folder / f"model{suffix}")
+    return model, (folder / f"model{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_keras_becomes_onnx(push: Push, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    model, content = _keras(tmp_path, suffix)
+    version, ask = push(content)
+    assert version.artifact.engine == "onnx"
+    assert [str(spec) for spec in version.artifact.signature.inputs] == ["picture: [n, 8, 8, 1] FP32"]
+    rows = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(ask({"picture": rows})["output"], model(rows).detach().numpy(), atol=1e-5)
+
+
+def test_keras_layers_with_code_in_them_are_refused(
+    push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    import keras
+
+    sentinel = tmp_path / "sentinel"
+    name = str(sentinel)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: os.makedirs(name, exist_ok=True) or x)])
+    model.save(tmp_path / "model.keras")
+    sentinel.rmdir()  # building the layer ran it here
+    with pytest.raises(InvalidModel, match=r"Keras .* cannot read the model"):
+        push((tmp_path / "model.keras").read_bytes())
+    assert not sentinel.exists()
+
+
+# --- Hugging Face folders, and MLflow around others ---------------------------------------------------------------
+
+
+def _bert(folder: Path, kind: str, **more: Any) -> Any:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+        max_position_embeddings=40, **more,
+    )  # fmt: skip
+    model = getattr(transformers, kind)(config).eval()
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    return model
+
+
+def test_an_encoder_folder_becomes_onnx_with_its_tokenizer(push: Push, tmp_path: Path) -> None:
+    import torch
+
+    model = _bert(tmp_path / "bert", "BertModel")
+    version, ask = push(tmp_path / "bert")
+    assert version.artifact.engine == "onnx"
+    assert [entry.path for entry in version.artifact.files] == ["model.onnx", "tokenizer.json"]
+    ids = np.random.default_rng(0).integers(0, 99, (4, 9))
+    answer = ask({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    with torch.no_grad():
+        hidden = model(torch.from_numpy(ids)).last_hidden_state.numpy()
+    np.testing.assert_allclose(answer["last_hidden_state"], hidden, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(answer["sentence_embedding"], axis=1), 1, rtol=1e-5)
+
+
+def test_a_classifier_folder_keeps_its_labels(push: Push, tmp_path: Path) -> None:
+    _bert(tmp_path / "bert", "BertForSequenceClassification", id2label={0: "sad", 1: "glad"})
+    version, ask = push(tmp_path / "bert")
+    assert version.artifact.labels == ("sad", "glad")
+    ids = np.ones((2, 5), np.int64)
+    np.testing.assert_allclose(
+        ask({"input_ids": ids, "attention_mask": ids})["probabilities"].sum(axis=1), 1, rtol=1e-5
+    )
+
+
+def test_what_generates_is_sent_to_gguf(push: Push, tmp_path: Path) -> None:
+    _bert(tmp_path / "bert", "BertLMHeadModel", is_decoder=True)
+    with pytest.raises(InvalidModel, match="which generates") as caught:
+        push(tmp_path / "bert")
+    assert "GGUF" in caught.value.hint
+
+
+def test_an_mlflow_folder_is_opened_by_what_is_inside(push: Push, tmp_path: Path) -> None:
+    import catboost
+
+    features, target = load_iris(return_X_y=True)
+    model = catboost.CatBoostClassifier(iterations=5, verbose=0, allow_writing_files=False).fit(features, target)
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors:\n  catboost:\n    data: model.cb\n    model_type: CatBoostClassifier\n")
+    (folder / "requirements.txt").write_text("catboost\n")
+    model.save_model(str(folder / "model.cb"), format="cbm")
+    version, _ = push(folder)
+    assert version.lineage.conversion is not None
+    assert (version.artifact.engine, version.lineage.conversion.format) == ("onnx", "mlflow catboost")
