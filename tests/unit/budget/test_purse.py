@@ -35,7 +35,8 @@ class Town:
         self.snapshot = Snapshot(1, {}, {})
 
     def publish(self) -> None:
-        self.snapshot = Snapshot(self.snapshot.number + 1, {}, {}, (), tuple(self.store.list()), self.tariffs)
+        number, budgets = self.snapshot.number + 1, tuple(self.store.list())
+        self.snapshot = Snapshot(number, {}, {}, budgets=budgets, tariffs=self.tariffs)
 
     def open(self, name: str, connected: bool = True) -> Purse:
         def tell() -> None:
