@@ -247,6 +247,12 @@ class IdentityStore:
             connection.execute(update(api_keys).where(which).values(revoked_at=now_us()))
             return self.get_key(key_id)
 
+    def erase_name(self, name: str) -> None:
+        """Remove the sessions of a user, and that name from keys that are called so."""
+        with self._database.write() as connection:
+            connection.execute(delete(api_keys).where(api_keys.c.user_name == name))
+            connection.execute(update(api_keys).where(api_keys.c.name == name).values(name=""))
+
     def revoke_sessions(self, user: str) -> None:
         """Revoke everything a user is signed in with."""
         which = (api_keys.c.user_name == user) & api_keys.c.revoked_at.is_(None)

@@ -123,6 +123,13 @@ class UserStore:
             self._end_sessions(name)
             return _get(connection, name)
 
+    def erase(self, name: str) -> bool:
+        """Remove a user with roles and sessions, so that nothing here names her; tell whether there was one."""
+        with self._database.write() as connection:
+            self._identity.erase_name(name)
+            connection.execute(delete(grants).where(grants.c.user == name))
+            return connection.execute(delete(users).where(users.c.name == name)).rowcount > 0
+
     def new_code(self, name: str) -> tuple[User, str]:
         """Return a one-time code with which she sets a password; it takes the place of any she had."""
         code = secrets.token_urlsafe(24)

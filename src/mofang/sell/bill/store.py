@@ -23,6 +23,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     text,
     update,
@@ -294,10 +295,11 @@ class BillStore:
         with self._database.read() as connection:
             return [Party(*row) for row in connection.execute(select(_parties).order_by(_parties.c.tenant))]
 
-    def erase_party(self, tenant: str) -> bool:
-        """Remove what is known of a tenant; tell whether there was anything."""
+    def erase_party(self, subject: str) -> bool:
+        """Remove the party of a tenant, or of that name or address for mail; tell whether there was any."""
+        named = [column == subject for column in (_parties.c.tenant, _parties.c.title, _parties.c.email)]
         with self._database.write() as connection:
-            return connection.execute(delete(_parties).where(_parties.c.tenant == tenant)).rowcount > 0
+            return connection.execute(delete(_parties).where(or_(*named))).rowcount > 0
 
     def late_used(self, tenant: str, start: int, end: int) -> builtins.list[LateRow]:
         """Return the usage of a period that came after its invoice, in a fixed order."""

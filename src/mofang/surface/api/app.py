@@ -69,7 +69,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         invoices.router(p.bills, p.billing, p.identity, p.settle, changes),
         identity.router(p.identity, p.usage, changes),
         users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes),
-        audit.router(p.audit, p.usage, p.bills, p.scrub, changes),
+        audit.router(p.audit, p.usage, p.bills, p.users, p.scrub, changes),
         jobs.router(p.jobs, changes),
         operate.router(p, app.openapi),
     ]

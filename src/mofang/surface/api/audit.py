@@ -13,6 +13,7 @@ from mofang.base.audit.heads import Head
 from mofang.base.audit.proof import ConsistencyProof, InclusionProof
 from mofang.base.audit.store import AuditStore
 from mofang.base.audit.verify import VerifyReport
+from mofang.base.users.store import UserStore
 from mofang.sell.bill.store import BillStore
 from mofang.sell.meter.store import UsageStore
 from mofang.sell.meter.witness import UsageReport, Witness
@@ -82,15 +83,23 @@ class ErasureView(BaseModel):
     records: int
     words: int
     party: bool
+    user: bool
 
 
 class Audit:
     """The routes of audit."""
 
     def __init__(
-        self, audit: AuditStore, usage: UsageStore, bills: BillStore, scrub: Callable[[], None], changes: Changes
+        self,
+        audit: AuditStore,
+        usage: UsageStore,
+        bills: BillStore,
+        users: UserStore,
+        scrub: Callable[[], None],
+        changes: Changes,
     ) -> None:
         self._audit = audit
+        self._users = users
         self._usage = usage
         self._bills = bills
         self._scrub = scrub
@@ -140,22 +149,28 @@ class Audit:
         return self._audit.prove_growth(first)
 
     def erase(self, body: ErasureBody, who: Caller) -> ErasureView:
-        """Erase a name from the audit log and from invoices' parties; the log stays verifiable."""
+        """Erase a user or a name, and whatever names it in the audit log, which stays verifiable."""
         with self._changes.transaction():
+            user = self._users.erase(body.subject)
             party = self._bills.erase_party(body.subject)
             record = self._audit.erase(who.user or who.key_id, body.subject, address=who.address)
+        self._changes.publish()
         self._scrub()
         erased = {seq: names for seq, names in record.details["erased"].items() if seq != str(record.seq)}
-        return ErasureView(
-            record=record.seq, records=len(erased), words=sum(len(names) for names in erased.values()), party=party
-        )
+        words = sum(len(names) for names in erased.values())
+        return ErasureView(record=record.seq, records=len(erased), words=words, party=party, user=user)
 
 
 def router(
-    audit: AuditStore, usage: UsageStore, bills: BillStore, scrub: Callable[[], None], changes: Changes
+    audit: AuditStore,
+    usage: UsageStore,
+    bills: BillStore,
+    users: UserStore,
+    scrub: Callable[[], None],
+    changes: Changes,
 ) -> APIRouter:
     """Make the router of audit."""
-    api = Audit(audit, usage, bills, scrub, changes)
+    api = Audit(audit, usage, bills, users, scrub, changes)
     return table(
         "audit",
         Route("GET", "/audit", "audit", api.list_records, everywhere=True),

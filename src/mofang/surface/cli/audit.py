@@ -180,17 +180,22 @@ def _draw_proof(what: str, first: tuple[tuple[str, str], ...], path: tuple[str, 
 @audit.verb(
     "erase",
     example="mofang audit erase alice@example.com",
-    json="One object: record (of the erasure), records, words, party.",
+    json="One object: record (of the erasure), records, words, party, user.",
 )
 @click.argument("subject")
 @click.pass_obj
 def erase(session: Session, subject: str) -> None:
-    """Erase every word of the log that names somebody; the log can be verified as before."""
+    """Remove a user, or a name, and every word of the log that tells of it; the log can be verified as before."""
     found = session.client.audit.erase(subject)
 
     def draw() -> None:
         screen.heading(f"{found.words} words in {found.records} records are gone; record {found.record} tells so")
-        screen.fields([("invoices", "name and address are gone" if found.party else "")])
+        screen.fields(
+            [
+                ("user", "removed, with roles and sessions" if found.user else ""),
+                ("invoices", "name and address are gone" if found.party else ""),
+            ]
+        )
         screen.then("mofang audit verify")
 
     session.answer(found, draw)

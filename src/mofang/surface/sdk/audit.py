@@ -55,7 +55,8 @@ class Erasure:
     record: int
     records: int
     words: int
-    party: bool
+    party: bool  # the one on invoices
+    user: bool
 
 
 @dataclass(frozen=True, slots=True)
