@@ -258,7 +258,8 @@ def test_late_usage_becomes_an_adjustment_of_the_next_invoice(shop: Shop) -> Non
     shop.use(20, NOW - DAY_US + HOUR_US)  # came too late: 10 units at 1 and 10 at 0.50
     shop.use(5, NOW - HOUR_US)
     assert shop.billing.verify(first.id).matches
-    draft = shop.billing.draft("acme", NOW - HOUR_US, NOW + HOUR_US)
+    # Late usage is booked in the hour in which it came: this one, or the next if the clock has just struck.
+    draft = shop.billing.draft("acme", NOW - HOUR_US, NOW + 2 * HOUR_US)
     assert [(line.kind, line.quantity, line.amount_micros) for line in draft.document.lines] == [
         ("usage", 5, 5_000_000),
         ("adjustment", 20, 15_000_000),
