@@ -33,12 +33,18 @@ def epochs(events: list[JobEvent]) -> list[int]:
     return [int(event.data["epoch"]) for event in events if "epoch" in event.data]
 
 
+def _kept_after_an_epoch(server: Server, job: str) -> bool:
+    ended = [event.at for event in server.client.jobs.events(job).items if event.data.get("epoch") == 1]
+    kept = [path.stat().st_mtime_ns // 1000 for path in (server.data / "jobs" / job).rglob("checkpoint")]
+    return bool(ended) and max(kept, default=0) > ended[0]
+
+
 @pytest.mark.timeout(300)
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(server: Server) -> None:
     client = server.client
     alone = client.jobs.wait(client.train.run(RECIPE.format(name="alone")), timeout_seconds=140)
     killed = client.train.run(RECIPE.format(name="killed")).id
-    wait_until(lambda: len(epochs(client.jobs.events(killed).items)) >= 5, 100)
+    wait_until(lambda: _kept_after_an_epoch(server, killed), 100, "a checkpoint that is newer than the first epoch")
     os.kill(server.process(f"job/{killed}").pid, signal.SIGKILL)
     done = client.jobs.wait(killed, timeout_seconds=140)
 
