@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
 from mofang.base.storage.database import Database, metadata
-from mofang.base.storage.migrations import config
+from mofang.base.storage.migrations import compare_default, config
 
 _PACKAGE = Path(__file__).parents[2]
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
@@ -35,7 +35,9 @@ def all_tables() -> MetaData:
 
 def differences(connection: Connection) -> list[Any]:
     """Return what the database behind ``connection`` lacks or has in excess of the stores' tables."""
-    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": compare_default}
+    )
     return list(compare_metadata(context, all_tables()))
 
 

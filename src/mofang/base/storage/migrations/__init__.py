@@ -7,10 +7,12 @@ maintainers' command ``python -m mofang.base.storage.revise`` does, to write the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import JSON, Column, Connection
 
 
 def upgrade(connection: Connection) -> None:
@@ -24,3 +26,10 @@ def config(connection: Connection) -> Config:
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     return settings
+
+
+def compare_default(
+    context: MigrationContext, found: Column[Any], declared: Column[Any], *defaults: object
+) -> bool | None:
+    """Have Alembic not compare defaults of JSON, for which PostgreSQL has no equality; None: as it does by itself."""
+    return False if isinstance(declared.type, JSON) else None

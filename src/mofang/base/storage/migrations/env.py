@@ -2,10 +2,12 @@
 
 from alembic import context
 
+from mofang.base.storage.migrations import compare_default
+
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=context.config.attributes.get("metadata"),
-    compare_server_default=True,
+    compare_server_default=compare_default,
     transactional_ddl=True,  # SQLite can, since Database begins its transactions explicitly
 )
 with context.begin_transaction():
