@@ -239,6 +239,7 @@ def assert_guarantees(server: Server, oracle: Oracle) -> None:
         by_key[meters["requests"].key_id].add(request_id)
     for account in oracle.accounts:
         assert account.wrong == 0
+        assert not account.refused["key.unknown"]  # by a gateway that has just started
         _assert_account(account, by_key[account.key_id], events)
     _assert_budget(server, oracle, events)
     _assert_invoice(server, events)

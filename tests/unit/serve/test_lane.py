@@ -29,6 +29,7 @@ from mofang.base.domain.errors import (
     Forbidden,
     OutOfNetwork,
     ReplicaUnavailable,
+    Starting,
     StorageFull,
     TensorName,
     TensorShape,
@@ -280,6 +281,17 @@ def test_keys_are_those_of_the_snapshot() -> None:
         await bench.adopt(revoked)
         with pytest.raises(UnknownKey):
             bench.lane.authenticate(f"bearer {GOOD.text}")
+
+    run(scenario)
+
+
+def test_a_good_key_is_not_called_unknown_before_the_first_snapshot() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(Starting) as caught:
+            bench.lane.authenticate(f"Bearer {GOOD.text}")
+        assert caught.value.retry_after_seconds == 1
+        await bench.adopt(snapshot(1, (route(1), 100)))
+        assert bench.lane.authenticate(f"Bearer {GOOD.text}").project == "shop"
 
     run(scenario)
 

@@ -749,6 +749,13 @@ class TooManyConnections(Unavailable):
     hint = "reuse connections, or try again shortly"
 
 
+class Starting(Unavailable):
+    """The gateway has just started and does not know yet what it serves, and whom."""
+
+    code = "server.starting"
+    hint = "send the request again in a moment"
+
+
 class Draining(Unavailable):
     """The server is shutting down."""
 

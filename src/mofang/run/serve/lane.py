@@ -22,7 +22,7 @@ from typing import Any
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
-from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError
+from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, MofangError, Starting
 from mofang.base.domain.inference import Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.identity.addresses import client_address
@@ -81,7 +81,7 @@ class Lane:
         """Return who holds the key in ``Bearer KEY``; verified once per key and Snapshot, then a look-up.
 
         A key may be bound to networks: ``peer`` is the address of who is connected, ``forwarded_for`` the value of
-        ``X-Forwarded-For``, if there is one.
+        ``X-Forwarded-For``, if there is one. Raises Starting until the first Snapshot is here.
         """
         snapshot = self._fleet.snapshot
         if self._known_of != snapshot.number:
@@ -92,6 +92,8 @@ class Lane:
                 if entry.networks:
                     check_address(entry, client_address(peer, forwarded_for, self._trusted_proxies))
                 return known
+        if snapshot.number == 0:  # a good key must not be called unknown
+            raise Starting("the server is starting and knows no keys yet", retry_after_seconds=1)
         address = client_address(peer, forwarded_for, self._trusted_proxies)
         principal = authenticate(bearer(authorization), snapshot.keys, now_us(), address)
         if authorization is not None and len(self._principals) < _PRINCIPALS_KEPT:
