@@ -131,6 +131,6 @@ def test_hostile_files_that_are_opened_leave_no_mark_either(tmp_path: Path, list
 
 def test_what_a_file_says_in_our_place_is_not_believed(tmp_path: Path) -> None:
     """It may write into the pipe to the parent; what is no message of ours ends the matter."""
-    write = "import os\nfor each in range(3, 20):\n  try: os.write(each, b'[1]\\n')\n  except OSError: pass"
+    write = "import os\nfor each in range(3, 1024):\n  try: os.write(each, b'[1]\\n')\n  except OSError: pass"
     said = _open(tmp_path / "job", pickle.dumps(Call(exec, write, {})))
     assert "said something else than it should" in said
