@@ -17,17 +17,17 @@ $(STAMP): pyproject.toml
 demo: setup  ## Watch a model go from data to a metered, keyed, reversible API (ONCE=1: unattended)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-quick: setup  ## Run the quick tests (two minutes): what every commit must pass
+quick: setup  ## Run the quick tests (three minutes): what every commit must pass
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance tests/architecture
 
-test: quick strace  ## Run all tests: the quick ones, then the acceptance cases on real servers (under ten minutes)
+test: quick strace  ## Run all tests: the quick ones, then the acceptance cases on real servers (a quarter of an hour)
 	$(BIN)/python -m pytest -q tests/acceptance
 
 prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guarantees.md records their results
 	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/prove
 
 strace:
-	@command -v strace >/dev/null || apt-get install --yes --quiet strace
+	@command -v strace >/dev/null || { apt-get update --quiet && apt-get install --yes --quiet strace; }
 
 test-postgres: setup  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres
@@ -69,4 +69,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test prove strace test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean
+.PHONY: help setup demo quick test strace prove strace test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean
