@@ -69,4 +69,4 @@ proto: setup  ## Generate the gRPC messages from proto/
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove strace test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean
+.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean
