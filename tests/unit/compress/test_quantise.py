@@ -1,7 +1,10 @@
+from collections import Counter
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
@@ -9,10 +12,24 @@ import graphs
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.work import Silent
 from mofang.base.engines.catalog import load_engine
+from mofang.make.compress.catalog import make
 from mofang.make.compress.compare import Comparison, Contestant, Latency, compare, refusal
-from mofang.make.compress.onnx import quantise
+from mofang.make.compress.step import Calibration, Int8, Step
+from mofang.make.compress.subject import Means, Subject
 
 LABELS = tuple("abcdefgh")
+
+
+def _made(source: Path, *steps: Step, rows: np.ndarray | None = None) -> Path:
+    """Take steps from the graph in ``source`` on, with ``rows`` of its input ``features`` to calibrate on."""
+    calibration = {} if rows is None else {"features": rows}
+    folder = make(steps, Means(Subject(source), lambda: Path(mkdtemp(dir=source)), calibration=calibration)).folder
+    assert folder is not None
+    return folder
+
+
+def _operators(folder: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(folder / "model.onnx").graph.node)
 
 
 def _deep(width: int = 256) -> onnx.ModelProto:
@@ -35,9 +52,7 @@ def _deep(width: int = 256) -> onnx.ModelProto:
 
 def test_int8_is_smaller_and_measured_against_its_parent(tmp_path: Path) -> None:
     source = graphs.save(_deep(), tmp_path / "source")
-    target = tmp_path / "target"
-    target.mkdir()
-    quantise(source, target)
+    target = _made(source, Int8("dynamic"))
     sizes = [(folder / "model.onnx").stat().st_size for folder in (target, source)]
     engines = [load_engine("onnx", folder) for folder in (target, source)]
     features = np.random.default_rng(1).standard_normal((400, 8)).astype(np.float32)
@@ -83,9 +98,7 @@ def test_a_product_after_an_operator_of_another_set_is_quantised(tmp_path: Path)
         domains=["ai.onnx.ml"],
     )
     source = graphs.save(model, tmp_path / "source")
-    (tmp_path / "target").mkdir()
-    quantise(source, tmp_path / "target")
-    engine = load_engine("onnx", tmp_path / "target")
+    engine = load_engine("onnx", _made(source, Int8("dynamic")))
     rows = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float32)
     found = engine.infer({"features": rows})["scores"]
     engine.close()
@@ -96,7 +109,7 @@ def test_a_product_after_an_operator_of_another_set_is_quantised(tmp_path: Path)
 def test_a_graph_without_products_has_nothing_to_quantise(tmp_path: Path, dims: tuple[int | str, int]) -> None:
     source = graphs.save(graphs.one_node("Relu", dims=dims), tmp_path)
     with pytest.raises(NoVariant, match=r"nothing to quantise.* only Relu"):
-        quantise(source, tmp_path)
+        _made(source, Int8("dynamic"))
 
 
 def test_a_product_of_two_inputs_has_nothing_to_quantise(tmp_path: Path) -> None:
@@ -104,9 +117,54 @@ def test_a_product_of_two_inputs_has_nothing_to_quantise(tmp_path: Path) -> None
     source = graphs.save(
         graphs.model([node], [graphs.value("x", (2, 2))], [graphs.value("y", (2, 2))]), tmp_path / "source"
     )
-    (tmp_path / "target").mkdir()
     with pytest.raises(NoVariant, match="nothing to quantise"):
-        quantise(source, tmp_path / "target")
+        _made(source, Int8("dynamic"))
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])
+def test_static_int8_is_a_graph_of_integers_that_answers_alike(tmp_path: Path, calibration: Calibration) -> None:
+    source = graphs.save(_deep(64), tmp_path / "source")
+    rows = np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
+    folder = _made(source, Int8("static", calibration), rows=rows)
+    kinds = {each.data_type for each in onnx.load(folder / "model.onnx").graph.initializer if len(each.dims) == 2}
+    assert kinds == {onnx.TensorProto.INT8}
+    assert _operators(folder)["QuantizeLinear"] >= 3
+    assert _runs(folder)["QGemm"] + _runs(folder)["QLinearMatMul"] + _runs(folder)["MatMulIntegerToFloat"] == 3
+    engines = [load_engine("onnx", each) for each in (source, folder)]
+    before, after = (engine.infer({"features": rows})["scores"].argmax(axis=1) for engine in engines)
+    assert (before == after).mean() > 0.85
+
+
+def test_the_layers_that_lose_most_stay_in_float(tmp_path: Path) -> None:
+    model = _deep(64)
+    rows = np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
+    for each in model.graph.initializer:  # one number so large that nothing is left of the others beside it
+        if each.name == "middle":
+            values = numpy_helper.to_array(each).copy()
+            values[0] *= 300
+            each.CopyFrom(numpy_helper.from_array(values, "middle"))
+    source = graphs.save(model, tmp_path / "source")
+    kept = onnx.load(_made(source, Int8(in_float=1), rows=rows) / "model.onnx")
+    floats = [each.name for each in kept.graph.initializer if each.data_type == 1 and len(each.dims) == 2]
+    assert len(floats) == 1
+    with pytest.raises(NoVariant, match="all 3 layers would stay in float"):
+        _made(source, Int8(in_float=3), rows=rows)
+
+
+def test_static_int8_needs_rows_to_learn_ranges_from(tmp_path: Path) -> None:
+    source = graphs.save(_deep(8), tmp_path / "source")
+    with pytest.raises(NoVariant, match="learns the ranges of numbers from rows") as refused:
+        _made(source, Int8())
+    assert "--calibration" in refused.value.hint
+
+
+def _runs(folder: Path) -> Counter[str]:
+    """Count the operators that ONNX Runtime computes, after it has made kernels of integers of what is written."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(folder / "run.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "run.onnx").graph.node)
 
 
 def _comparison(*, lost: int, size: int = 50, median: float = 5.0) -> Comparison:

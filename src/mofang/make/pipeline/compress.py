@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 
@@ -10,8 +12,11 @@ from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import Artifact, Lineage
 from mofang.base.domain.work import Progress
+from mofang.make.compress.catalog import make
 from mofang.make.compress.compare import Contestant, compare, refusal
+from mofang.make.compress.step import Int8, named, told
 from mofang.make.compress.store import Variant
+from mofang.make.compress.subject import Means, Subject
 from mofang.make.pipeline.evaluate import dataset_of
 from mofang.make.pipeline.outcome import Result, Spec, code
 from mofang.make.prepare.dataset import load_examples
@@ -24,8 +29,6 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 
     The variant and its measurements are kept either way; NoVariant tells why it was refused. No alias moves.
     """
-    from mofang.make.compress.onnx import TECHNIQUE, quantise
-
     version = tools.registry.get(VersionRef.parse(spec["version"]))
     if version.artifact.engine != "onnx":
         raise NoVariant(
@@ -35,10 +38,12 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     if dataset.task != "classification":
         raise NoVariant(f"{version} does {dataset.task}", hint="only classifiers can be compressed and compared so far")
     test = load_examples(tools.blobs, dataset, split="test")
-    with tools.folder() as root, tools.folder() as target:
+    steps = (Int8("dynamic"),)
+    with tools.folder() as root:
         source = tools.registry.folder(version, root)
-        progress.report("compress", 0.0, "quantising weights to INT8")
-        quantise(source, target)
+        progress.report("compress", 0.0, told(steps))
+        target = make(steps, Means(Subject(source), lambda: Path(mkdtemp(dir=root)), progress=progress)).folder
+        assert target is not None
         with tools.engine("onnx", target) as engine, tools.engine("onnx", source) as parent:
             artifact = Artifact("onnx", tools.keep(target), engine.signature, version.artifact.labels)
             comparison = compare(
@@ -57,7 +62,9 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
         metrics = {"accuracy": comparison.accuracy}
         number = tools.registry.register(version.model, artifact, lineage, metrics)[0].number
     variant = tools.variants.record(
-        Variant(version.model, version.digest, TECHNIQUE, artifact.digest, dataset.digest, comparison, refused, number)
+        Variant(
+            version.model, version.digest, named(steps), artifact.digest, dataset.digest, comparison, refused, number
+        )
     )
     if refused:
         raise NoVariant(

@@ -1,0 +1,71 @@
+"""Which function does which step, imported only when it is taken: frameworks are heavy, and not all are there.
+
+To add a technique, add its step to ``step.py``, and here what does it and what it works on: the ``model`` as it was
+trained, or the ``files`` that an engine loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Literal
+
+from mofang.base.domain.errors import ExtraMissing, NoVariant
+from mofang.make.compress.step import Int8, Step, Steps, told
+from mofang.make.compress.subject import Means, Subject, Technique
+from mofang.make.convert.catalog import converter
+
+On = Literal["model", "files"]
+
+_TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
+    {
+        Int8: ("files", "onnx.int8:quantise"),
+    }
+)
+
+
+def apply(step: Step, subject: Subject, means: Means) -> Subject:
+    """Take one step. Raises NoVariant if it does not apply to ``subject``, ExtraMissing if its framework is missing."""
+    if type(step) not in _TECHNIQUES:
+        raise NoVariant(f"nothing here can do the step '{step}'")
+    on, name = _TECHNIQUES[type(step)]
+    if on == "model" and subject.model is None:
+        raise NoVariant(
+            f"'{step}' changes a model as it was trained, and here is only the file that was made of it",
+            hint="it works on versions that were trained here, before steps that change the file",
+        )
+    return _function(name, step)(step, written(subject, means) if on == "files" else subject, means)
+
+
+def make(steps: Steps, means: Means) -> Subject:
+    """Take ``steps`` from the original on, in their order; return what came of it, written to files."""
+    subject = means.original
+    for step in steps:
+        subject = apply(step, subject, means)
+    return written(subject, means)
+
+
+def written(subject: Subject, means: Means) -> Subject:
+    """Return ``subject`` with its files: exported now, if its model was changed since."""
+    if subject.folder is not None:
+        return subject
+    from mofang.make.prepare.onnx import complete
+
+    assert means.examples is not None, "whoever changes a model has the data it was trained on"
+    folder = means.scratch()
+    to_onnx, _ = converter(subject.framework)
+    complete(folder, to_onnx(subject.model, folder), means.examples.schema, image=means.image)
+    return Subject(folder, "onnx", subject.model, subject.framework)
+
+
+def _function(name: str, step: Step) -> Technique:
+    module, _, function = name.partition(":")
+    try:
+        found: Technique = getattr(import_module(f"mofang.make.compress.{module}"), function)
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(
+            f"'{told([step])}' needs the package {error.name!r}, which is not installed",
+            hint="install it where the server runs: `pip install 'mofang[torch]'`",
+        ) from error
+    return found

@@ -1,0 +1,150 @@
+"""How a variant is made: steps in their order, each one technique with its settings.
+
+The steps of a variant are its whole recipe: they are kept with it, told to people in one line, and taken again they
+make the same variant. What a step does is found through ``catalog.py``; nothing in here computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+_LONGEST_NAME = 40
+
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Epochs = Annotated[float, Meta(gt=0, le=1_000)]
+Calibration = Literal["minmax", "entropy", "percentile"]
+
+
+class _Step(msgspec.Struct, frozen=True, tag_field="technique", forbid_unknown_fields=True):
+    """One technique with its settings; ``str`` tells it in a few words."""
+
+
+class Prune(_Step, frozen=True, tag="prune"):
+    """Take the least important ``share`` away: whole channels and heads, or single weights, which become zero."""
+
+    share: Share
+    what: Literal["channels", "weights"] = "channels"
+
+    def __str__(self) -> str:
+        return f"prune {self.share:.0%}" + ("" if self.what == "channels" else " of weights")
+
+
+class Tune(_Step, frozen=True, tag="tune"):
+    """Train the network further on the labels of the training data."""
+
+    epochs: Epochs
+
+    def __str__(self) -> str:
+        return f"tune {_epochs(self.epochs)}"
+
+
+class Distil(_Step, frozen=True, tag="distil"):
+    """Train the network to answer as the original does (Hinton et al., 2015).
+
+    ``soft`` is the share of the loss that compares with the teacher, at ``temperature``; the rest compares with labels.
+    """
+
+    epochs: Epochs
+    temperature: Annotated[float, Meta(gt=0, le=100)] = 4.0
+    soft: Annotated[float, Meta(ge=0, le=1)] = 0.7
+
+    def __str__(self) -> str:
+        return f"distil {_epochs(self.epochs)}"
+
+
+class Thin(_Step, frozen=True, tag="thin"):
+    """Keep the trees of an ensemble that contribute most, and leave out ``share`` of them."""
+
+    share: Share
+
+    def __str__(self) -> str:
+        return f"thin {self.share:.0%}"
+
+
+class Int8(_Step, frozen=True, tag="int8"):
+    """Compute products of integers of 8 bits.
+
+    ``static``: activations too, with ranges learned from calibration rows; ``dynamic``: they are looked up every time.
+    ``in_float`` layers, those that lose most, are left as they are.
+    """
+
+    how: Literal["static", "dynamic"] = "static"
+    calibration: Calibration = "minmax"
+    in_float: Annotated[int, Meta(ge=0, le=1_000)] = 0
+
+    def __str__(self) -> str:
+        ranges = f" {self.calibration}" if self.how == "static" else ""
+        kept = f", {self.in_float} layer{'s' if self.in_float > 1 else ''} in float" if self.in_float else ""
+        return f"int8 {self.how}{ranges}{kept}"
+
+
+class Int4(_Step, frozen=True, tag="int4"):
+    """Keep weights of matrix products in 4 bits, with a scale for each ``block`` of them."""
+
+    block: Literal[16, 32, 64, 128, 256] = 32
+
+    def __str__(self) -> str:
+        return f"int4 weights block {self.block}"
+
+
+class Half(_Step, frozen=True, tag="fp16"):
+    """Keep weights in 16 bits of floating point."""
+
+    def __str__(self) -> str:
+        return "fp16"
+
+
+class Optimise(_Step, frozen=True, tag="optimise"):
+    """Fold constants and fuse operators, once and for all instead of at every load."""
+
+    def __str__(self) -> str:
+        return "optimise"
+
+
+class Bits(_Step, frozen=True, tag="bits"):
+    """Keep the weights of a language model in another type of GGUF, e.g. ``Q4_K_M``."""
+
+    type: Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]{1,15}$")]
+
+    def __str__(self) -> str:
+        return f"gguf {self.type}"
+
+
+Step = Prune | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise | Bits
+Steps = tuple[Step, ...]
+
+
+def told(steps: Sequence[Step]) -> str:
+    """Tell ``steps`` in one line: ``prune 50% → distil 4 epochs → int8 static entropy``."""
+    return " → ".join(map(str, steps)) or "as it is"
+
+
+def named(steps: Sequence[Step]) -> str:
+    """Return ``steps`` as a name: ``prune-50-distil-4-epochs-int8-static-entropy``; cut, with a digest, if too long."""
+    name = re.sub(r"[^a-z0-9.]+", "-", told(steps).lower()).strip("-.")
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9].strip('-.')}-{fingerprint(steps)[:8]}"
+
+
+def packed(steps: Sequence[Step]) -> str:
+    """Return ``steps`` as JSON, the same for the same steps: what is stored and hashed."""
+    return msgspec.json.encode(tuple(steps), order="sorted").decode()
+
+
+def unpacked(text: str) -> Steps:
+    """Return the steps that :func:`packed` wrote; raise msgspec.ValidationError for anything else."""
+    return msgspec.json.decode(text, type=Steps)
+
+
+def fingerprint(steps: Sequence[Step]) -> str:
+    """Return SHA-256 (hex) of ``steps``, a name for what they make of one version."""
+    return hashlib.sha256(packed(steps).encode()).hexdigest()
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch{'' if count == 1 else 's'}"

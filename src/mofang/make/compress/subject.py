@@ -1,0 +1,50 @@
+"""What techniques take and give back: a model between two steps, and the means they have at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mofang.base.domain.tensors import Array
+from mofang.base.domain.work import Progress, Silent
+from mofang.make.prepare.dataset import Examples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """A model between two steps.
+
+    ``folder`` has its files as ``engine`` loads them; None if ``model`` was changed since, and nobody wrote it yet.
+    ``model`` is what the files were exported from, a network (``Net``) say, and ``framework`` names the converter that
+    writes it; None where nobody has it: of a pushed file, and after a technique that changed the files alone. Nothing
+    is changed in place: a technique copies a model before it changes it, and writes into a new folder.
+    """
+
+    folder: Path | None
+    engine: str = "onnx"
+    model: Any = None
+    framework: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """What techniques work with.
+
+    ``original`` is the version as it is, the teacher of those that learn. ``examples`` are the training rows with their
+    target; None if nobody knows them. ``calibration`` has inputs by name as clients send them, n rows each; empty if
+    there are none. ``scratch`` gives a new empty folder that lasts as long as the job.
+    """
+
+    original: Subject
+    scratch: Callable[[], Path]
+    examples: Examples | None = None
+    calibration: Mapping[str, Array] = field(default_factory=dict)
+    image: bool = False  # whether the version takes files of images
+    progress: Progress = field(default_factory=Silent)
+    seed: int = 0
+
+
+Technique = Callable[[Any, Subject, Means], Subject]
+"""(its step, a subject, the means) to the subject after it; NoVariant, with the reason, where it does not apply."""
