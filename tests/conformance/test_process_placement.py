@@ -38,7 +38,7 @@ def test_a_killed_worker_fails_what_it_had_and_its_successor_serves_the_rest(sta
             stage.kill_worker()
             started = time.monotonic()
             outcomes = await asyncio.gather(*had, return_exceptions=True)
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
             assert all(isinstance(outcome, ReplicaLost) for outcome in outcomes)
             waiting = [handle.submit(call(200 + number)) for number in range(50)]
             stage.start_worker()

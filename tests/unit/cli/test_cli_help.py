@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import click
@@ -89,19 +88,15 @@ def test_help_lists_every_exit_code() -> None:
     assert all(f"{status.exit_code} " in said for status in TABLE.values())
 
 
-def test_help_is_instant_and_loads_nothing_heavy() -> None:
+def test_help_loads_little_and_nothing_heavy() -> None:
     script = (
         "import sys; from mofang.surface.cli.main import run; run(['--help'])\n"
         f"heavy = {HEAVY} & sys.modules.keys()\n"
-        "assert not heavy, heavy"
+        "assert not heavy, heavy\n"
+        "assert len(sys.modules) < 250, len(sys.modules)"
     )
-    best = 9.0
-    for _ in range(3):
-        started = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        best = min(best, time.perf_counter() - started)
-        assert result.returncode == 0, result.stderr
-    assert best < 0.3
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -292,10 +292,17 @@ def test_a_crowded_replica_waits_a_little_for_fuller_batches() -> None:
         loop.call_later(0.002, lambda: second.set_result(replica.submit(call(rows(1, 1)))))
         assert (await first).batch_rows == 2
         await (await second)
+        await replica.close()
+
+    run(main())
+
+
+def test_a_full_batch_of_a_crowded_replica_does_not_wait() -> None:
+    async def main() -> None:
+        replica = Replica(FunctionEngine((-1, 1), lambda x: x), ReplicaLimits(max_wait_us=60_000_000, max_batch_rows=4))
+        await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(4)))  # crowded from now on
         full = [replica.submit(call(rows(1, 1))) for _ in range(4)]
-        started = time.monotonic()
-        assert (await full[0]).batch_rows == 4
-        assert time.monotonic() - started < 0.015  # a full batch does not wait
+        assert (await asyncio.wait_for(full[0], 30)).batch_rows == 4
         await replica.close()
 
     run(main())
