@@ -7,14 +7,12 @@ it is from the first frame on: ``loading``, ``ready``, ``failed`` (and why), ``d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from mofang.base.domain.errors import Draining, EngineFailed, Internal, MofangError, ReplicaUnavailable
+from mofang.base.domain.errors import Draining, EngineFailed, MofangError, ReplicaUnavailable
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array
 from mofang.base.placement.frames import (
@@ -35,11 +33,10 @@ from mofang.base.placement.frames import (
     encode_arrival,
     form,
 )
+from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.ticket import call_bytes
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, Outbox
-
-_FLUSH_SECONDS = 5.0  # how long a gateway may take to read the last answers when the worker stops
 
 
 async def host(replica_factory: Callable[[], Replica], socket_path: str | Path, *, stop: asyncio.Event) -> None:
@@ -48,23 +45,12 @@ async def host(replica_factory: Callable[[], Replica], socket_path: str | Path, 
     ``replica_factory`` loads the replica; it is called once, in a thread, and may raise a MofangError, which every
     gateway is told. The socket's folder must exist; a stale socket is replaced.
     """
-    path = Path(socket_path)
-    path.unlink(missing_ok=True)
     desk = _Desk()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: _Gateway(desk), str(path))
-    path.chmod(0o600)
-    inode = path.stat().st_ino
-    loading = asyncio.create_task(desk.load(replica_factory))
-    try:
+    async with listening(Path(socket_path), lambda: _Gateway(desk)):
+        loading = asyncio.create_task(desk.load(replica_factory))
         await stop.wait()
-    finally:
-        server.close()
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == inode:  # a successor may listen there already
-                os.unlink(path)
-        await loading
-        await desk.close()
+    await loading
+    await desk.close()
 
 
 class _Desk:
@@ -76,14 +62,12 @@ class _Desk:
         self.gateways: set[_Gateway] = set()
 
     async def load(self, replica_factory: Callable[[], Replica]) -> None:
-        try:
-            self.replica = await asyncio.to_thread(replica_factory)
-        except MofangError as error:
-            self._announce(Hello("failed", Fault.of(error)))
-        except Exception as error:  # a defect, which must not look like a worker that loads for ever
-            self._announce(Hello("failed", Fault.of(Internal(f"the worker cannot load: {error!r}"))))
+        loaded = await load(replica_factory)
+        if isinstance(loaded, Fault):
+            self._announce(Hello("failed", loaded))
         else:
-            self._announce(Hello("ready", signature=self.replica.signature))
+            self.replica = loaded
+            self._announce(Hello("ready", signature=loaded.signature))
 
     def refusal(self) -> MofangError:
         """Return why a call cannot be taken while there is no replica."""
@@ -97,7 +81,7 @@ class _Desk:
             await self.replica.close()
         closing = [gateway.close() for gateway in self.gateways]
         if closing:
-            await asyncio.wait(closing, timeout=_FLUSH_SECONDS)
+            await asyncio.wait(closing, timeout=FLUSH_SECONDS)
         for gateway in list(self.gateways):
             gateway.abort()
 

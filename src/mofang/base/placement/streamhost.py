@@ -8,14 +8,11 @@ a step holds the interpreter's lock anyway. Only loading happens in another thre
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from mofang.base.domain.errors import Draining, Internal, MofangError, ReplicaUnavailable
+from mofang.base.domain.errors import Draining, MofangError, ReplicaUnavailable
 from mofang.base.domain.generation import Delta
 from mofang.base.domain.tensors import Signature
 from mofang.base.placement.frames import (
@@ -30,11 +27,10 @@ from mofang.base.placement.frames import (
     Refuse,
     encode,
 )
+from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.streams import Stream, StreamReplica
 
 _BUFFER_BYTES = 8 << 20  # a gateway that leaves more unread is let go
-_FLUSH_SECONDS = 5.0
-log = logging.getLogger(__name__)
 
 
 async def host_streams(
@@ -45,23 +41,12 @@ async def host_streams(
     ``replica_factory`` loads the engine; it is called once, in a thread, and may raise a MofangError, which every
     gateway is told. What it returns is used in this thread only.
     """
-    path = Path(socket_path)
-    path.unlink(missing_ok=True)
     desk = _Desk(signature)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: _Gateway(desk), str(path))
-    path.chmod(0o600)
-    inode = path.stat().st_ino
-    loading = asyncio.create_task(desk.load(replica_factory))
-    try:
+    async with listening(Path(socket_path), lambda: _Gateway(desk)):
+        loading = asyncio.create_task(desk.load(replica_factory))
         await stop.wait()
-    finally:
-        server.close()
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == inode:  # a successor may listen there already
-                os.unlink(path)
-        await loading
-        await desk.close()
+    await loading
+    await desk.close()
 
 
 class _Desk:
@@ -76,14 +61,11 @@ class _Desk:
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
 
     async def load(self, replica_factory: Callable[[], StreamReplica]) -> None:
-        try:
-            self.replica = await asyncio.to_thread(replica_factory)
-        except MofangError as error:
-            self._announce(Hello("failed", Fault.of(error)))
-        except Exception as error:  # a defect, which must not look like a worker that loads for ever
-            log.exception("the worker cannot load")
-            self._announce(Hello("failed", Fault.of(Internal(f"the worker cannot load: {error!r}"))))
+        loaded = await load(replica_factory)
+        if isinstance(loaded, Fault):
+            self._announce(Hello("failed", loaded))
         else:
+            self.replica = loaded
             self._announce(Hello("ready", signature=self._signature))
 
     def submit(self, gateway: _Gateway, number: int, begin: Begin) -> Stream:
@@ -109,7 +91,7 @@ class _Desk:
             self.replica.close()
         closing = [gateway.close() for gateway in self.gateways]
         if closing:
-            await asyncio.wait(closing, timeout=_FLUSH_SECONDS)
+            await asyncio.wait(closing, timeout=FLUSH_SECONDS)
         for gateway in list(self.gateways):
             gateway.abort()
 
