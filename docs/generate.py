@@ -29,6 +29,7 @@ from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALL
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS
+from mofang.run.serve.desk import Stages
 from mofang.surface.api.access import Permit
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform
@@ -323,15 +324,18 @@ def metrics_block() -> str:
     """Write every metric with its kind, labels and help."""
     counter = telemetry.Telemetry()
     counter.observe("E", "ok", 0.001)
+    counter.measure("E", Stages(*[0.0] * len(Stages._fields)), 1)
     gauges = re.findall(r'\("(mofang_\w+)", "([^"]+)",', inspect.getsource(controlapp))
-    text = telemetry.exposition([("G", counter.counts(0, 0))], [(name, what, 0) for name, what in gauges])
+    text = telemetry.exposition([("G", counter.counts(0, 0, {"E": 0}))], [(name, what, 0) for name, what in gauges])
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     rows = []
     for name, what in re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE):
         labels = dict.fromkeys(re.findall(r"(\w+)=\"", "".join(re.findall(rf"^{name}\w*{{.*$", text, re.MULTILINE))))
         rows.append((f"`{name}`", kinds[name], ", ".join(f"`{label}`" for label in labels if label != "le"), what))
     bounds = "Buckets of latency, in seconds: " + ", ".join(map(str, telemetry.BUCKETS)) + "."
-    return join(table(("metric", "kind", "labels", "what"), rows), bounds)
+    bounds += " Of stages, smaller ones too: " + ", ".join(map(str, telemetry.STAGE_BUCKETS[:5])) + "."
+    stages = "Stages: " + ", ".join(f"`{stage}`" for stage in Stages._fields) + "."
+    return join(table(("metric", "kind", "labels", "what"), rows), stages, bounds)
 
 
 # --- formats ------------------------------------------------------------------------------------------------------

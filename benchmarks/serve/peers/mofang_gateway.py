@@ -77,6 +77,7 @@ async def start(folder: Path, placement: str, mode: str, journal: Path, worker: 
             admit=admission.admit,
             record=recorder.record,
             observe=telemetry.observe,
+            measure=telemetry.measure,
             record_all=recorder.record_all,
         )
     else:

@@ -17,6 +17,8 @@ class InferRequest(msgspec.Struct, frozen=True, eq=False):
     outputs: tuple[str, ...] = ()  # names wanted; empty means all
     version: str = ""  # "" any; else the version number the client insists on
     client_id: str = ""
+    traceparent: str | None = None  # the trace it belongs to, as the client wrote it
+    received: float = 0.0  # on time.monotonic(), seconds; when it began to be read, if the protocol says so
 
 
 class InferResponse(msgspec.Struct, frozen=True, eq=False):
@@ -29,6 +31,8 @@ class InferResponse(msgspec.Struct, frozen=True, eq=False):
     digest: str
     outputs: Mapping[str, Array]
     client_id: str = ""
+    timing: str = ""  # for ``Server-Timing``
+    trace: str = ""  # for ``traceresponse``, if the request belongs to a trace
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):

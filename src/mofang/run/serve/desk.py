@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from mofang.base.domain.access import Principal
 from mofang.base.domain.usage import UsageRecord, UsageSheet
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import Ticket
 from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.plan import Plan
+from mofang.run.serve.visits import UNTIMED, Timing, Trace, Visit, Watch
 
 Record = Callable[[UsageRecord, Callable[[Exception | None], None]], None]
 """Call back when the record is in the journal, or with StorageFull if it cannot be."""
@@ -27,6 +29,24 @@ class Observe(Protocol):
         """Count answers that took ``seconds`` each; an outcome is "ok" or the error's code."""
 
 
+class Measure(Protocol):
+    """Counts where the time of answered requests went."""
+
+    def __call__(self, endpoint: str, seconds: Stages, batch_rows: int, count: int = 1, /) -> None:
+        """Count requests that were computed together, ``batch_rows`` rows in all, and took this long each."""
+
+
+class Stages(NamedTuple):
+    """Seconds that a request spent in each stage; together they are the whole but for a few instructions."""
+
+    parse: float  # reading the body and knowing who asks; only of requests that travel together, or over REST
+    travel: float  # admission, and the way to the engine and back
+    queue: float  # waiting there
+    compute: float  # as long as the engine took for the batch
+    record: float  # writing its usage into the journal
+    write: float  # making the answer and handing it to the socket
+
+
 @dataclass(slots=True)
 class Desk:
     """Shared by all requests of a lane."""
@@ -36,6 +56,8 @@ class Desk:
     record: Record
     observe: Observe
     record_all: RecordAll | None = None  # without it every request travels alone
+    measure: Measure | None = None
+    watch: Watch | None = None
 
     def send(self, passage: Ticket, plan: Plan) -> ReplicaHandle:
         """Queue an admitted request; the replica, which is returned, tells it the outcome, at the deadline at last."""
@@ -62,3 +84,27 @@ class Desk:
         seconds = time.monotonic() - started
         self.observe(plan.route.revision.endpoint, outcome, seconds, count)
         plan.statistics.ended(outcome == "ok", seconds, count)
+
+    def tell(
+        self,
+        plan: Plan,
+        principal: Principal,
+        request_id: str,
+        outcome: str,
+        started: float,
+        rows: int,
+        input_bytes: int,
+        timing: Timing = UNTIMED,
+        trace: Trace | None = None,
+    ) -> None:
+        """Tell whoever looks of a request that has ended."""
+        told = self.watch(trace) if self.watch is not None else None
+        if told is not None:
+            revision = plan.route.revision
+            told(
+                Visit(
+                    request_id, principal.tenant, principal.project, principal.key_id, revision.endpoint,
+                    revision.number, revision.version, revision.digest, outcome, rows, input_bytes, time.time_ns(),
+                    time.monotonic() - started, timing, trace,
+                )
+            )  # fmt: skip

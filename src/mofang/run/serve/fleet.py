@@ -72,6 +72,14 @@ class Fleet:
         """Requests being answered now."""
         return sum(self._in_flight.values())
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many calls replicas have taken and not answered, by endpoint."""
+        found: dict[str, int] = {}
+        for replica_id, handle in self._handles.items():
+            endpoint = replica_id.partition("/")[0]
+            found[endpoint] = found.get(endpoint, 0) + handle.load
+        return found
+
     @property
     def settled(self) -> bool:
         """Whether a Snapshot has come and each of its replicas is open, or has failed to open: one bad model among

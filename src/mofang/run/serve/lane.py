@@ -28,12 +28,13 @@ from mofang.base.domain.names import now_us
 from mofang.base.identity.addresses import client_address
 from mofang.base.identity.keys import authenticate, check_address
 from mofang.run.serve.admitting import Admit
-from mofang.run.serve.desk import Desk, Observe, Record, RecordAll
+from mofang.run.serve.desk import Desk, Measure, Observe, Record, RecordAll
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.party import Party
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
 from mofang.run.serve.statistics import Statistics
+from mofang.run.serve.visits import Trace, Watch
 
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
@@ -61,11 +62,13 @@ class Lane:
         record: Record,
         observe: Observe,
         record_all: RecordAll | None = None,
+        measure: Measure | None = None,
+        watch: Watch | None = None,
         trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._fleet = fleet
         self._trusted_proxies = trusted_proxies
-        self._desk = Desk(fleet, admit, record, observe, record_all)
+        self._desk = Desk(fleet, admit, record, observe, record_all, measure, watch)
         self._statistics = Statistics()
         self._known_of = 0  # the number of the Snapshot that the next two are true of
         self._principals: dict[str, Principal] = {}
@@ -165,7 +168,7 @@ class Lane:
 
         No task and no future is made: at tens of thousands of requests a second they would be half the cost.
         """
-        started = time.monotonic()
+        started = request.received or time.monotonic()
         route = self._fleet.pick(principal, request.endpoint, request.version)
         plan = self._plan(route)
         try:
@@ -190,6 +193,8 @@ class Lane:
                 raise
         except MofangError as error:
             self._desk.count(plan, error.code, started)
+            trace = Trace.of(request.traceparent) if self._desk.watch is not None else None
+            self._desk.tell(plan, principal, request_id, error.code, started, 0, input_bytes, trace=trace)
             raise
         return passage
 

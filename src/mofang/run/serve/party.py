@@ -27,9 +27,10 @@ from mofang.base.domain.tensors import Array, size_bytes
 from mofang.base.domain.usage import UsageSheet
 from mofang.base.placement.base import ReplicaHandle
 from mofang.run.serve.admitting import Admitted, Unbounded
-from mofang.run.serve.desk import Desk
+from mofang.run.serve.desk import Desk, Measure, Stages
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
+from mofang.run.serve.visits import Timing
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ class Party:
     """At most ``full`` rows for one route. ``rows_of`` and ``bytes_of`` say what each member sent, ``ids`` its id."""
 
     __slots__ = (
-        "_answer", "_computed", "_desk", "_held", "_host", "_passages", "_replica", "_started", "buffer", "bytes_of",
-        "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes", "rows", "rows_of",
+        "_answer", "_computed", "_computed_at", "_departed", "_desk", "_held", "_host", "_passages", "_replica",
+        "_started", "buffer", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes",
+        "rows", "rows_of",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, plan: Plan, replica: ReplicaHandle, timeout_seconds: float) -> None:
@@ -65,6 +67,7 @@ class Party:
         self._started = time.monotonic()
         self._passages: dict[int, Passage] = {}  # of members, once they have gone apart
         self._computed = False
+        self._departed = self._computed_at = self._started
         self.plan = plan
         self.deadline = self._started + timeout_seconds
         self.full = plan.route.revision.limits.max_batch_rows
@@ -103,11 +106,18 @@ class Party:
         self.inputs = {name: array[: self.rows]}
         self.ids = new_ids("req", len(everybody))
         self._host = host
+        self._departed = time.monotonic()
         self._desk.begin(self.plan, len(everybody) - len(refused))
         if refused or not self._replica.board(self):
             for passage in self.apart():
                 passage.go_on(None)
         return refused
+
+    @property
+    def timing(self) -> Timing:
+        """Where the time of all of them went, once they are computed."""
+        answer = self._answer
+        return Timing(answer.queue_us, answer.compute_us, answer.batch_rows)
 
     @property
     def computed_already(self) -> bool:
@@ -127,6 +137,7 @@ class Party:
     def computed(self, answer: Answer, /) -> None:
         """See :class:`mofang.base.placement.party.Party`: record it, and go on when that is done."""
         self._computed = True
+        self._computed_at = time.monotonic()
         self._answer = answer
         self.plan.statistics.computed_together(len(self.ids), answer)
         try:
@@ -138,6 +149,7 @@ class Party:
 
     def _written(self, error: Exception | None) -> None:
         """Recorded, or not: then there is no answer."""
+        recorded_at = time.monotonic()
         said = "ok" if error is None else error.code if isinstance(error, MofangError) else "cancelled"
         for admitted, _ in self._held:
             admitted.release()
@@ -151,6 +163,25 @@ class Party:
         except Exception:  # a defect; who has no answer yet is told so, and nobody is counted twice
             _log.exception("the answers of a party failed")
             self._host.failed(self, Internal("the server failed on this request"))
+        if self._desk.watch is not None:
+            self._tell(said)
+        if error is None and self._desk.measure is not None:
+            self._measure(self._desk.measure, recorded_at)
+
+    def _tell(self, outcome: str) -> None:
+        timing = self.timing
+        for index in sorted(index for _, members in self._held for index in members):
+            self._desk.tell(
+                self.plan, self.principals[index], self.ids[index], outcome, self._started, self.rows_of[index],
+                self.bytes_of[index], timing,
+            )  # fmt: skip
+
+    def _measure(self, measure: Measure, recorded_at: float) -> None:
+        queue, compute = self._answer.queue_us / 1e6, self._answer.compute_us / 1e6
+        travel = max(0.0, self._computed_at - self._departed - queue - compute)
+        record, write = recorded_at - self._computed_at, time.monotonic() - recorded_at
+        stages = Stages(self._departed - self._started, travel, queue, compute, record, write)
+        measure(self.plan.route.revision.endpoint, stages, self._answer.batch_rows, len(self.ids))
 
     def apart(self) -> list[Passage]:
         """See :class:`mofang.base.placement.party.Party`: make a passage of each member, admitted already."""

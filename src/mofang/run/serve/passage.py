@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from mofang.base.domain.access import Principal
@@ -14,8 +15,9 @@ from mofang.base.domain.usage import UsageRecord
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import call_bytes
 from mofang.run.serve.admitting import Admitted
-from mofang.run.serve.desk import Desk
+from mofang.run.serve.desk import Desk, Measure, Stages
 from mofang.run.serve.plan import Plan
+from mofang.run.serve.visits import UNTIMED, Timing, Trace
 
 Told = Callable[[InferResponse | Exception], None]
 """Told the outcome of a request, once, unless it was cancelled."""
@@ -31,8 +33,8 @@ class Passage:
     """
 
     __slots__ = (
-        "_desk", "_done", "_input_bytes", "_principal", "_response", "_told", "call", "held", "number", "plan",
-        "queued_at", "replica", "request", "size_bytes", "started",
+        "_begun", "_computed_at", "_desk", "_done", "_input_bytes", "_principal", "_response", "_timing", "_told",
+        "_trace", "call", "held", "number", "plan", "queued_at", "replica", "request", "size_bytes", "started",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +55,10 @@ class Passage:
         self._told: Told | None = told  # until told, or cancelled
         self._done = False  # the replica has nothing more to do
         self._response: InferResponse
+        self._timing = UNTIMED
+        self._trace = None if request.traceparent is None else Trace.of(request.traceparent)
+        self._begun = time.monotonic()
+        self._computed_at = self._begun
         self.replica: ReplicaHandle | None = None  # while it waits to be admitted
         self.plan = plan
         self.request = request
@@ -79,6 +85,9 @@ class Passage:
     def set_result(self, answer: Answer, /) -> None:
         """Computed: record it."""
         self._done = True
+        self._computed_at = time.monotonic()
+        batch_us = answer.compute_us * (answer.batch_rows or 1) // self.call.rows  # its own share is what is paid
+        timing = self._timing = Timing(answer.queue_us, batch_us, answer.batch_rows)
         wanted = self.request.outputs or self.plan.outputs
         try:
             self.plan.statistics.computed(self.call.rows, answer)
@@ -92,6 +101,8 @@ class Passage:
                 revision.digest,
                 outputs,
                 self.request.client_id,
+                str(timing),
+                "" if self._trace is None else str(self._trace),
             )
             self._desk.record(self._usage(answer, outputs), self._written)
         except Exception as error:
@@ -113,6 +124,7 @@ class Passage:
             if self.replica is not None:
                 self.replica.drop(self)
         self._desk.end(self.plan, self.held, "cancelled", self.started)
+        self._tell("cancelled")
 
     def _written(self, error: Exception | None) -> None:
         """Recorded, or not: then there is no answer."""
@@ -124,14 +136,33 @@ class Passage:
         told, self._told = self._told, None
         if told is None:
             return  # cancelled meanwhile
+        recorded_at = time.monotonic()
         try:
             said = "ok"
             if isinstance(outcome, Exception):
                 said = outcome.code if isinstance(outcome, MofangError) else "cancelled"
             self._desk.end(self.plan, self.held, said, self.started)
             told(outcome)
+            self._tell(said)
+            if said == "ok" and self._desk.measure is not None:
+                self._measure(self._desk.measure, recorded_at)
         except Exception:  # a defect, and no concern of those who were computed and recorded in the same turn
             _log.exception("request %s was answered in vain", self.call.request_id)
+
+    def _tell(self, outcome: str) -> None:
+        if self._desk.watch is not None:
+            self._desk.tell(
+                self.plan, self._principal, self.call.request_id, outcome, self.started, self.call.rows,
+                self._input_bytes, self._timing, self._trace,
+            )  # fmt: skip
+
+    def _measure(self, measure: Measure, recorded_at: float) -> None:
+        timing, begun = self._timing, self._begun
+        queue, compute = timing.queue_us / 1e6, timing.compute_us / 1e6
+        travel = max(0.0, self._computed_at - begun - queue - compute)
+        record, write = recorded_at - self._computed_at, time.monotonic() - recorded_at
+        stages = Stages(begun - self.started, travel, queue, compute, record, write)
+        measure(self.plan.route.revision.endpoint, stages, timing.batch_rows)
 
     def _usage(self, answer: Answer, outputs: dict[str, Array]) -> UsageRecord:
         revision, principal, call = self.plan.route.revision, self._principal, self.call

@@ -41,7 +41,8 @@ from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.link import ControllerLink, Word, load_snapshot
 from mofang.surface.server.listener import HttpServer
 from mofang.surface.server.settings import Settings
-from mofang.surface.server.telemetry import Telemetry
+from mofang.surface.server.telemetry import Counts, Telemetry
+from mofang.surface.server.watching import Watching
 
 _SNAPSHOT_SECONDS = 5.0
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve until told to stop; then finish what is in flight."""
     settings = Settings.load()
     folders = DataDirectory(settings.data)
-    telemetry = Telemetry()
+    telemetry, watching = Telemetry(), Watching(settings, name, folders.logs)
     holder = f"{name}-{os.getpid()}-{now_us()}"
     alive = announce(folders.journal, holder)
     failures: list[Exception] = []
@@ -106,17 +107,23 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         record=recorder.record,
         record_all=recorder.record_all,
         observe=telemetry.observe,
+        measure=telemetry.measure,
+        watch=watching.watch,
         trusted_proxies=settings.proxies,
     )
     generator = Generator(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
     once = Once(folders.once, settings.idempotency_seconds)
     forwarder = Forwarder(folders.sockets / "control.sock", trusted_proxies=settings.proxies)
     http = HttpServer(router(lane, generator, admission, once, forwarder), _limits(settings))
+
+    def counts() -> Counts:
+        return telemetry.counts(http.connections, fleet.in_flight, fleet.waiting())
+
     link = ControllerLink(
         folders.sockets / "link.sock",
         take=fleet.adopt,
         borrow=purse.hear,
-        word=lambda: Word(fleet.report(), telemetry.counts(http.connections, fleet.in_flight), purse.accounts()),
+        word=lambda: Word(fleet.report(), counts(), purse.accounts()),
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
@@ -134,6 +141,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     await fleet.close()
     await forwarder.close()
     recorder.close()
+    watching.close()
     os.close(alive)
     if failures:
         raise SystemExit(1)  # for the supervisor to start another

@@ -11,7 +11,7 @@ from mofang.surface.protocols.http import RequestHead
 from mofang.surface.server.exchange import Direct, Exchange, House, KnownExchange, KnownHead, Sender
 
 _MAX_HEADS, _MAX_BYTES = 1024, 2048
-_NOT_KEPT = frozenset({"content-encoding", "transfer-encoding", "expect", "upgrade", "connection"})
+_NOT_KEPT = frozenset({"content-encoding", "transfer-encoding", "expect", "upgrade", "connection", "traceparent"})
 
 
 def find_known(house: House, packet: bytes, sender: Sender) -> KnownExchange | None:

@@ -78,6 +78,13 @@ class Settings:
     that only takes appends, it shows if the log was cut or rewritten as a whole."""
     audit_webhook: str = ""
     """URL that each new head is posted to as well, as JSON; empty: none."""
+    access_share: float = 0.0
+    """Share of requests to infer, 0 to 1, with a line in the access log: ids, digest, outcome, times, no payload."""
+    traces: str = ""
+    """URL of an OpenTelemetry collector that takes spans (OTLP over HTTP), as `http://127.0.0.1:4318/v1/traces`; empty:
+    none. Needs the extra `telemetry`."""
+    traces_share: float = 0.0
+    """Share of requests, 0 to 1, that begin a trace; one that belongs to a trace (`traceparent`) does as that does."""
     drain_seconds: float = 30.0
     """How long a stopping server waits for requests in flight."""
 
@@ -104,11 +111,16 @@ class Settings:
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
+        bounds |= {"access_share": (0, 1), "traces_share": (0, 1)}
         bounds |= {"session_seconds": (60, 366 * 86_400), "grace_hours": (0, 10_000)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidSettings(f"{name} is {low} to {high}, not {value}")
+        if self.traces and not self.traces.startswith(("http://", "https://")):
+            raise InvalidSettings(f"traces is the URL of a collector, not {self.traces!r}")
+        if self.traces_share and not self.traces:
+            raise InvalidSettings("traces_share without traces: say where spans are to be sent")
         parse_rules(self.oidc_roles)
         try:
             _ = self.proxies

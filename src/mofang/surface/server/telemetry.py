@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
+from mofang.run.serve.desk import Stages
+
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of latency, in seconds."""
+STAGE_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *BUCKETS)
+"""Upper bounds of the time in one stage, in seconds."""
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Upper bounds of the rows of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A histogram: what it tells, and by which label besides gateway and endpoint."""
+
+    name: str
+    about: str
+    label: str
+    bounds: tuple[float, ...]
+
+
+SECONDS = Metric("mofang_serve_seconds", "Time from a parsed request to its answer.", "outcome", BUCKETS)
+STAGE = Metric("mofang_serve_stage_seconds", "Time that answered requests spent in a stage.", "stage", STAGE_BUCKETS)
+BATCH = Metric("mofang_serve_batch_rows", "Rows of the batch in which a request was computed.", "", BATCH_BUCKETS)
+HISTOGRAMS: Mapping[str, Metric] = {each.name: each for each in (SECONDS, STAGE, BATCH)}
 
 
 class Series(msgspec.Struct, array_like=True):
-    """Answers of one endpoint with one outcome: how many in each bucket (the last is +Inf), and their seconds."""
+    """What one gateway counted of a metric: how many in each bucket (the last is +Inf), and their sum."""
 
+    metric: str
     endpoint: str
-    outcome: str
+    label: str
     buckets: list[int]
-    seconds: float = 0.0
+    total: float = 0.0
+
+    def add(self, bounds: tuple[float, ...], value: float, count: int) -> None:
+        """Count a value so many times."""
+        self.buckets[bisect_left(bounds, value)] += count
+        self.total += value * count
 
     @property
     def count(self) -> int:
-        """All answers."""
+        """All that was counted."""
         return sum(self.buckets)
 
 
@@ -31,54 +60,78 @@ class Counts(msgspec.Struct):
     series: list[Series] = []
     connections: int = 0
     in_flight: int = 0
+    waiting: dict[str, int] = {}  # calls that replicas have taken and not answered, by endpoint
 
 
 class Telemetry:
     """A gateway's counters."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series: dict[tuple[str, str, str], Series] = {}
+        self._stages: dict[str, list[Series]] = {}  # those of an endpoint, in their order
 
     def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
         """Count answers that took ``seconds`` each."""
-        series = self._series.get((endpoint, outcome))
-        if series is None:
-            series = self._series[endpoint, outcome] = Series(endpoint, outcome, [0] * (len(BUCKETS) + 1))
-        series.buckets[bisect_left(BUCKETS, seconds)] += count
-        series.seconds += seconds * count
+        self._find(SECONDS, endpoint, outcome).add(BUCKETS, seconds, count)
 
-    def counts(self, connections: int, in_flight: int) -> Counts:
+    def measure(self, endpoint: str, seconds: Stages, batch_rows: int, count: int = 1) -> None:
+        """Count where the time of answers went, each, and with how many rows they were computed."""
+        stages = self._stages.get(endpoint)
+        if stages is None:
+            stages = self._stages[endpoint] = [self._find(STAGE, endpoint, stage) for stage in Stages._fields]
+        for series, spent in zip(stages, seconds, strict=True):
+            series.add(STAGE_BUCKETS, spent, count)
+        self._find(BATCH, endpoint, "").add(BATCH_BUCKETS, batch_rows, count)
+
+    def counts(self, connections: int, in_flight: int, waiting: Mapping[str, int] | None = None) -> Counts:
         """Return all counters as they stand."""
-        return Counts(list(self._series.values()), connections, in_flight)
+        return Counts(list(self._series.values()), connections, in_flight, dict(waiting or {}))
+
+    def _find(self, metric: Metric, endpoint: str, label: str) -> Series:
+        series = self._series.get((metric.name, endpoint, label))
+        if series is None:
+            empty = [0] * (len(metric.bounds) + 1)
+            series = self._series[metric.name, endpoint, label] = Series(metric.name, endpoint, label, empty)
+        return series
 
 
 def exposition(gateways: Iterable[tuple[str, Counts]], gauges: Iterable[tuple[str, str, int]]) -> str:
     """Write the counters of all gateways, and further ``(name, help, value)`` gauges, for Prometheus."""
-    lines = [
-        "# HELP mofang_serve_seconds Time from a parsed request to its answer.",
-        "# TYPE mofang_serve_seconds histogram",
-    ]
+    lines: list[str] = []
     states = [*gateways]
-    for name, counts in states:
-        for series in counts.series:
-            lines += _histogram(name, series)
-    for metric, help_text, field in (
+    for metric in HISTOGRAMS.values():
+        lines += _head(metric.name, metric.about, "histogram")
+        for name, counts in states:
+            for series in counts.series:
+                if series.metric == metric.name:
+                    lines += _histogram(metric, name, series)
+    for gauge, about, field in (
         ("mofang_serve_connections", "Open HTTP connections.", "connections"),
         ("mofang_serve_in_flight", "Requests being answered now.", "in_flight"),
     ):
-        lines += [f"# HELP {metric} {help_text}", f"# TYPE {metric} gauge"]
-        lines += [f'{metric}{{gateway="{name}"}} {getattr(counts, field)}' for name, counts in states]
-    for metric, help_text, value in gauges:
-        lines += [f"# HELP {metric} {help_text}", f"# TYPE {metric} gauge", f"{metric} {value}"]
+        lines += _head(gauge, about, "gauge")
+        lines += [f'{gauge}{{gateway="{name}"}} {getattr(counts, field)}' for name, counts in states]
+    lines += _head("mofang_serve_waiting", "Requests that replicas have taken and not computed yet.", "gauge")
+    for name, counts in states:
+        for endpoint, waiting in counts.waiting.items():
+            lines.append(f'mofang_serve_waiting{{gateway="{name}",endpoint="{endpoint}"}} {waiting}')
+    for gauge, about, value in gauges:
+        lines += [*_head(gauge, about, "gauge"), f"{gauge} {value}"]
     return "\n".join(lines) + "\n"
 
 
-def _histogram(gateway: str, series: Series) -> list[str]:
-    labels = f'gateway="{gateway}",endpoint="{series.endpoint}",outcome="{series.outcome}"'
+def _head(name: str, about: str, kind: str) -> list[str]:
+    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+
+
+def _histogram(metric: Metric, gateway: str, series: Series) -> list[str]:
+    labels = f'gateway="{gateway}",endpoint="{series.endpoint}"'
+    if metric.label:
+        labels += f',{metric.label}="{series.label}"'
     lines, total = [], 0
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), series.buckets, strict=True):
+    for bound, count in zip((*map(str, metric.bounds), "+Inf"), series.buckets, strict=True):
         total += count
-        lines.append(f'mofang_serve_seconds_bucket{{{labels},le="{bound}"}} {total}')
-    lines.append(f"mofang_serve_seconds_sum{{{labels}}} {series.seconds:.6f}")
-    lines.append(f"mofang_serve_seconds_count{{{labels}}} {total}")
+        lines.append(f'{metric.name}_bucket{{{labels},le="{bound}"}} {total}')
+    lines.append(f"{metric.name}_sum{{{labels}}} {series.total:.6f}")
+    lines.append(f"{metric.name}_count{{{labels}}} {total}")
     return lines

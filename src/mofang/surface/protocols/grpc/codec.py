@@ -24,7 +24,7 @@ _FIELD: Mapping[str, str] = {  # FP16 has none
 }  # fmt: skip
 
 
-def parse_infer(message: Any) -> InferRequest:
+def parse_infer(message: Any, traceparent: str | None = None, received: float = 0.0) -> InferRequest:
     """Return what a ModelInferRequest asks. Raises Invalid errors that name the input."""
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -41,7 +41,8 @@ def parse_infer(message: Any) -> InferRequest:
         raise TensorName("an output is asked for twice")
     for output in message.outputs:
         check_supported(output.parameters)
-    return InferRequest(message.model_name, inputs, outputs, message.model_version, message.id)
+    version, client_id = message.model_version, message.id
+    return InferRequest(message.model_name, inputs, outputs, version, client_id, traceparent, received)
 
 
 def render_infer(response: InferResponse, *, raw: bool) -> Any:

@@ -6,6 +6,7 @@ the code in the trailing metadata; on a stream they become the ``error_message``
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
+from mofang.run.serve.visits import TRACE_PARENT, TRACE_RESPONSE
 from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
 from mofang.surface.protocols.grpc.streams import Streams
 from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, deadline, holder, metadatum, read, service
@@ -116,12 +118,12 @@ class Inference:
         until, key = deadline(context), metadatum(context, HEADER)
 
         async def work(request_id: str) -> bytes:
-            answer = await self._infer(request, principal, request_id, until)
+            answer = await self._infer(request, principal, request_id, until, context)
             said = _Said(_render(request, answer).SerializeToString(), _metadata(answer, request_id))
             return msgspec.msgpack.encode(said)
 
         if key is None or self._once is None:
-            answer = await self._infer(request, principal, request_id, until)
+            answer = await self._infer(request, principal, request_id, until, context)
             response, metadata = _render(request, answer), _metadata(answer, request_id)
         else:
             check_role(principal, request.model_name)
@@ -151,17 +153,21 @@ class Inference:
             request = read(pb.ModelInferRequest, data)
             client_id = request.id
             until = deadline(context, DEFAULT_TIMEOUT_SECONDS)
-            response = _render(request, await self._infer(request, principal, request_id, until))
+            response = _render(request, await self._infer(request, principal, request_id, until, context))
             message = ""
         except Exception as error:
             response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
         response.parameters["mofang_request_id"].string_param = request_id
         return bytes(pb.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString())
 
-    async def _infer(self, request: Any, principal: Principal, request_id: str, until: float) -> InferResponse:
+    async def _infer(
+        self, request: Any, principal: Principal, request_id: str, until: float, context: Any
+    ) -> InferResponse:
+        received = time.monotonic()
         check_target(request.model_name, request.model_version)
+        asked = parse_infer(request, metadatum(context, TRACE_PARENT), received)
         return await self._lane.infer(
-            parse_infer(request), principal, request_id=request_id, deadline=until, input_bytes=request.ByteSize()
+            asked, principal, request_id=request_id, deadline=until, input_bytes=request.ByteSize()
         )
 
     async def _model_statistics(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
@@ -205,6 +211,8 @@ def _metadata(answer: InferResponse, request_id: str) -> tuple[tuple[str, str], 
         ("mofang-version", str(answer.version)),
         ("mofang-revision", str(answer.revision)),
         ("mofang-digest", answer.digest),
+        *((("server-timing", answer.timing),) if answer.timing else ()),
+        *(((TRACE_RESPONSE, answer.trace),) if answer.trace else ()),
     )
 
 

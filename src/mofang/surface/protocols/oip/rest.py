@@ -36,6 +36,7 @@ from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
 from mofang.run.serve.passage import Told
+from mofang.run.serve.visits import TRACE_PARENT, TRACE_RESPONSE
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, Running, error_response, rate_headers
 from mofang.surface.protocols.lane import (
@@ -54,7 +55,7 @@ _MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 _log = logging.getLogger(__name__)
 
 _PATHS_KEPT = 4096
-_ALONE = frozenset({HEADER})  # header fields of requests that are looked at one by one
+_ALONE = frozenset({HEADER, TRACE_PARENT})  # header fields of requests that are looked at one by one
 
 Reply = Callable[[HttpResponse], None]
 
@@ -157,13 +158,13 @@ class OipRest:
             check_target(name, version)
             if len(self._targets) < _PATHS_KEPT:
                 self._targets[request.path] = (name, version)
-        deadline = time.monotonic() + _timeout(request.headers)
+        received = time.monotonic()
+        deadline = received + _timeout(request.headers)
         if HEADER in request.headers and self._once is not None:
             return asyncio.get_running_loop().create_task(
                 self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
             )
-        asked, wants = parse_infer(name, version, request.headers, request.body)
-
+        asked, wants = parse_infer(name, version, request.headers, request.body, received)
         told = self.teller(wants, principal, request_id, reply)
         try:
             return self._lane.start(
@@ -319,6 +320,10 @@ def _answer(answer: InferResponse, wants: Wants, request_id: str) -> HttpRespons
     body, json_length = render_infer(answer, wants)
     lines = answer_lines(answer.version, answer.revision, answer.digest, binary=json_length is not None).decode()
     headers = [] if json_length is None else [(JSON_LENGTH, str(json_length))]
+    if answer.trace:
+        headers.append((TRACE_RESPONSE, answer.trace))
+    if answer.timing:
+        lines += f"server-timing: {answer.timing}\r\n"
     return HttpResponse(200, headers, body, f"{lines}x-request-id: {request_id}\r\n")
 
 

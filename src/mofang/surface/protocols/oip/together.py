@@ -140,6 +140,7 @@ class Trip:
             self._answer_each(party, outputs)
             return
         lines = answer_lines(revision.version, revision.number, revision.digest, binary=False)
+        lines += f"server-timing: {party.timing}\r\n".encode()
         standings = self._standings(party)
         for each, principal, request_id, body in zip(self.members, party.principals, party.ids, bodies, strict=True):
             each.reply(b"%b%bx-request-id: %b\r\n" % (lines, standings[principal.key_id], request_id.encode()), body)
@@ -163,7 +164,13 @@ class Trip:
             start += rows
             self.alone(index)(
                 InferResponse(
-                    party.ids[index], revision.endpoint, revision.version, revision.number, revision.digest, own
+                    party.ids[index],
+                    revision.endpoint,
+                    revision.version,
+                    revision.number,
+                    revision.digest,
+                    own,
+                    timing=str(party.timing),
                 )
             )
 
