@@ -26,6 +26,7 @@ from mofang.base.domain.access import PERMISSIONS, Permission
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
 from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
+from mofang.make.export.forms import FORMS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS
@@ -342,9 +343,15 @@ def metrics_block() -> str:
 
 
 def formats_block() -> str:
-    """Write every format of models that is recognised."""
+    """Write every format of models that is recognised, and every form that versions leave in."""
     rows = [(f"`{each.name}`", each.title, each.told_by, each.needs or "nothing more") for each in FORMATS.values()]
-    return table(("format", "what", "told by", "needs"), rows)
+    out = [(f"`{each.name}`", each.title, each.of, each.needs or "nothing more") for each in FORMS.values()]
+    return join(
+        table(("format", "what", "told by", "needs"), rows),
+        "## Out",
+        "What `mofang export` writes, as its option `--to` says; see [Take a model out](../how-to/export-a-model.md).",
+        table(("form", "what", "of", "needs"), out),
+    )
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {

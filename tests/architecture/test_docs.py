@@ -17,8 +17,10 @@ from mofang.base.domain.access import Permission
 from mofang.base.domain.errors import catalog
 from mofang.base.domain.usage import Meter
 from mofang.make.convert.formats import FORMATS
+from mofang.make.export.forms import FORMS
 from mofang.make.recipe.data import BUNDLED, SCHEMES
 from mofang.make.recipe.spec import ALGORITHMS
+from mofang.surface.cli.export import FORMS as TYPED_FORMS
 from mofang.surface.cli.main import root
 from mofang.surface.cli.verbs import Topic
 from mofang.surface.server.settings import Settings
@@ -96,7 +98,8 @@ def test_every_algorithm_is_in_the_table_and_has_an_example() -> None:
 
 def test_every_format_is_documented() -> None:
     page = (REFERENCE / "formats.md").read_text()
-    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
+    assert [name for name in (*FORMATS, *FORMS) if f"| `{name}` |" not in page] == []
+    assert tuple(FORMS) == TYPED_FORMS
 
 
 def test_every_part_of_the_client_is_documented() -> None:

@@ -185,3 +185,19 @@ def test_a_waiting_job_is_cancelled_and_an_ended_one_is_not(mofang: Terminal, tm
     assert again.code == 6
     assert "error[job.ended]" in again.err
     assert mofang("jobs", "logs", job, "--follow").code == 10
+
+
+def test_a_version_is_exported_into_a_folder_of_its_own(mofang: Terminal, tmp_path: Path) -> None:
+    made = mofang.good("train", write_recipe(tmp_path, epochs=3), "--json").json
+    version, out = f"irises@{made['version']}", tmp_path / "out"
+    ran = mofang.good("export", version, "--to", "onnx", "--output", str(out), "--licence", "MIT")
+    assert ran.out.startswith(f"wrote {version} to {out}")
+    assert "answered as the served model" in ran.out
+    assert f"next: cd {out} && python predict.py example.json" in ran.out
+    assert 'license: "MIT"' in (out / "README.md").read_text()
+    again = mofang("export", version, "--output", str(out))
+    assert again.code == 2
+    assert "is not empty" in again.err
+    refused = mofang("export", version, "--to", "torch", "--json")
+    assert refused.code == 6
+    assert "export.none" in refused.out + refused.err

@@ -548,6 +548,27 @@ class InvalidGate(Invalid):
     hint = "write e.g. `accuracy >= 0.85 and recall[3] >= 0.7`"
 
 
+class NoExport(Conflict):
+    """The version cannot take that form."""
+
+    code = "export.none"
+    hint = "`--to onnx` or `--to original` may do; the table of forms says which versions can take which"
+
+
+class ExportFailed(Conflict):
+    """What was exported cannot be run, so that nobody knows whether it answers as it should."""
+
+    code = "export.failed"
+    hint = "export it in another form, e.g. `--to onnx`"
+
+
+class ExportNotFound(NotFound):
+    """No export was made by that job."""
+
+    code = "export.not_found"
+    hint = "`mofang export MODEL@VERSION --to onnx` makes one"
+
+
 class GateFailed(Conflict):
     """The model did not reach the quality its gate asks for."""
 

@@ -14,17 +14,26 @@ from mofang.base.domain.registry import ModelVersion
 from mofang.make.evaluate.report import RegressionScores, Report, Scores
 
 
-def model_card(version: ModelVersion, dataset: str, report: Report) -> str:
-    """Write the card of ``version`` from its evaluation ``report`` on ``dataset`` (a name or digest)."""
-    return "\n".join([*_metadata(version, dataset, report), *_body(version, dataset, report)]) + "\n"
+def model_card(version: ModelVersion, dataset: str, report: Report | None, licence: str = "") -> str:
+    """Write the card of ``version`` from its evaluation ``report`` on ``dataset`` (a name or digest), if it has one.
+
+    ``licence`` is what its owner says of it.
+    """
+    return "\n".join([*_metadata(version, dataset, report, licence), *_body(version, dataset, report)]) + "\n"
 
 
-def _metadata(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
+def _metadata(version: ModelVersion, dataset: str, report: Report | None, licence: str) -> Iterator[str]:
     # JSON strings are YAML strings, whatever a name holds.
     quote = json.dumps
     yield "---"
     yield f"model_name: {quote(str(version))}"
     yield f"library_name: {quote(version.artifact.engine)}"
+    if licence:
+        yield f"license: {quote(licence)}"
+    if report is None:
+        yield "tags: [mofang]"
+        yield "---"
+        return
     task = "tabular-classification" if isinstance(report.scores, Scores) else "tabular-regression"
     yield f"pipeline_tag: {task}"
     yield "tags: [mofang]"
@@ -40,8 +49,8 @@ def _metadata(version: ModelVersion, dataset: str, report: Report) -> Iterator[s
     yield "---"
 
 
-def _body(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
-    scores, lineage = report.scores, version.lineage
+def _body(version: ModelVersion, dataset: str, report: Report | None) -> Iterator[str]:
+    lineage = version.lineage
     made = datetime.fromtimestamp(version.created_at / 1e6, UTC)
     yield from ("", f"# {version}", "")
     yield f"Version {version.number} of `{version.model}`, registered {made:%Y-%m-%d %H:%M} UTC."
@@ -55,6 +64,10 @@ def _body(version: ModelVersion, dataset: str, report: Report) -> Iterator[str]:
     for name, value in {**named, "code": lineage.code, "made from": lineage.parent}.items():
         if value:
             yield f"| {name} | `{_cell(value)}` |"
+    if report is None:
+        yield from ("", "It was not evaluated here.")
+        return
+    scores = report.scores
     yield from ("", "## Evaluation", "")
     yield (
         f"{scores.rows:,} held-out rows of `{dataset}`, answered by the served graph"

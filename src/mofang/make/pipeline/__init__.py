@@ -13,6 +13,7 @@ from types import MappingProxyType
 from mofang.base.domain.work import Progress
 from mofang.make.pipeline.compress import compress_version
 from mofang.make.pipeline.evaluate import evaluate_version
+from mofang.make.pipeline.export import export_version
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.pipeline.push import push_files
 from mofang.make.pipeline.quote import quote_recipe
@@ -26,6 +27,7 @@ JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingP
         "push": push_files,
         "evaluate": evaluate_version,
         "compress": compress_version,
+        "export": export_version,
     }
 )
 
@@ -35,6 +37,7 @@ __all__ = [
     "Spec",
     "compress_version",
     "evaluate_version",
+    "export_version",
     "push_files",
     "quote_recipe",
     "train_recipe",

@@ -45,6 +45,7 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("models", "register", "models and what they take and give"),
             Entry("versions", "register", "versions of a model: digest, lineage, metrics"),
             Entry("promote", "register", "point an alias (champion) at a version"),
+            Entry("export", "export", "take a version out: ONNX, PyTorch, Keras, GGUF, with card and code"),
         ),
     ),
     (

@@ -17,6 +17,7 @@ from mofang.surface.sdk.chat import Chat
 from mofang.surface.sdk.compress import Compress
 from mofang.surface.sdk.deploy import Deploy
 from mofang.surface.sdk.evaluate import Evaluate
+from mofang.surface.sdk.export import Export
 from mofang.surface.sdk.identity import Identity
 from mofang.surface.sdk.jobs import Jobs
 from mofang.surface.sdk.meter import Meter
@@ -63,6 +64,7 @@ class Client:
         self.evaluate = Evaluate(wire, self.jobs)
         self.compress = Compress(wire, self.jobs)
         self.register = Register(wire, self.jobs)
+        self.export = Export(wire, self.jobs)
         self.deploy = Deploy(wire)
         self.serve = Serve(wire, self.grpc)
         self.chat = Chat(wire)

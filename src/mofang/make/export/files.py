@@ -1,0 +1,88 @@
+"""Forms that are there already: the artifact as its engine loads it, and files as they were pushed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from mofang.base.engines.catalog import generator_names, load_engine
+from mofang.make.export.source import Source, Written
+
+_NATIVE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sklearn": ("scikit-learn", "skops"),
+        "xgboost": ("xgboost-cpu",),
+        "catboost": ("catboost",),
+        "vowpalwabbit": ("vowpalwabbit",),
+    }
+)
+"""Engines whose file is a model of their framework, and what reads it elsewhere."""
+_NETWORKS: Mapping[str, str] = MappingProxyType({"keras": "model.keras", "keras.h5": "model.h5"})
+
+
+def onnx(source: Source, folder: Path) -> Written:
+    """Write the graph that is served, with its preparation inside, and what lies beside it."""
+    if source.engine not in ("onnx", "encoder"):
+        raise source.refuse("onnx", f"it is served by {source.engine!r}, since ONNX was not proven to answer alike")
+    _copy(source.folder, folder)
+    if source.engine == "encoder":  # the graph alone: its tokenizer lies beside it
+        engine = load_engine("onnx", source.folder)
+        signature = engine.signature
+        engine.close()
+        return Written("onnx", signature, ("onnxruntime",), runs=False)
+    takes_files = any(spec.datatype == "BYTES" for spec in source.version.artifact.signature.inputs)
+    packages = ("onnxruntime", "pillow") if takes_files else ("onnxruntime",)
+    return Written("onnx", source.version.artifact.signature, packages)
+
+
+def gguf(source: Source, folder: Path) -> Written:
+    """Write a language model's file."""
+    if source.engine not in generator_names():
+        raise source.refuse("gguf", f"it is served by {source.engine!r}, and is no language model")
+    _copy(source.folder, folder)
+    return Written("openvino", source.version.artifact.signature, ("openvino-genai",), runs=False)
+
+
+def native(source: Source, folder: Path) -> Written:
+    """Write the file that the engine of its own framework loads."""
+    if source.engine not in _NATIVE:
+        raise source.refuse("native", f"it is served by {source.engine!r}")
+    _copy(source.folder, folder)
+    signature, packages = source.version.artifact.signature, _NATIVE[source.engine]
+    return Written(source.engine, signature, packages, runs=source.version.lineage.source == "train")
+
+
+def original(source: Source, folder: Path) -> Written:
+    """Write the files as they were pushed."""
+    if source.pushed is None:
+        raise source.refuse("original", "it was not pushed in another format than it is served in")
+    _copy(source.pushed, folder)
+    return Written("", source.version.artifact.signature, (), runs=False)
+
+
+def mindspore(source: Source, folder: Path) -> Written:
+    """Write MindIR as it was pushed: nothing else becomes MindIR."""
+    if source.was != "mindir":
+        raise source.refuse("mindspore", "only what came as MindIR can leave as MindIR")
+    return original(source, folder)
+
+
+def keras(source: Source, folder: Path) -> Written:
+    """Write a network of Keras as it was trained, or as it was pushed."""
+    if source.framework == "keras":
+        (folder / "model.keras").write_bytes(source.network)
+        return Written("keras", source.version.artifact.signature, ("keras", "torch"), prepared=True)
+    if source.was in _NETWORKS and source.pushed is not None:
+        (file,) = (path for path in source.pushed.rglob("*") if path.is_file())
+        shutil.copyfile(file, folder / _NETWORKS[source.was])
+        return Written("keras", source.version.artifact.signature, ("keras", "torch"), runs=False)
+    raise source.refuse("keras", "it was made by no Keras")
+
+
+def _copy(found: Path, folder: Path) -> None:
+    for path in sorted(path for path in found.rglob("*") if path.is_file()):
+        target = folder / path.relative_to(found)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)

@@ -1,0 +1,1 @@
+"""What loads networks of PyTorch."""
