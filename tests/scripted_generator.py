@@ -18,7 +18,8 @@ class ScriptedGenerator:
     """Implements ``GenerativeEngine``; counts steps and characters, and knows which streams it has."""
 
     def __init__(self, slots: int = 2, context: int = 200, template: str = TEMPLATE) -> None:
-        self.profile = Profile(context, slots, slots * context, template, constraints=("json",), alternatives=1)
+        self.profile = Profile(context, slots, slots * context, template, constraints=("json",), alternatives=1,
+                               vocabulary=1 << 16)  # fmt: skip
         self.steps = 0
         self.computed = 0
         self.cancelled: list[int] = []
@@ -26,6 +27,7 @@ class ScriptedGenerator:
         self.closed = False
         self.streams: dict[int, list[str]] = {}
         self._sampling: dict[int, Sampling] = {}
+        self._ends: dict[int, Finish] = {}
 
     def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
         if len(text) >= self.profile.context_tokens:
@@ -40,7 +42,9 @@ class ScriptedGenerator:
         self._sampling[number] = sampling
         script = text.rpartition("«")[2].partition("»")[0] if "«" in text else text
         room = self.profile.context_tokens - len(text)
-        self.streams[number] = list(script)[: min(sampling.max_tokens or room, room)] or [""]
+        most = min(sampling.max_tokens or room, room)
+        self.streams[number] = list(script)[:most] or [""]
+        self._ends[number] = "length" if len(script) > most else "stop"
 
     def cancel(self, number: int) -> None:
         if self.streams.pop(number, None) is not None:
@@ -59,7 +63,7 @@ class ScriptedGenerator:
                 failures[number] = EngineFailed("this stream is lost")
                 del self.streams[number]
                 continue
-            finish: Finish = "" if script else "stop"
+            finish: Finish = "" if script else self._ends[number]
             chosen = (Chosen(said.encode(), -0.5, ((b"x", -1.5),)),)
             wanted = self._sampling[number].logprobs is not None
             deltas.append(Delta(number, said, 1, finish, chosen if wanted else ()))

@@ -26,6 +26,7 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream
 from mofang.surface.protocols.openai.rest import OpenAi
 from scripted_generator import ScriptedGenerator
 
+Reply = HttpResponse | HttpStream
 KEY = new_key()
 
 
@@ -85,7 +86,7 @@ class Bench:
             while not holds():  # noqa: ASYNC110 (what changes it sets no event)
                 await asyncio.sleep(0)
 
-    async def ask(self, path: str, method: str = "POST", key: str = KEY.text, **body: Any) -> HttpResponse | HttpStream:
+    async def ask(self, path: str, method: str = "POST", *, key: str = KEY.text, **body: Any) -> Reply:
         """Ask as a client does."""
         content = msgspec.json.encode(body) if method == "POST" else b""
         return await self.ask_raw(path, content, method, key)
@@ -128,5 +129,5 @@ async def events(reply: Any) -> list[Any]:
     """Return what the events of a stream say; "[DONE]" as it is."""
     assert isinstance(reply, HttpStream), reply
     content = b"".join([piece async for piece in reply.chunks])
-    lines = [line.removeprefix("data: ") for line in content.decode().split("\n\n") if line]
+    lines = [line.rpartition("data: ")[2] for line in content.decode().split("\n\n") if line]
     return [line if line == "[DONE]" else msgspec.json.decode(line) for line in lines]

@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -91,6 +93,58 @@ def test_formats_and_functions_are_kept_to(client: openai.OpenAI) -> None:
     [call] = called.choices[0].message.tool_calls or []
     assert (call.function.name, list(json.loads(call.function.arguments))) == ("weather", ["city"])
     assert called.choices[0].finish_reason == "tool_calls"
+
+
+def test_responses_are_answered_too(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "smol", "input": "What is the capital of France?", "temperature": 0,
+                             "max_output_tokens": 40}  # fmt: skip
+    whole = client.responses.create(**asked)
+    assert "Paris" in whole.output_text
+    assert whole.status == "completed"
+    assert whole.usage is not None
+    assert whole.usage.input_tokens == 37
+    with client.responses.stream(**asked) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(deltas) == final.output_text == whole.output_text
+    called = client.responses.create(
+        model="smol", input="The weather in Paris?", max_output_tokens=60, temperature=0, tool_choice="required",
+        tools=[{"type": "function", "name": "weather", "parameters": CITY, "strict": True}],
+    )  # fmt: skip
+    [call] = called.output
+    assert call.type == "function_call"
+    assert list(json.loads(call.arguments)) == ["city"]
+    cities = client.responses.create(
+        model="smol", input="Name a city, as JSON.", max_output_tokens=60, temperature=0,
+        text={"format": {"type": "json_schema", "name": "city", "schema": CITY}},
+    )  # fmt: skip
+    assert list(json.loads(cities.output_text)) == ["city"]
+
+
+def test_the_anthropic_client_just_works(smol: Server) -> None:
+    asked: dict[str, Any] = {"model": "smol", "max_tokens": 40, "messages": FRANCE, "extra_body": {"temperature": 0}}
+    with anthropic.Anthropic(base_url=smol.url, api_key=smol.consumer(), max_retries=0) as client:
+        whole = client.messages.create(**asked)
+        assert "Paris" in whole.content[0].text  # type: ignore[union-attr]
+        assert whole.stop_reason == "end_turn"
+        assert whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0) == 37
+        with client.messages.stream(**asked) as stream:
+            said = "".join(stream.text_stream)
+            final = stream.get_final_message()
+        assert said == final.content[0].text == whole.content[0].text  # type: ignore[union-attr]
+        assert final.usage.output_tokens == whole.usage.output_tokens
+        used = client.messages.create(
+            model="smol", max_tokens=60, extra_body={"temperature": 0}, tool_choice={"type": "any"},
+            messages=[{"role": "user", "content": "The weather in Paris?"}],
+            tools=[{"name": "weather", "input_schema": CITY}],
+        )  # fmt: skip
+        assert (used.stop_reason, list(used.content[0].input)) == ("tool_use", ["city"])  # type: ignore[union-attr]
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.create(**(asked | {"model": "nope"}))
+        with pytest.raises(anthropic.BadRequestError, match="temperature"):
+            client.messages.create(**(asked | {"extra_body": {"temperature": 5}}))
+    with pytest.raises(anthropic.AuthenticationError):
+        anthropic.Anthropic(base_url=smol.url, api_key="mf_no", max_retries=0).messages.create(**asked)
 
 
 def test_many_ask_at_once_sync_and_async(smol: Server) -> None:

@@ -15,15 +15,15 @@ def test_pieces_say_what_the_whole_would(pieces: list[str], stops: list[str]) ->
     tail, said = Tail(tuple(stops)), ""
     for piece in pieces:
         said += tail.feed(piece)
-        if tail.ended:
+        if tail.met:
             break
     else:
         said += tail.flush()
     whole = "".join(pieces)
     assert all(stop not in said for stop in stops)
     assert whole.startswith(said)
-    assert tail.ended == any(stop in whole for stop in stops)
-    if tail.ended:
+    assert bool(tail.met) == any(stop in whole for stop in stops)
+    if tail.met:
         assert any(whole[len(said) :].startswith(stop) for stop in stops)
     else:
         assert said == whole
@@ -32,4 +32,4 @@ def test_pieces_say_what_the_whole_would(pieces: list[str], stops: list[str]) ->
 def test_nothing_is_held_back_that_cannot_become_a_stop() -> None:
     tail = Tail(("END",))
     assert [tail.feed(piece) for piece in ("a E", "N", "x", "EN", "D more")] == ["a ", "", "ENx", "", ""]
-    assert tail.ended
+    assert tail.met

@@ -210,9 +210,24 @@ def test_what_is_no_request_is_refused(content: bytes) -> None:
     run(scenario)
 
 
+def test_prompts_may_come_in_tokens() -> None:
+    async def scenario(bench: Bench) -> None:
+        said = [ord(each) for each in "«ab»"]
+        for prompt, answers in ((said, ["ab"]), ([said, [ord("x")]], ["ab", "x"])):
+            answer = read(await bench.ask("/v1/completions", model="smol", prompt=prompt))
+            assert [choice["text"] for choice in answer["choices"]] == answers
+            assert answer["usage"]["prompt_tokens"] == len(said) + len(answers) - 1
+        for wrong in ([1, "x"], [[1], 2], [], [[]], [1 << 20], [-1], [1.5], [[1]] * 40, [1] * 300):
+            reply = await bench.ask("/v1/completions", model="smol", prompt=wrong)
+            assert reply.status == 400, wrong
+        assert len(bench.records) == 2
+
+    run(scenario)
+
+
 def test_completions_refuse_what_they_do_not_offer() -> None:
     async def scenario(bench: Bench) -> None:
-        for name, value in (("echo", True), ("suffix", "x"), ("best_of", 4), ("prompt", [1, 2]), ("logprobs", 9)):
+        for name, value in (("echo", True), ("suffix", "x"), ("best_of", 4), ("prompt", [1, "x"]), ("logprobs", 9)):
             reply = await bench.ask("/v1/completions", **{"model": "smol", "prompt": "x", name: value})
             assert (reply.status, read(reply)["error"]["param"].partition("[")[0]) == (400, name)
 
@@ -222,9 +237,13 @@ def test_completions_refuse_what_they_do_not_offer() -> None:
 def test_models_keys_and_paths() -> None:
     async def scenario(bench: Bench) -> None:
         listed = read(await bench.ask("/v1/models", "GET"))
-        one = {"id": "smol", "object": "model", "created": 5, "owned_by": "mofang"}
-        assert listed == {"object": "list", "data": [one]}
-        assert read(await bench.ask("/v1/models/smol", "GET")) == one
+        one = read(await bench.ask("/v1/models/smol", "GET"))
+        assert listed == {"object": "list", "data": [one], "has_more": False, "first_id": "smol", "last_id": "smol"}
+        openai = {"id": "smol", "object": "model", "created": 5, "owned_by": "mofang"}
+        anthropic = {"type": "model", "display_name": "smol", "created_at": "1970-01-01T00:00:05+00:00"}
+        assert (openai | anthropic | {"max_model_len": 200}).items() <= one.items()
+        assert one["mofang"]["digest"] == "sha256:abc"
+        assert one["mofang"]["paths"] == ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"]
         for path, method, key, status, kind in (
             ("/v1/models/other", "GET", None, 404, "invalid_request_error"),
             ("/v1/models", "POST", None, 405, "invalid_request_error"),

@@ -44,7 +44,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
-    """One stream that is asked for: a conversation for the model's chat template, or the very text to go on from."""
+    """One stream that is asked for: a conversation for the model's chat template, or the very text or tokens to go on
+    from."""
 
     request_id: str
     tenant: str
@@ -53,6 +54,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
     text: str = ""
     messages: Sequence[Mapping[str, Any]] = ()  # if there are any, ``text`` is not looked at
     tools: Sequence[Mapping[str, Any]] = ()
+    tokens: Sequence[int] = ()  # the prompt, if it is there in tokens already
     priority: int = 0
     weight: float = 1.0
 
@@ -76,6 +78,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0  # of the prompt, not computed anew; with the first, where the engine knows
     compute_us: int = 0  # the stream's shares of the steps since the last
     queue_us: int = 0  # with the first
+    stopped_at: str = ""  # with the last: the text of ``Sampling.stop`` that ended it
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
@@ -89,3 +92,4 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     eos: str = ""
     constraints: tuple[ConstraintKind, ...] = ()
     alternatives: int = 0  # most alternatives to a token that it tells
+    vocabulary: int = 0  # tokens there are, from 0

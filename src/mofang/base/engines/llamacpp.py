@@ -80,6 +80,7 @@ class LlamaCppEngine:
             eos=str(words.get("eos_token", "")),
             constraints=("json", "schema"),
             alternatives=_MOST_ALTERNATIVES,
+            vocabulary=about.vocabulary,
         )
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._streams: dict[int, _Stream] = {}

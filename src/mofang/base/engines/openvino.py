@@ -76,6 +76,7 @@ class OpenVinoEngine:
             bos=self._tokenizer.get_bos_token(),
             eos=self._tokenizer.get_eos_token(),
             constraints=("json", "schema", "regex"),
+            vocabulary=len(self._words),
         )
         self._longest = max(map(len, self._words))
         self._streams: dict[int, _Stream] = {}

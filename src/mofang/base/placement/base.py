@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.errors import MofangError
-from mofang.base.domain.generation import Delta, Order
+from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
@@ -80,6 +80,11 @@ class StreamListener(Protocol):
 @runtime_checkable
 class StreamHandle(Protocol):
     """What a gateway holds of a language model's replica besides: it is asked for streams."""
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the model can do; None until its worker has said so."""
+        ...
 
     def begin(self, order: Order, listener: StreamListener) -> int:
         """Ask for a stream and return its number. Raises ReplicaUnavailable or Draining at once if it is not asked."""

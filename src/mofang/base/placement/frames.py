@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from mofang.base.domain.errors import Internal, MofangError, catalog
-from mofang.base.domain.generation import Delta, Order
+from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
 from mofang.base.placement.party import Party
@@ -113,6 +113,7 @@ class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
     state: State
     fault: Fault | None = None
     signature: Signature | None = None
+    profile: Profile | None = None  # of a language model
 
 
 class Bundle(msgspec.Struct, array_like=True, tag=6, frozen=True):

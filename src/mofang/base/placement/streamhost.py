@@ -66,7 +66,7 @@ class _Desk:
             self._announce(Hello("failed", loaded))
         else:
             self.replica = loaded
-            self._announce(Hello("ready", signature=self._signature))
+            self._announce(Hello("ready", signature=self._signature, profile=loaded.profile))
 
     def submit(self, gateway: _Gateway, number: int, begin: Begin) -> Stream:
         if self.replica is None or self.hello.state != "ready":

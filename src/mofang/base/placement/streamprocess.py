@@ -18,7 +18,7 @@ from mofang.base.domain.errors import (
     ReplicaLost,
     ReplicaUnavailable,
 )
-from mofang.base.domain.generation import Delta, Order
+from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamListener
 from mofang.base.placement.connection import Connection, stay_connected
@@ -53,6 +53,7 @@ class StreamProcess:
     def __init__(self, spec: ReplicaSpec) -> None:
         loop = asyncio.get_running_loop()
         self._spec = spec
+        self.profile: Profile | None = None  # as soon as it was ready once
         self._connection: Connection | None = None  # while the worker is ready
         self._numbers = itertools.count(1)
         self._listeners: dict[int, StreamListener] = {}
@@ -166,6 +167,7 @@ class StreamProcess:
     def _greeted(self, connection: Connection, hello: Hello) -> None:
         self._connection = connection if hello.state in ("ready", "draining") else None
         self._broken = f"its worker is {hello.state}"
+        self.profile = hello.profile or self.profile
         if hello.state == "ready" and not self._opened.done():
             self._opened.set_result(None)
         if hello.state == "failed":

@@ -19,6 +19,7 @@ from mofang.base.domain.errors import (
     InvalidParameter,
     MofangError,
     Overloaded,
+    PromptTooLong,
     WarmUpFailed,
 )
 from mofang.base.domain.generation import Chosen, Delta, Order, Profile, Sampling
@@ -139,10 +140,7 @@ class StreamReplica:
         if order.deadline <= now:
             raise expired()
         self._check(order)
-        if order.messages:
-            prompt = self._engine.encode(self._write(order))
-        else:
-            prompt = self._engine.encode(order.text, opening=True)
+        prompt = self._prompt(order)
         if not prompt:
             raise ConversationRefused("the prompt is empty", hint="send at least one character")
         room = self.profile.context_tokens - len(prompt)
@@ -210,6 +208,18 @@ class StreamReplica:
         if sampling.constraint is not None and sampling.constraint.kind not in self.profile.constraints:
             raise InvalidParameter.of("response_format", "the engine of this model keeps to no such format")
 
+    def _prompt(self, order: Order) -> Sequence[int]:
+        if order.messages:
+            return self._engine.encode(self._write(order))
+        if not order.tokens:
+            return self._engine.encode(order.text, opening=True)
+        most, known = self.profile.context_tokens - 1, self.profile.vocabulary
+        if len(order.tokens) > most:
+            raise PromptTooLong(f"the prompt has more than {most:,} tokens, the context of this model")
+        if not 0 <= min(order.tokens) <= max(order.tokens) < known:
+            raise InvalidParameter.of("prompt", f"the tokens of this model are 0 to {known - 1:,}")
+        return order.tokens
+
     def _write(self, order: Order) -> str:
         if self._template is None:
             raise ConversationRefused(
@@ -263,7 +273,7 @@ class StreamReplica:
         stream.chosen += delta.chosen
         text = stream.tail.feed(delta.text)
         finish = delta.finish
-        if stream.tail.ended:
+        if stream.tail.met:
             finish = "stop"
             self._engine.cancel(stream.number)
         elif finish:
@@ -273,7 +283,7 @@ class StreamReplica:
             self._reach -= stream.reach
         if text or finish or not stream.begun:
             told = Delta(stream.id, text, stream.tokens, finish, tuple(stream.chosen), delta.cached_tokens,
-                         round(stream.compute_us), stream.queue_us)  # fmt: skip
+                         round(stream.compute_us), stream.queue_us, stream.tail.met)  # fmt: skip
             stream.tokens, stream.compute_us, stream.queue_us, stream.chosen, stream.begun = 0, 0.0, 0, [], True
             events.append((stream, told))
 

@@ -6,23 +6,23 @@ from __future__ import annotations
 class Tail:
     """Holds back the end of a text as long as it may become one of ``stops``."""
 
-    __slots__ = ("_held", "_longest", "_stops", "ended")
+    __slots__ = ("_held", "_longest", "_stops", "met")
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(filter(None, stops))
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
-        self.ended = False  # whether a stop was met: what follows it is nobody's
+        self.met = ""  # the stop that was met: what follows it is nobody's
 
     def feed(self, text: str) -> str:
         """Take in ``text`` and return what is certain to be said."""
         if not self._stops:
             return text
         text = self._held + text
-        met = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
-        if met >= 0:
-            self.ended, self._held = True, ""
-            return text[:met]
+        at, met = min(((at, stop) for stop in self._stops if (at := text.find(stop)) >= 0), default=(-1, ""))
+        if met:
+            self.met, self._held = met, ""
+            return text[:at]
         held = unfinished(text, self._stops, self._longest)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

@@ -18,7 +18,7 @@ import msgspec
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
 from mofang.base.domain.errors import Draining, MofangError, NotGenerative
-from mofang.base.domain.generation import Delta, Order
+from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.placement.base import StreamHandle
@@ -79,6 +79,14 @@ class Generator:
             self.observe(endpoint, error.code, time.monotonic() - started)
             raise
         return generation
+
+    def profile(self, route: Route) -> Profile | None:
+        """Return what the language model at ``route`` can do; None if there is none, or it cannot answer now."""
+        try:
+            replica = self._fleet.replica(route)
+        except MofangError:
+            return None
+        return replica.profile if isinstance(replica, StreamHandle) else None
 
     def ended(self, generation: Generation, outcome: str) -> None:
         """Count a request that had begun."""

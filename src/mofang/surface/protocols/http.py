@@ -121,6 +121,12 @@ class HttpStream(msgspec.Struct, frozen=True):
     chunks: AsyncGenerator[bytes, None]
 
 
+def credentials(headers: Mapping[str, str]) -> str | None:
+    """Return what a caller under ``/v1`` shows: ``Authorization``, or her key as clients of Anthropic's API send it."""
+    key = headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
+
+
 def error_response(error: MofangError) -> HttpResponse:
     """Return ``{"error", "code", "hint"}``, the form of errors outside the control API."""
     body = msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint})

@@ -30,7 +30,7 @@ from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, credentials
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.server.child import run_child
@@ -64,7 +64,7 @@ def router(lane: Lane, generator: Generator, admission: Admission, once: Once, f
         if head.path.startswith("/v1/"):
             if head.method == "POST":
                 headers = head.headers
-                lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
+                lane.authenticate(credentials(headers), head.client, headers.get("x-forwarded-for"))
             return openai
         return health if head.path == "/healthz" else control
 

@@ -1,28 +1,27 @@
-"""What a client of the OpenAI API gets for its streams: one object, or an event for everything that is said."""
+"""What a client of the OpenAI API gets for completions: one object, or an event for everything that is said."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import msgspec
-
+from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Chosen, Delta
-from mofang.base.domain.names import new_id
-from mofang.run.serve.generate import Tally
+from mofang.base.domain.names import new_id, now_us
+from mofang.run.serve.generate import Piece, Tally
 from mofang.surface.protocols.openai.calls import Call, Listener
+from mofang.surface.protocols.openai.errors import describe
+from mofang.surface.protocols.openai.telling import encode, event
 
-DONE = b"data: [DONE]\n\n"
-_encoder = msgspec.json.Encoder()
-
-
-def event(value: object) -> bytes:
-    """Return a server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-    return b"data: " + _encoder.encode(value) + b"\n\n"
+_DONE = b"data: [DONE]\n\n"
 
 
 class Shape(Protocol):
-    """How one sort of answer looks, choice by choice."""
+    """How one sort of completion looks, choice by choice."""
+
+    kind: str  # of the whole object
+    piece: str  # of a chunk
+    prefix: str  # of ids
 
     def opening(self) -> list[dict[str, Any]]:
         """Return the choices of the chunks before anything is said."""
@@ -37,27 +36,50 @@ class Shape(Protocol):
         ...
 
 
-class Envelope:
-    """What is around the choices: id, model, time, usage."""
+class Completion:
+    """The :class:`Teller` of completions; ``told``: usage is among the fields of every chunk, and in one at the end."""
 
-    def __init__(self, kind: str, model: str, created: int, fingerprint: str, prefix: str) -> None:
-        self._head = {"id": new_id(prefix), "object": kind, "created": created, "model": model,
-                      "system_fingerprint": fingerprint}  # fmt: skip
+    def __init__(self, shape: Shape, model: str, revision: Revision, *, stream: bool, told: bool) -> None:
+        self._shape = shape
+        self._told = told
+        self._head = {
+            "id": new_id(shape.prefix),
+            "object": shape.piece if stream else shape.kind,
+            "created": now_us() // 1_000_000,
+            "model": model,
+            "system_fingerprint": revision.digest.rpartition(":")[2][:12],
+        }
 
-    def chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None, *, told: bool) -> bytes:
-        """Return an event; with ``told`` usage is among its fields, as clients expect who asked for it."""
+    def opening(self, tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        return b"".join([self._chunk([choice]) for choice in self._shape.opening()])
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """See :class:`Teller`."""
+        choices = [choice for index, delta in pieces if (choice := self._shape.chunk(index, delta)) is not None]
+        return b"".join([self._chunk([choice]) for choice in choices])
+
+    def closing(self, tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        return (self._chunk([], _usage(tally)) if self._told else b"") + _DONE
+
+    def failure(self, error: Exception, request_id: str) -> bytes:
+        """See :class:`Teller`."""
+        return event({"error": describe(error, request_id)})
+
+    def whole(self, said: Sequence[Sequence[Delta]], tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        choices = [self._shape.whole(index, deltas) for index, deltas in enumerate(said)]
+        return encode({**self._head, "choices": choices, "usage": _usage(tally)})
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
         body: dict[str, Any] = {**self._head, "choices": choices}
-        if told:
+        if self._told:
             body["usage"] = usage
         return event(body)
 
-    def whole(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> bytes:
-        """Return the body of a whole answer."""
-        return _encoder.encode({**self._head, "choices": choices, "usage": usage})
 
-
-def usage_of(tally: Tally) -> dict[str, Any]:
-    """Return what was used, as clients read it."""
+def _usage(tally: Tally) -> dict[str, Any]:
     return {
         "prompt_tokens": tally.input_tokens,
         "completion_tokens": tally.output_tokens,
@@ -68,6 +90,9 @@ def usage_of(tally: Tally) -> dict[str, Any]:
 
 class TextShape:
     """Choices of ``text_completion``."""
+
+    kind = piece = "text_completion"
+    prefix = "cmpl"
 
     def opening(self) -> list[dict[str, Any]]:
         """Nothing comes before the text."""
@@ -88,9 +113,11 @@ class TextShape:
 class ChatShape:
     """Choices of ``chat.completion``; ``names`` are the functions that may be called, ``forced``: one has to be."""
 
+    kind, piece, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
     def __init__(self, choices: int, names: frozenset[str], *, forced: bool) -> None:
         self._choices = choices
-        self._listeners = [Listener(names, forced=forced) for _ in range(choices)] if names else []
+        self._listeners = [Listener(names, forced=forced) for _ in range(choices)]
 
     def opening(self) -> list[dict[str, Any]]:
         """Say who speaks."""
@@ -101,36 +128,29 @@ class ChatShape:
 
     def chunk(self, index: int, delta: Delta) -> dict[str, Any] | None:
         """See :class:`Shape`."""
-        text, calls, finish = self._heard(index, delta)
-        if not text and not finish:
+        text, calls = self._listeners[index].hear(delta)
+        if not text and not delta.finish:
             return None
         said: dict[str, Any] = {"content": text} if text else {}
         if calls:
-            said["tool_calls"] = [{"index": number, **call} for number, call in enumerate(calls)]
-        logprobs = {"content": [_chat_logprob(each) for each in delta.chosen]} if delta.chosen else None
-        return {"index": index, "delta": said, "logprobs": logprobs, "finish_reason": finish or None}
+            said["tool_calls"] = [{"index": number, **_call(call)} for number, call in enumerate(calls)]
+        logprobs = {"content": [chat_logprob(each) for each in delta.chosen]} if delta.chosen else None
+        return {"index": index, "delta": said, "logprobs": logprobs, "finish_reason": _finish(delta, calls) or None}
 
     def whole(self, index: int, deltas: Sequence[Delta]) -> dict[str, Any]:
         """See :class:`Shape`."""
-        heard = [self._heard(index, delta) for delta in deltas]
-        text, (_, calls, finish) = "".join(part for part, _, _ in heard), heard[-1]
+        heard = [self._listeners[index].hear(delta) for delta in deltas]
+        text, calls = "".join(part for part, _ in heard), heard[-1][1]
         message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
         if calls:
-            message["tool_calls"] = calls
-        content = [_chat_logprob(each) for delta in deltas for each in delta.chosen]
+            message["tool_calls"] = [_call(call) for call in calls]
+        content = [chat_logprob(each) for delta in deltas for each in delta.chosen]
         logprobs = {"content": content, "refusal": None} if content else None
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": _finish(deltas[-1], calls)}
 
-    def _heard(self, index: int, delta: Delta) -> tuple[str, list[dict[str, Any]], str]:
-        if not self._listeners:
-            return delta.text, [], delta.finish
-        listener = self._listeners[index]
-        text = listener.feed(delta.text)
-        calls: list[Call] = []
-        if delta.finish:
-            rest, calls = listener.finish()
-            text += rest
-        return text, [_call(call) for call in calls], "tool_calls" if calls else delta.finish
+
+def _finish(delta: Delta, calls: Sequence[Call]) -> str:
+    return "tool_calls" if calls else delta.finish
 
 
 def _call(call: Call) -> dict[str, Any]:
@@ -157,7 +177,8 @@ def _text_logprobs(chosen: Sequence[Chosen]) -> dict[str, Any] | None:
     }
 
 
-def _chat_logprob(chosen: Chosen) -> dict[str, Any]:
+def chat_logprob(chosen: Chosen) -> dict[str, Any]:
+    """Return a token as conversations tell it."""
     top = [_token(text, logprob) for text, logprob in chosen.alternatives]
     return {**_token(chosen.text, chosen.logprob), "top_logprobs": top}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from mofang.base.domain.generation import Delta
 from mofang.base.placement.tail import unfinished
 
 _MARK = "<tool_call>"
@@ -26,7 +27,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """Parts one choice's text into what is said and what is called, as it comes."""
+    """Parts one choice's text into what is said and what is called, as it comes; without ``names`` all is said."""
 
     def __init__(self, names: Collection[str], *, forced: bool) -> None:
         self._names = names
@@ -34,8 +35,17 @@ class Listener:
         self._calling = forced
         self._fresh = True
 
-    def feed(self, text: str) -> str:
-        """Return what is certain to be said, not called."""
+    def hear(self, delta: Delta) -> tuple[str, list[Call]]:
+        """Return what of ``delta`` is certain to be said, and with the last what is called."""
+        if not self._names:
+            return delta.text, []
+        said = self._feed(delta.text)
+        if not delta.finish:
+            return said, []
+        rest, calls = self._finish()
+        return said + rest, calls
+
+    def _feed(self, text: str) -> str:
         self._held += text
         if self._fresh and text.strip():
             self._fresh = False
@@ -49,7 +59,7 @@ class Listener:
         said, self._held = self._held[:at], self._held[at:]
         return said
 
-    def finish(self) -> tuple[str, list[Call]]:
+    def _finish(self) -> tuple[str, list[Call]]:
         """Return the rest of what is said, and the calls."""
         calls = [call for found in _MARKED.findall(self._held) if (call := self._read(found))]
         if not calls and (call := self._read(self._held.strip())):

@@ -63,15 +63,13 @@ def text_orders(request: CompletionRequest, terms: Terms) -> list[Order]:
     wanted = None if request.logprobs is None else max(0, request.logprobs - 1)  # the token itself is the first
     sampling = msgspec.structs.replace(_sampling(request, request.max_tokens or 16), logprobs=wanted)
     return [
-        Order(terms.request_id, terms.tenant, terms.deadline, each, text=prompt)
-        for prompt in prompts_of(request)
-        for each in _choices(sampling, request.n or 1)
+        _text_order(terms, each, prompt) for prompt in request.prompts for each in _choices(sampling, request.n or 1)
     ]
 
 
-def prompts_of(request: CompletionRequest) -> Sequence[str]:
-    """Return the prompts."""
-    return [request.prompt] if isinstance(request.prompt, str) else request.prompt
+def _text_order(terms: Terms, sampling: Sampling, prompt: str | Sequence[int]) -> Order:
+    told = {"text": prompt} if isinstance(prompt, str) else {"tokens": prompt}
+    return Order(terms.request_id, terms.tenant, terms.deadline, sampling, **told)
 
 
 def forced_calls(request: ChatRequest) -> list[Function]:
@@ -101,6 +99,7 @@ def _sampling(request: Common, max_tokens: int | None) -> Sampling:
         max_tokens=max_tokens or 0,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=request.top_p or 1.0,
+        top_k=request.top_k or 0,
         seed=request.seed,
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,

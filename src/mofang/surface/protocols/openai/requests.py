@@ -1,13 +1,15 @@
 """What the OpenAI API's clients send: every parameter with its type and bounds; nothing unknown passes.
 
 https://platform.openai.com/docs/api-reference/chat and /completions. Parameters that only concern OpenAI's own platform
-(``user``, ``metadata``, ``store``, ``service_tier`` ...) are taken and change nothing.
+(``user``, ``metadata``, ``store``, ``service_tier`` ...) are taken and change nothing. ``top_k`` is not OpenAI's, but
+known to most who serve its API.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
 import msgspec
 
@@ -22,6 +24,7 @@ Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=_MOST_CHOICES)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
 StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Stops = StopText | Annotated[list[StopText], msgspec.Meta(max_length=_MOST_STOPS)] | None
 
@@ -117,6 +120,7 @@ class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_tokens: Tokens | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
     n: Choices | None = None
     stop: Stops = None
     seed: Seed | None = None
@@ -159,16 +163,34 @@ class ChatRequest(Common):
 
 
 class CompletionRequest(Common):
-    """``POST /v1/completions``."""
+    """``POST /v1/completions``. A prompt is text or tokens; there may be several, of one sort."""
 
-    prompt: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=_MOST_CHOICES)]
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], msgspec.Meta(min_length=1)]
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None
 
+    @property
+    def prompts(self) -> Sequence[str | list[int]]:
+        """The prompts. Raises InvalidParameter."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if _all(self.prompt, int):
+            return [self.prompt]
+        if not (_all(self.prompt, str) or _all(self.prompt, list)):
+            raise InvalidParameter.of("prompt", "it is a text, tokens, or a list of texts or of tokens")
+        if len(self.prompt) > _MOST_CHOICES:
+            raise InvalidParameter.of("prompt", f"there are more than {_MOST_CHOICES}")
+        return self.prompt
+
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
+
+
+def _all(values: list[Any], kind: type[V]) -> TypeGuard[list[V]]:
+    return all(isinstance(value, kind) for value in values)
 
 
 def parse(body: bytes, kind: type[T]) -> T:

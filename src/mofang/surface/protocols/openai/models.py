@@ -1,0 +1,46 @@
+"""How an endpoint looks as a model of the API: OpenAI's fields, Anthropic's, and what both leave out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from mofang.base.domain.deployment import Revision
+from mofang.base.domain.generation import Profile
+from mofang.base.domain.tensors import Signature
+from mofang.surface.protocols.openai.embeddings import embeds
+
+
+def describe(revision: Revision, profile: Profile | None) -> dict[str, Any]:
+    """Return the entry of ``/v1/models``; ``profile`` is that of a language model that can answer."""
+    return {
+        "id": revision.endpoint,
+        "object": "model",
+        "created": revision.created_at // 1_000_000,
+        "owned_by": "mofang",
+        "type": "model",
+        "display_name": revision.endpoint,
+        "created_at": datetime.fromtimestamp(revision.created_at / 1_000_000, UTC).isoformat(timespec="seconds"),
+        "mofang": {
+            "model": revision.model,
+            "version": revision.version,
+            "revision": revision.number,
+            "digest": revision.digest,
+            "engine": revision.engine,
+            "paths": _paths(revision.signature, profile),
+        },
+    } | (_bounds(profile) if profile is not None else {})
+
+
+def _bounds(profile: Profile) -> dict[str, Any]:
+    return {"max_model_len": profile.context_tokens, "max_input_tokens": profile.context_tokens - 1}
+
+
+def _paths(signature: Signature, profile: Profile | None) -> list[str]:
+    """Return where the model is asked."""
+    if embeds(signature):
+        return ["/v1/embeddings", "/v1/rerank"]
+    if profile is None:
+        return []
+    talks = ["/v1/chat/completions", "/v1/responses", "/v1/messages"] if profile.chat_template else []
+    return [*talks, "/v1/completions"]
