@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -145,6 +146,16 @@ def test_the_anthropic_client_just_works(smol: Server) -> None:
             client.messages.create(**(asked | {"extra_body": {"temperature": 5}}))
     with pytest.raises(anthropic.AuthenticationError):
         anthropic.Anthropic(base_url=smol.url, api_key="mf_no", max_retries=0).messages.create(**asked)
+
+
+def test_the_open_inference_protocol_generates_too(smol: Server) -> None:
+    with httpx.Client(base_url=smol.url, headers={"authorization": f"Bearer {smol.consumer()}"}, timeout=60) as client:
+        asked = {"text_input": "The capital of France is", "parameters": {"temperature": 0, "max_tokens": 8}}
+        whole = client.post("/v2/models/smol/generate", json=asked).json()
+        assert whole["text_output"].startswith(" Paris")
+        lines = client.post("/v2/models/smol/generate_stream", json=asked).text.split("\n\n")
+        said = [json.loads(line.removeprefix("data: "))["text_output"] for line in lines if line]
+        assert "".join(said) == whole["text_output"]
 
 
 def test_many_ask_at_once_sync_and_async(smol: Server) -> None:

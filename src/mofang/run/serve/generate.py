@@ -55,14 +55,21 @@ class Generator:
         self.draining = False
 
     def begin(
-        self, endpoint: str, orders: Sequence[Order], principal: Principal, *, input_bytes: int, prompts: int = 1
+        self,
+        endpoint: str,
+        orders: Sequence[Order],
+        principal: Principal,
+        *,
+        input_bytes: int,
+        prompts: int = 1,
+        version: str = "",
     ) -> Generation:
         """Ask for one stream for each of ``orders``, which have ``prompts`` different prompts, equally many each.
 
         Raises what is known to be wrong at once: EndpointNotFound, NotGenerative, Forbidden, Exhausted, Unavailable.
         """
         started = time.monotonic()
-        route = self._fleet.pick(principal, endpoint)
+        route = self._fleet.pick(principal, endpoint, version)
         try:
             if self.draining:
                 raise Draining("the server is shutting down", retry_after_seconds=5)

@@ -6,7 +6,7 @@ but the health of the server, and never look behind this interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mofang.base.domain.access import Principal
@@ -18,6 +18,7 @@ from mofang.run.serve.party import Party
 
 DEFAULT_TIMEOUT_SECONDS = 30.0  # for callers who name no deadline
 MAX_TIMEOUT_SECONDS = 3600.0
+_MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 
 
 class Passage(Protocol):
@@ -85,6 +86,16 @@ def check_target(endpoint: str, version: str) -> None:
     check_name("endpoint", endpoint)
     if version and not (version.isascii() and version.isdecimal() and len(version) <= 18):
         raise InvalidRequest(f"{version[:40]!r} is no version; versions are numbers")
+
+
+def deadline_seconds(headers: Mapping[str, str], usual: float) -> float:
+    """Return how long the answer is worth waiting for; ``usual`` if the caller does not say. Raises InvalidRequest."""
+    text = headers.get("x-request-timeout-ms")
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= _MAX_TIMEOUT_MS):
+        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {_MAX_TIMEOUT_MS}")
+    return int(text) / 1000
 
 
 def refuse_loading(model: str) -> LoadedByDeploying:

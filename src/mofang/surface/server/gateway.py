@@ -31,6 +31,7 @@ from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, credentials
+from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.server.child import run_child
@@ -52,6 +53,7 @@ def router(lane: Lane, generator: Generator, admission: Admission, once: Once, f
     """Choose who answers a request by its path."""
     oip = OipRest(lane, admission.standing, once)
     inference = Direct(oip.start, oip.note)
+    generate = Whole(OipGenerate(lane, generator, admission.standing).respond)
     openai = Whole(OpenAi(lane, generator, admission.standing).respond)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
@@ -60,7 +62,7 @@ def router(lane: Lane, generator: Generator, admission: Admission, once: Once, f
             if head.method == "POST":  # before a stranger's 64 MiB are kept in memory, not after
                 headers = head.headers
                 lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
-            return inference
+            return generate if is_generate(head.path) else inference
         if head.path.startswith("/v1/"):
             if head.method == "POST":
                 headers = head.headers

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -41,17 +41,16 @@ from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, Running, error_response, rate_headers
 from mofang.surface.protocols.lane import (
     DEFAULT_TIMEOUT_SECONDS,
-    MAX_TIMEOUT_SECONDS,
     PartyLane,
     check_target,
+    deadline_seconds,
     refuse_loading,
 )
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, answer_lines, parse_infer, render_infer
 from mofang.surface.protocols.oip.together import Note, Together
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
-_MAX_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
+EXTENSIONS = ("binary_tensor_data", "generate", "model_repository", "statistics")
 _log = logging.getLogger(__name__)
 
 _PATHS_KEPT = 4096
@@ -102,7 +101,7 @@ class OipRest:
             if not isinstance(response, HttpResponse):
                 return response  # a passage, or None: refused for now, and answered already
         except Exception as error:
-            response = _failure(error, request_id)
+            response = failure(error, request_id)
         response.headers.append(("x-request-id", request_id))
         reply(response)
         return None
@@ -159,7 +158,7 @@ class OipRest:
             if len(self._targets) < _PATHS_KEPT:
                 self._targets[request.path] = (name, version)
         received = time.monotonic()
-        deadline = received + _timeout(request.headers)
+        deadline = received + deadline_seconds(request.headers, DEFAULT_TIMEOUT_SECONDS)
         if HEADER in request.headers and self._once is not None:
             return asyncio.get_running_loop().create_task(
                 self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
@@ -186,7 +185,7 @@ class OipRest:
             if target is None:
                 return None
             check_target(*target)
-            key = (*target, _timeout(head.headers))
+            key = (*target, deadline_seconds(head.headers, DEFAULT_TIMEOUT_SECONDS))
         except MofangError:
             return None
         together = self._together.get(key)
@@ -204,7 +203,7 @@ class OipRest:
             try:
                 response = self._outcome(outcome, wants, principal, request_id)
             except Exception as error:
-                response = _failure(error, request_id)
+                response = failure(error, request_id)
                 response.headers.append(("x-request-id", request_id))
             reply(response)
 
@@ -240,7 +239,7 @@ class OipRest:
             if replayed:
                 response.headers.append((REPLAYED, "true"))
         except Exception as error:
-            response = _failure(error, request_id)
+            response = failure(error, request_id)
             response.headers.append(("x-request-id", request_id))
         response.headers.extend(rate_headers(self.standing(principal)))
         reply(response)
@@ -327,7 +326,8 @@ def _answer(answer: InferResponse, wants: Wants, request_id: str) -> HttpRespons
     return HttpResponse(200, headers, body, f"{lines}x-request-id: {request_id}\r\n")
 
 
-def _failure(error: Exception, request_id: str) -> HttpResponse:
+def failure(error: Exception, request_id: str) -> HttpResponse:
+    """Return the answer to a request that failed; of a defect only that there is one."""
     if isinstance(error, MofangError):
         return error_response(error)
     _log.error("request %s failed", request_id, exc_info=error)
@@ -360,15 +360,6 @@ def _infer_target(path: str) -> tuple[str, str] | None:
         case ["", "v2", "models", name, "versions", version, "infer"]:
             return name, version
     return None
-
-
-def _timeout(headers: Mapping[str, str]) -> float:
-    text = headers.get("x-request-timeout-ms")
-    if text is None:
-        return DEFAULT_TIMEOUT_SECONDS
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= _MAX_TIMEOUT_MS):
-        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {_MAX_TIMEOUT_MS}")
-    return int(text) / 1000
 
 
 def _because(route: Route) -> str:

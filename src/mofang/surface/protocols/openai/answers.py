@@ -11,7 +11,7 @@ from mofang.base.domain.names import new_id, now_us
 from mofang.run.serve.generate import Piece, Tally
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import describe
-from mofang.surface.protocols.openai.telling import encode, event
+from mofang.surface.protocols.telling import encode, event
 
 _DONE = b"data: [DONE]\n\n"
 

@@ -18,7 +18,7 @@ from mofang.run.serve.generate import Piece, Tally
 from mofang.surface.protocols.http import HttpResponse
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import known_error, sentence
-from mofang.surface.protocols.openai.telling import encode, event
+from mofang.surface.protocols.telling import encode, event
 from mofang.surface.wire.status import headers_of, status_of
 
 Json = dict[str, Any]

@@ -18,7 +18,7 @@ from mofang.surface.protocols.openai.answers import chat_logprob
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import describe
 from mofang.surface.protocols.openai.responses import NAMES, ResponseRequest
-from mofang.surface.protocols.openai.telling import encode, event
+from mofang.surface.protocols.telling import encode, event
 
 Json = dict[str, Any]
 

@@ -15,12 +15,12 @@ from urllib.parse import unquote
 import msgspec
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import EndpointNotFound, InvalidRequest, MethodNotAllowed, NotFound, RouteNotFound
+from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, NotFound, RouteNotFound
 from mofang.base.domain.generation import Order
 from mofang.run.serve.generate import Generation, Generator
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, credentials, rate_headers
-from mofang.surface.protocols.lane import MAX_TIMEOUT_SECONDS, Lane
+from mofang.surface.protocols.lane import Lane, deadline_seconds
 from mofang.surface.protocols.openai import messages, messages_told, responses
 from mofang.surface.protocols.openai.answers import ChatShape, Completion, Shape, TextShape
 from mofang.surface.protocols.openai.embeddings import Asker, EmbeddingRequest, RerankRequest, embed, rerank
@@ -29,10 +29,9 @@ from mofang.surface.protocols.openai.models import describe
 from mofang.surface.protocols.openai.orders import Terms, chat_orders, forced_calls, text_orders, tool_names
 from mofang.surface.protocols.openai.requests import ChatRequest, CompletionRequest, parse
 from mofang.surface.protocols.openai.responses_told import Response
-from mofang.surface.protocols.openai.telling import answer
+from mofang.surface.protocols.telling import answer
 
 _TIMEOUT_SECONDS = 600.0  # for callers who name no deadline: the patience of OpenAI's own client
-_MOST_TIMEOUT_MS = int(MAX_TIMEOUT_SECONDS * 1000)
 
 Reply = HttpResponse | HttpStream
 
@@ -174,12 +173,7 @@ def _check_method(request: HttpRequest, method: str) -> None:
 
 
 def _deadline(request: HttpRequest) -> float:
-    text = request.headers.get("x-request-timeout-ms")
-    if text is None:
-        return time.monotonic() + _TIMEOUT_SECONDS
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 0 < int(text) <= _MOST_TIMEOUT_MS):
-        raise InvalidRequest(f"x-request-timeout-ms is {text[:40]!r}; it takes 1 to {_MOST_TIMEOUT_MS}")
-    return time.monotonic() + int(text) / 1000
+    return time.monotonic() + deadline_seconds(request.headers, _TIMEOUT_SECONDS)
 
 
 def _json(value: Any) -> HttpResponse:

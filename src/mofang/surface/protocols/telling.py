@@ -1,6 +1,6 @@
 """From streams to the bytes of an answer: whole, or as server-sent events. What they look like is the teller's.
 
-Every sort of answer under ``/v1`` (completions, responses, messages) is a :class:`Teller`; the order of things is here,
+Every sort of answer (completions, responses, messages, generate) is a :class:`Teller`; the order of things is here,
 once: nothing is sent before all orders were taken, nothing ends before it is on record, and whatever breaks off stops
 the computation.
 """

@@ -1,0 +1,168 @@
+"""The generate extension of the Open Inference Protocol: text in, text out, whole or as server-sent events.
+
+``POST /v2/models/M[/versions/V]/generate`` and ``.../generate_stream``, as
+https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/generate_rest.yaml has them.
+The endpoint's model is a language model; the prompt is the very text it goes on from.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+
+from mofang.base.domain.access import Principal
+from mofang.base.domain.deployment import Revision
+from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed
+from mofang.base.domain.generation import Chosen, Delta, Order, Sampling
+from mofang.run.serve.generate import Generator, Piece, Tally
+from mofang.sell.meter.limits import Standing
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
+from mofang.surface.protocols.lane import Lane, check_target, deadline_seconds
+from mofang.surface.protocols.oip.rest import failure
+from mofang.surface.protocols.telling import answer, encode, event
+
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/generate(_stream)?/?")
+_TIMEOUT_SECONDS = 600.0  # for callers who name no deadline: text takes its time
+_USUAL_TOKENS = 256
+
+Json = dict[str, Any]
+
+
+class Parameters(msgspec.Struct, forbid_unknown_fields=True):
+    """How to generate."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = _USUAL_TOKENS
+    stop: Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=256)]], msgspec.Meta(max_length=16)] = []
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    details: bool = False
+
+
+class GenerateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body."""
+
+    text_input: str
+    id: str | None = None
+    parameters: Parameters = msgspec.field(default_factory=Parameters)
+
+
+class OipGenerate:
+    """Answers the two paths. Errors are rendered inside; only cancellation leaves."""
+
+    def __init__(
+        self, lane: Lane, generator: Generator, standing: Callable[[Principal], Standing | None] = lambda _: None
+    ) -> None:
+        self._lane = lane
+        self._generator = generator
+        self._standing = standing
+
+    async def respond(self, request: HttpRequest, request_id: str) -> HttpResponse | HttpStream:
+        """Answer one request."""
+        reply: HttpResponse | HttpStream
+        try:
+            headers = request.headers
+            told = headers.get("authorization"), request.client, headers.get("x-forwarded-for")
+            principal = self._lane.authenticate(*told)
+            try:
+                reply = await self._generate(request, principal, request_id)
+            except Exception as error:
+                reply = failure(error, request_id)
+            reply.headers.extend(rate_headers(self._standing(principal)))
+        except Exception as error:
+            reply = failure(error, request_id)
+        reply.headers.append(("x-request-id", request_id))
+        return reply
+
+    async def _generate(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpResponse | HttpStream:
+        found = _PATH.fullmatch(unquote(request.path))
+        assert found is not None  # is_generate() was asked
+        name, version, stream = found[1], found[2] or "", bool(found[3])
+        if request.method != "POST":
+            raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}")
+        check_target(name, version)
+        asked = _parse(request.body)
+        deadline = time.monotonic() + deadline_seconds(request.headers, _TIMEOUT_SECONDS)
+        order = Order(request_id, principal.tenant, deadline, _sampling(asked.parameters), text=asked.text_input)
+        generation = self._generator.begin(name, [order], principal, input_bytes=len(request.body), version=version)
+        return await answer(generation, _Answer(asked, generation.revision), stream=stream)
+
+
+def is_generate(path: str) -> bool:
+    """Tell whether a path is one of the two."""
+    return "/generate" in path and _PATH.fullmatch(unquote(path)) is not None
+
+
+class _Answer:
+    """The :class:`Teller` of generated text: every event has what was added."""
+
+    def __init__(self, asked: GenerateRequest, revision: Revision) -> None:
+        self._head = {"model_name": revision.endpoint, "model_version": str(revision.version)} | (
+            {"id": asked.id} if asked.id is not None else {}
+        )
+        self._details = asked.parameters.details
+
+    def opening(self, tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        return b""
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """See :class:`Teller`."""
+        return b"".join([event(self._said([delta])) for _, delta in pieces if delta.text or delta.finish])
+
+    def closing(self, tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        return b""
+
+    def failure(self, error: Exception, request_id: str) -> bytes:
+        """See :class:`Teller`."""
+        return event(msgspec.json.decode(failure(error, request_id).body))
+
+    def whole(self, said: Sequence[Sequence[Delta]], tally: Tally) -> bytes:
+        """See :class:`Teller`."""
+        return encode(self._said(said[0]))
+
+    def _said(self, deltas: Sequence[Delta]) -> Json:
+        body: Json = {"text_output": "".join([delta.text for delta in deltas]), **self._head}
+        if self._details:
+            chosen = [each for delta in deltas for each in delta.chosen]
+            body["details"] = {"finish_reason": _reason(deltas[-1]), "logprobs": [_logprob(each) for each in chosen]}
+        return body
+
+
+def _parse(body: bytes) -> GenerateRequest:
+    try:
+        return msgspec.json.decode(body, type=GenerateRequest)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `")
+        raise InvalidParameter.of(place.rstrip("`").removeprefix("$.") or "body", what[:300]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is no JSON: {str(error)[:200]}", hint="send a JSON object") from None
+
+
+def _sampling(asked: Parameters) -> Sampling:
+    return Sampling(
+        max_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        seed=asked.seed,
+        stop=tuple(asked.stop),
+        logprobs=0 if asked.details else None,
+    )
+
+
+def _reason(last: Delta) -> str | None:
+    if last.stopped_at:
+        return "stop_sequence"
+    return {"stop": "eos_token", "length": "length"}.get(last.finish)
+
+
+def _logprob(chosen: Chosen) -> Json:
+    return {"text": chosen.text.decode("utf-8", "replace"), "logprob": chosen.logprob}
