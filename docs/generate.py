@@ -23,6 +23,7 @@ from msgspec import inspect as shapes
 
 from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
+from mofang.base.domain.generation import Occupancy
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
 from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
@@ -31,6 +32,7 @@ from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
 from mofang.make.train.catalog import EXTRAS
 from mofang.run.serve.desk import Stages
+from mofang.run.serve.generate import Speech
 from mofang.surface.api.access import Permit
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform
@@ -325,9 +327,12 @@ def metrics_block() -> str:
     """Write every metric with its kind, labels and help."""
     counter = telemetry.Telemetry()
     counter.observe("E", "ok", 0.001)
+    counter.listen("E", Speech(0.1, 0.1, 0.0, 1, 0, 1))
     counter.measure("E", Stages(*[0.0] * len(Stages._fields)), 1)
     gauges = re.findall(r'\("(mofang_\w+)", "([^"]+)",', inspect.getsource(controlapp))
-    text = telemetry.exposition([("G", counter.counts(0, 0, {"E": 0}))], [(name, what, 0) for name, what in gauges])
+    text = telemetry.exposition(
+        [("G", counter.counts(0, 0, {"E": 0}, {"E": Occupancy()}))], [(name, what, 0) for name, what in gauges]
+    )
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     rows = []
     for name, what in re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE):

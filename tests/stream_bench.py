@@ -24,6 +24,7 @@ from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream
 from mofang.surface.protocols.openai.rest import OpenAi
+from mofang.surface.server.telemetry import Telemetry
 from scripted_generator import ScriptedGenerator
 
 Reply = HttpResponse | HttpStream
@@ -44,6 +45,7 @@ class Bench:
         self.engine = ScriptedGenerator(**engine)
         self.records: list[UsageRecord] = []
         self.observed: list[tuple[str, str]] = []
+        self.telemetry = Telemetry()
         self.journal_error: Exception | None = None
         self._socket = str(folder / "s")
         self._changed = asyncio.Event()
@@ -51,7 +53,8 @@ class Bench:
         placement = StreamPlacement(NoPlacement(), lambda: ["scripted"])
         self.fleet = Fleet("g", {"process": placement}, self._changed.set)
         self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe)
-        self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe)
+        self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
+                                   listen=self.telemetry.listen)  # fmt: skip
         self.api = OpenAi(self.lane, self.generator)
 
     async def start(self) -> None:

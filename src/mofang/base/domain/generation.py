@@ -93,3 +93,20 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     constraints: tuple[ConstraintKind, ...] = ()
     alternatives: int = 0  # most alternatives to a token that it tells
     vocabulary: int = 0  # tokens there are, from 0
+
+
+class Occupancy(msgspec.Struct, frozen=True, array_like=True):
+    """How full a replica of a language model is; those of several add up."""
+
+    running: int = 0  # streams that are computed
+    waiting: int = 0  # streams in the queue
+    cache_tokens: int = 0  # whose keys and values streams hold now
+    room_tokens: int = 0  # that have room in the cache
+
+    def __add__(self, other: Occupancy) -> Occupancy:
+        return Occupancy(
+            self.running + other.running,
+            self.waiting + other.waiting,
+            self.cache_tokens + other.cache_tokens,
+            self.room_tokens + other.room_tokens,
+        )

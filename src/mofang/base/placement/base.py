@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.errors import MofangError
-from mofang.base.domain.generation import Delta, Order, Profile
+from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
@@ -84,6 +84,11 @@ class StreamHandle(Protocol):
     @property
     def profile(self) -> Profile | None:
         """What the model can do; None until its worker has said so."""
+        ...
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full it is with streams of all gateways, as far as it has said so."""
         ...
 
     def begin(self, order: Order, listener: StreamListener) -> int:

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from mofang.base.domain.errors import Internal, MofangError, catalog
-from mofang.base.domain.generation import Delta, Order, Profile
+from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
 from mofang.base.placement.party import Party
@@ -170,7 +170,13 @@ class Apart(msgspec.Struct, array_like=True, tag=12, frozen=True):
     id: int
 
 
-Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart
+class Occupied(msgspec.Struct, array_like=True, tag=13, frozen=True):
+    """Worker to gateway: how full a language model is; when streams came or went, and now and then."""
+
+    occupancy: Occupancy
+
+
+Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart | Occupied
 Frame = tuple[Header, dict[str, Array]]
 
 _encoder = msgspec.msgpack.Encoder()

@@ -24,12 +24,14 @@ from mofang.base.placement.frames import (
     FrameError,
     FrameReader,
     Hello,
+    Occupied,
     Refuse,
     encode,
 )
 from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.streams import Stream, StreamReplica
 
+_OCCUPANCY_SECONDS = 0.5  # between two words about how full it is
 _BUFFER_BYTES = 8 << 20  # a gateway that leaves more unread is let go
 
 
@@ -58,6 +60,7 @@ class _Desk:
         self.replica: StreamReplica | None = None
         self._signature = signature
         self._stepping = False
+        self._told, self._told_at = (0, 0), 0.0  # how many streams, when it was last said
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
 
     async def load(self, replica_factory: Callable[[], StreamReplica]) -> None:
@@ -114,10 +117,22 @@ class _Desk:
         for gateway, deltas in told.items():
             gateway.write(encode(Deltas(deltas)))
         self._stepping = False
+        self._tell_occupancy(self.replica)
         if self.replica.busy:
             self._go_on()
         elif self._idle is not None:
             self._idle.set_result(None)
+
+    def _tell_occupancy(self, replica: StreamReplica) -> None:
+        """Tell every gateway how full it is: when streams came or went, and now and then."""
+        now, occupancy = asyncio.get_running_loop().time(), replica.occupancy
+        streams = occupancy.running, occupancy.waiting
+        if streams == self._told and now - self._told_at < _OCCUPANCY_SECONDS:
+            return
+        self._told, self._told_at = streams, now
+        frame = encode(Occupied(occupancy))
+        for gateway in self.gateways:
+            gateway.write(frame)
 
     def _announce(self, hello: Hello) -> None:
         self.hello = hello

@@ -18,11 +18,22 @@ from mofang.base.domain.errors import (
     ReplicaLost,
     ReplicaUnavailable,
 )
-from mofang.base.domain.generation import Delta, Order, Profile
+from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamListener
 from mofang.base.placement.connection import Connection, stay_connected
-from mofang.base.placement.frames import Begin, Begun, Deltas, Forget, Frame, FrameError, Hello, Refuse, encode
+from mofang.base.placement.frames import (
+    Begin,
+    Begun,
+    Deltas,
+    Forget,
+    Frame,
+    FrameError,
+    Hello,
+    Occupied,
+    Refuse,
+    encode,
+)
 from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
 
@@ -54,6 +65,7 @@ class StreamProcess:
         loop = asyncio.get_running_loop()
         self._spec = spec
         self.profile: Profile | None = None  # as soon as it was ready once
+        self._occupancy: Occupancy | None = None  # the last that was told on this connection
         self._connection: Connection | None = None  # while the worker is ready
         self._numbers = itertools.count(1)
         self._listeners: dict[int, StreamListener] = {}
@@ -67,6 +79,12 @@ class StreamProcess:
     def load(self) -> int:
         """Streams that have not ended."""
         return len(self._listeners)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """See :class:`StreamHandle`."""
+        room = self.profile.cache_tokens if self.profile is not None else 0
+        return self._occupancy or Occupancy(room_tokens=room)
 
     async def ready(self) -> None:
         """Wait for the first time the worker is ready. Raises what it failed with."""
@@ -137,6 +155,8 @@ class StreamProcess:
             if (listener := self._listeners.pop(header.id, None)) is not None:
                 listener.fail(header.fault.error())
                 self._settle()
+        elif isinstance(header, Occupied):
+            self._occupancy = header.occupancy
         elif isinstance(header, Hello):
             self._greeted(connection, header)
         else:
@@ -148,6 +168,7 @@ class StreamProcess:
     def lost(self, connection: Connection) -> None:
         """End every stream."""
         self._connection, self._broken = None, "its worker is being replaced"
+        self._occupancy = None
         self._ended.set()
         lost, self._listeners = self._listeners, {}
         for listener in lost.values():

@@ -22,7 +22,7 @@ from mofang.base.domain.errors import (
     PromptTooLong,
     WarmUpFailed,
 )
-from mofang.base.domain.generation import Chosen, Delta, Order, Profile, Sampling
+from mofang.base.domain.generation import Chosen, Delta, Occupancy, Order, Profile, Sampling
 from mofang.base.domain.inference import Call
 from mofang.base.engines.base import GenerativeEngine, Options
 from mofang.base.engines.template import ChatTemplate
@@ -59,6 +59,7 @@ class Stream:
     queue_us: int = 0
     dropped: bool = False
     begun: bool = False  # whether anything was told
+    said: int = 0  # tokens so far
     tokens: int = 0  # not told yet, as the next two
     compute_us: float = 0.0
     chosen: list[Chosen] = field(default_factory=list)
@@ -130,6 +131,12 @@ class StreamReplica:
     def busy(self) -> bool:
         """Whether there is something to compute or to tell."""
         return bool(self._running or self._queue.count or self._pushed_out)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full it is."""
+        held = sum(len(stream.prompt) + stream.said for stream in self._running.values())
+        return Occupancy(len(self._running), self._queue.count, held, self.profile.cache_tokens)
 
     def submit(self, asker: object, id: int, order: Order) -> Stream:
         """Queue ``order``.
@@ -270,6 +277,7 @@ class StreamReplica:
     def _take(self, stream: Stream, delta: Delta, events: list[tuple[Stream, Event]]) -> None:
         """Pass on what was added to a stream, but for what may become a stop and what comes after one."""
         stream.tokens += delta.tokens
+        stream.said += delta.tokens
         stream.chosen += delta.chosen
         text = stream.tail.feed(delta.text)
         finish = delta.finish

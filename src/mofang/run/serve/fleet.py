@@ -21,7 +21,8 @@ from mofang.base.domain.deployment import (
     Snapshot,
 )
 from mofang.base.domain.errors import EndpointNotFound, MofangError, ReplicaUnavailable, Unavailable
-from mofang.base.placement.base import Placement, ReplicaHandle
+from mofang.base.domain.generation import Occupancy
+from mofang.base.placement.base import Placement, ReplicaHandle, StreamHandle
 
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -78,6 +79,15 @@ class Fleet:
         for replica_id, handle in self._handles.items():
             endpoint = replica_id.partition("/")[0]
             found[endpoint] = found.get(endpoint, 0) + handle.load
+        return found
+
+    def occupancy(self) -> dict[str, Occupancy]:
+        """Return how full the replicas of language models are, by endpoint."""
+        found: dict[str, Occupancy] = {}
+        for replica_id, handle in self._handles.items():
+            if isinstance(handle, StreamHandle):
+                endpoint = replica_id.partition("/")[0]
+                found[endpoint] = found.get(endpoint, Occupancy()) + handle.occupancy
         return found
 
     @property

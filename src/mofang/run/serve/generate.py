@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,11 +45,31 @@ class Tally:
     queue_us: int = 0
 
 
-class Generator:
-    """What protocols ask for streams."""
+class Speech(NamedTuple):
+    """How an answer came, for metrics. Seconds are None where it was too short to have them."""
 
-    def __init__(self, fleet: Fleet, *, admit: Admit, record: Record, observe: Observe) -> None:
+    first_seconds: float | None  # from the parsed request to the first token
+    token_seconds: float | None  # between two tokens of a choice, on average
+    queue_seconds: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+class Generator:
+    """What protocols ask for streams; ``listen`` is told of every answer that said something."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        admit: Admit,
+        record: Record,
+        observe: Observe,
+        listen: Callable[[str, Speech], None] = lambda endpoint, speech: None,
+    ) -> None:
         self._fleet = fleet
+        self._listen = listen
         self._admit = admit
         self.record = record
         self.observe = observe
@@ -99,7 +120,10 @@ class Generator:
         """Count a request that had begun."""
         self._fleet.leave(generation.revision.key)
         generation.held.release()
-        self.observe(generation.revision.endpoint, outcome, time.monotonic() - generation.started)
+        endpoint = generation.revision.endpoint
+        self.observe(endpoint, outcome, time.monotonic() - generation.started)
+        if generation.tally.output_tokens:
+            self._listen(endpoint, generation.speech)
 
 
 class Generation:
@@ -128,7 +152,7 @@ class Generation:
         self._replica = replica
         self._input_bytes = input_bytes
         self._streams: dict[int, _Choice] = {}  # those that go on, by their number
-        self._unbegun = 0
+        self._choices = self._unbegun = 0
         self._pieces: list[Piece] = []
         self._failure: MofangError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -137,7 +161,7 @@ class Generation:
     def ask(self, orders: Sequence[Order], choices: int) -> None:
         """Begin the streams; of each ``choices`` that follow one another, the prompt is counted once."""
         self.request_id = orders[0].request_id
-        self._unbegun = len(orders)
+        self._choices = self._unbegun = len(orders)
         try:
             if self.held.pending:
                 self.held.wait(orders[0].deadline, partial(self._go_on, orders, choices))
@@ -146,6 +170,16 @@ class Generation:
         except BaseException:
             self.cancel()
             raise
+
+    @property
+    def speech(self) -> Speech:
+        """How it came."""
+        tally = self.tally
+        first = tally.first_at - self.started if tally.first_at else None
+        more = tally.output_tokens / self._choices - 1
+        between = (tally.last_at - tally.first_at) / more if more > 0 else None
+        return Speech(first, between, tally.queue_us / 1e6, tally.input_tokens, tally.cached_tokens,
+                      tally.output_tokens)  # fmt: skip
 
     async def begun(self) -> None:
         """Return when every stream was taken; raise why one was not. Nothing was answered until then."""

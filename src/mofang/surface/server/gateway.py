@@ -113,13 +113,15 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         watch=watching.watch,
         trusted_proxies=settings.proxies,
     )
-    generator = Generator(fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe)
+    generator = Generator(
+        fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe, listen=telemetry.listen
+    )
     once = Once(folders.once, settings.idempotency_seconds)
     forwarder = Forwarder(folders.sockets / "control.sock", trusted_proxies=settings.proxies)
     http = HttpServer(router(lane, generator, admission, once, forwarder), _limits(settings))
 
     def counts() -> Counts:
-        return telemetry.counts(http.connections, fleet.in_flight, fleet.waiting())
+        return telemetry.counts(http.connections, fleet.in_flight, fleet.waiting(), fleet.occupancy())
 
     link = ControllerLink(
         folders.sockets / "link.sock",

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mofang.base.domain.generation import Occupancy
 from mofang.run.serve.desk import Stages
+from mofang.run.serve.generate import Speech
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of latency, in seconds."""
@@ -31,7 +33,33 @@ class Metric:
 SECONDS = Metric("mofang_serve_seconds", "Time from a parsed request to its answer.", "outcome", BUCKETS)
 STAGE = Metric("mofang_serve_stage_seconds", "Time that answered requests spent in a stage.", "stage", STAGE_BUCKETS)
 BATCH = Metric("mofang_serve_batch_rows", "Rows of the batch in which a request was computed.", "", BATCH_BUCKETS)
-HISTOGRAMS: Mapping[str, Metric] = {each.name: each for each in (SECONDS, STAGE, BATCH)}
+FIRST_TOKEN = Metric(
+    "gen_ai_server_time_to_first_token_seconds", "Time from a parsed request to its first token.", "",
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)  # fmt: skip
+NEXT_TOKEN = Metric(
+    "gen_ai_server_time_per_output_token_seconds", "Time between two tokens of an answer, on average.", "",
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)  # fmt: skip
+TOKENS = Metric(
+    "gen_ai_client_token_usage", "Tokens of an answer: of its prompt, those of it that were cached, and said.",
+    "gen_ai_token_type", tuple(4**power for power in range(11)),
+)  # fmt: skip
+SPEECH_QUEUE = Metric(
+    "mofang_generate_queue_seconds", "Time that a request waited for a slot of a language model.", "", BUCKETS
+)
+"""Those of language models. Names and bounds of the first three are OpenTelemetry's semantic conventions for generative
+AI, in Prometheus' spelling: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/"""
+HISTOGRAMS: Mapping[str, Metric] = {
+    each.name: each for each in (SECONDS, STAGE, BATCH, FIRST_TOKEN, NEXT_TOKEN, TOKENS, SPEECH_QUEUE)
+}
+OCCUPANCY: Mapping[str, tuple[str, str]] = {
+    "mofang_generate_running": ("running", "Streams that a language model computes, of all gateways."),
+    "mofang_generate_waiting": ("waiting", "Streams that wait for a slot of a language model, of all gateways."),
+    "mofang_generate_cache_tokens": ("cache_tokens", "Tokens whose keys and values streams hold in the cache now."),
+    "mofang_generate_cache_room_tokens": ("room_tokens", "Tokens that have room in the cache."),
+}
+"""Gauges of language models: the field of :class:`Occupancy`, and what it is."""
 
 
 class Series(msgspec.Struct, array_like=True):
@@ -61,6 +89,7 @@ class Counts(msgspec.Struct):
     connections: int = 0
     in_flight: int = 0
     waiting: dict[str, int] = {}  # calls that replicas have taken and not answered, by endpoint
+    occupancy: dict[str, Occupancy] = {}  # of language models, by endpoint
 
 
 class Telemetry:
@@ -83,9 +112,26 @@ class Telemetry:
             series.add(STAGE_BUCKETS, spent, count)
         self._find(BATCH, endpoint, "").add(BATCH_BUCKETS, batch_rows, count)
 
-    def counts(self, connections: int, in_flight: int, waiting: Mapping[str, int] | None = None) -> Counts:
+    def listen(self, endpoint: str, speech: Speech) -> None:
+        """Count the answer of a language model."""
+        timed = ((FIRST_TOKEN, speech.first_seconds), (NEXT_TOKEN, speech.token_seconds),
+                 (SPEECH_QUEUE, speech.queue_seconds))  # fmt: skip
+        for metric, seconds in timed:
+            if seconds is not None:
+                self._find(metric, endpoint, "").add(metric.bounds, seconds, 1)
+        for kind, tokens in (("input", speech.input_tokens), ("cached", speech.cached_tokens),
+                             ("output", speech.output_tokens)):  # fmt: skip
+            self._find(TOKENS, endpoint, kind).add(TOKENS.bounds, tokens, 1)
+
+    def counts(
+        self,
+        connections: int,
+        in_flight: int,
+        waiting: Mapping[str, int] | None = None,
+        occupancy: Mapping[str, Occupancy] | None = None,
+    ) -> Counts:
         """Return all counters as they stand."""
-        return Counts(list(self._series.values()), connections, in_flight, dict(waiting or {}))
+        return Counts(list(self._series.values()), connections, in_flight, dict(waiting or {}), dict(occupancy or {}))
 
     def _find(self, metric: Metric, endpoint: str, label: str) -> Series:
         series = self._series.get((metric.name, endpoint, label))
@@ -115,6 +161,13 @@ def exposition(gateways: Iterable[tuple[str, Counts]], gauges: Iterable[tuple[st
     for name, counts in states:
         for endpoint, waiting in counts.waiting.items():
             lines.append(f'mofang_serve_waiting{{gateway="{name}",endpoint="{endpoint}"}} {waiting}')
+    for gauge, (field, about) in OCCUPANCY.items():
+        lines += _head(gauge, about, "gauge")
+        lines += [
+            f'{gauge}{{gateway="{name}",endpoint="{endpoint}"}} {getattr(occupancy, field)}'
+            for name, counts in states
+            for endpoint, occupancy in counts.occupancy.items()
+        ]
     for gauge, about, value in gauges:
         lines += [*_head(gauge, about, "gauge"), f"{gauge} {value}"]
     return "\n".join(lines) + "\n"

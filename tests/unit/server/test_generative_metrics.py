@@ -1,0 +1,54 @@
+"""What language models do shows in the metrics: tokens, times, how full a replica is."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from mofang.surface.server.telemetry import exposition
+from stream_bench import Bench, run
+
+LONG = {"model": "smol", "prompt": "«" + "long" * 20 + "»", "max_tokens": 80}
+
+
+def shown(bench: Bench) -> dict[str, float]:
+    """Return every line of the metrics."""
+    text = exposition([("g", bench.telemetry.counts(0, 0, {}, bench.fleet.occupancy()))], [])
+    return {name: float(value) for name, value in re.findall(r"^(\w+\S*) (\S+)$", text, re.MULTILINE)}
+
+
+def test_tokens_and_times_of_answers_are_counted() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.ask("/v1/completions", model="smol", prompt="«ab»", n=2)
+        await bench.ask("/v1/completions", model="smol", prompt="«abc»")
+        await bench.ask("/v1/completions", model="smol", prompt="«!»")  # says nothing
+        found = shown(bench)
+        place = 'gateway="g",endpoint="smol"'
+        for kind, tokens in (("input", 4 + 5), ("output", 4 + 3), ("cached", 0)):
+            assert found[f'gen_ai_client_token_usage_sum{{{place},gen_ai_token_type="{kind}"}}'] == tokens
+        for name in (
+            "gen_ai_server_time_to_first_token",
+            "gen_ai_server_time_per_output_token",
+            "mofang_generate_queue",
+        ):
+            assert found[f"{name}_seconds_count{{{place}}}"] == 2, name
+        assert found[f"gen_ai_server_time_to_first_token_seconds_sum{{{place}}}"] > 0
+
+    run(scenario)
+
+
+def test_how_full_a_replica_is_shows_while_it_is_and_ends() -> None:
+    async def scenario(bench: Bench) -> None:
+        place = '{gateway="g",endpoint="smol"}'
+        asking = [asyncio.create_task(bench.ask("/v1/completions", **LONG)) for _ in range(5)]
+        await bench.until(lambda: shown(bench)[f"mofang_generate_waiting{place}"] > 0)
+        found = shown(bench)
+        assert found[f"mofang_generate_running{place}"] == 2
+        assert found[f"mofang_generate_cache_room_tokens{place}"] == 400
+        assert found[f"mofang_generate_cache_tokens{place}"] >= 2 * 82
+        await asyncio.gather(*asking)
+        await bench.until(lambda: shown(bench)[f"mofang_generate_running{place}"] == 0)
+        found = shown(bench)
+        assert found[f"mofang_generate_waiting{place}"] == found[f"mofang_generate_cache_tokens{place}"] == 0
+
+    run(scenario)
