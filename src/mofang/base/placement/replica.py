@@ -125,7 +125,7 @@ class Replica:
             and not self._queue.count
             and not self._closed
             and rows <= self._limits.max_batch_rows
-            and (not rows or 0.0 < self._pace.expect(rows) < _INLINE_SECONDS)
+            and 0.0 < self._pace.expect(rows or 1) < _INLINE_SECONDS
             and self._shapes.joinable
             and not self._limits.max_wait_us
             and self._failed_parties < _FAILED_PARTIES
