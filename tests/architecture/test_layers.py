@@ -35,6 +35,7 @@ HEAVY = {
     "torch": {"torch"},
     "onnxscript": {"torch"},
     "safetensors": {"torch"},
+    "torch_pruning": {"torch"},
     "optuna": {"optuna"},
     "tensorflow": {"tensorflow"},
     "ray": {"ray"},

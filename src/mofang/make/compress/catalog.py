@@ -12,14 +12,18 @@ from types import MappingProxyType
 from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
-from mofang.make.compress.step import Int8, Step, Steps, told
+from mofang.make.compress.step import Distil, Int8, Prune, Step, Steps, Student, Tune, told
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
 
-On = Literal["model", "files"]
+On = Literal["model", "files", "any"]
 
 _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
     {
+        Prune: ("model", "torch.prune:prune"),
+        Student: ("any", "torch.teach:student"),
+        Tune: ("model", "torch.teach:tune"),
+        Distil: ("model", "torch.teach:distil"),
         Int8: ("files", "onnx.int8:quantise"),
     }
 )
