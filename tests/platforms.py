@@ -44,6 +44,7 @@ from mofang.sell.meter.store import UsageStore
 from mofang.sell.meter.witness import Witness
 from mofang.surface.api.platform import Platform, Process
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 
 OIDC_ROLES = "groups=ml-* -> developer@project:default; email=*@ours.example -> viewer; team=shop -> admin@project:shop"
 SIGNATURE = Signature((TensorSpec("features", "FP32", (-1, 4)),), (TensorSpec("label", "INT64", (-1,)),))
@@ -136,6 +137,7 @@ def _platform(
         audit=audit,
         users=users,
         sign_in=SignIn(users, identity, database.acting, 3600),
+        refusals=Refusals(audit, users),
         provider=provider,
         rules=parse_rules(OIDC_ROLES),
         jobs=JobStore(database),

@@ -52,10 +52,13 @@ class Compress:
     def start_compression(self, body: VariantBody, who: Caller) -> Submitted:
         """Compress a version, as a job."""
         version = self._registry.get(VersionRef.parse(body.version))
-        with self._changes.record(who, "compression.start", str(version), max_drop=str(body.max_drop)) as entry:
+        owner = self._registry.owner(version.model)
+        with self._changes.record(
+            who, "compression.start", str(version), of=owner, before=None, max_drop=str(body.max_drop)
+        ) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("compress", spec, who.key_id, self._registry.owner(version.model))
-            entry.details["job"] = job.id
+            job = self._jobs.submit("compress", spec, who.key_id, owner)
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def list_variants(

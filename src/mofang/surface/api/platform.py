@@ -31,6 +31,7 @@ from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore, Place
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Platform:
     audit: AuditStore
     users: UserStore
     sign_in: SignIn
+    refusals: Refusals
     provider: Provider | None
     rules: tuple[Rule, ...]  # which roles the provider's claims give
     jobs: JobStore
