@@ -80,6 +80,7 @@ def _take_actions_on_models(house: House, go: Walk) -> None:
     go("PUT", "/models/digits/aliases/champion", {"version": 1})
     go("POST", "/evaluations", {"version": "digits@1"})
     go("POST", "/variants", {"version": "digits@1"})
+    go("POST", "/exports", {"version": "digits@1"})
     go("POST", "/runs", {"recipe": RECIPE})
     job = go("POST", "/runs/quote", {"recipe": RECIPE})["job"]
     go("POST", f"/jobs/{job}/cancel")
