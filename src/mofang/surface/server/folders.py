@@ -59,6 +59,11 @@ class DataDirectory:
         return self.root / "uploads"
 
     @property
+    def toolchains(self) -> Path:
+        """Environments of frameworks that do not live beside the server; can be deleted while it is down."""
+        return self.root / "toolchains"
+
+    @property
     def admin_key(self) -> Path:
         """The first key, mode 0600."""
         return self.root / "admin.key"
