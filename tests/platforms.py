@@ -24,6 +24,7 @@ from mofang.base.identity.keys import authenticate
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.counters import CounterArchive
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import Owners
 from mofang.base.users.rules import parse_rules
@@ -150,6 +151,7 @@ def _platform(
         owners=Owners(database),
         deployments=deployments,
         usage=usage,
+        counters=CounterArchive(folder / "counters"),
         budgets=BudgetStore(database),
         bills=bills,
         billing=Billing(bills, usage, origins, deployments.serving),

@@ -14,6 +14,10 @@ Meter = Literal[
 ]  # fmt: skip
 METERED = frozenset({"input_tokens", "audio_seconds", "images"})
 """Meters that a model may report itself: by an output of whole numbers of that name, one for each row."""
+COUNTED: tuple[Meter, ...] = (
+    "requests", "rows", "compute_us", "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
+)  # fmt: skip
+"""Meters that are counted where an engine computes as well as where its answers are recorded."""
 Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
 

@@ -65,7 +65,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),
         deploy.router(p.deployments, p.registry, p.replicas, changes),
-        meter.router(p.usage, p.identity, p.settle),
+        meter.router(p.usage, p.counters, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.billing, p.identity, changes),
         invoices.router(p.bills, p.billing, p.identity, p.settle, changes),

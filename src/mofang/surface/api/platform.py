@@ -16,6 +16,7 @@ from mofang.base.domain.access import Principal, Scope
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import Blobs
+from mofang.base.storage.counters import CounterArchive
 from mofang.base.storage.owners import Owners
 from mofang.base.users.rules import Rule
 from mofang.base.users.signin import SignIn
@@ -66,6 +67,7 @@ class Platform:
     owners: Owners
     deployments: Deployments
     usage: UsageStore
+    counters: CounterArchive
     budgets: BudgetStore
     bills: BillStore
     billing: Billing

@@ -69,6 +69,7 @@ def control_app(
         owners=stores.owners,
         deployments=Deployments(stores.deployments),
         usage=stores.usage,
+        counters=stores.counters,
         budgets=stores.budgets,
         bills=stores.bills,
         billing=stores.billing,

@@ -25,6 +25,7 @@ from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.anchoring import Anchoring
 from mofang.surface.server.child import run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
+from mofang.surface.server.counting import open_counters
 from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.jobloop import JobLoop
@@ -95,11 +96,12 @@ class Controller:
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def sweep_for_ever(self) -> None:
-        """Remove kept answers that are too old, or too many; sum up failed sign-ins."""
+        """Remove kept answers that are too old, or too many; sum up failed sign-ins and counters of the dead."""
         once = Once(self._folders.once, self._settings.idempotency_seconds)
         while True:
             await asyncio.to_thread(once.sweep, self._settings.idempotency_bytes)
             await asyncio.to_thread(self.refusals.flush)
+            await asyncio.to_thread(self._stores.counters.fold)
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def anchor_for_ever(self) -> None:
@@ -174,6 +176,7 @@ def _prepare(stores: Stores, folders: DataDirectory) -> None:
     """Bring the schema up to date, sweep up after a crash and, on the first start, make the first key."""
     stores.database.migrate()
     stores.blobs.sweep()
+    open_counters(stores.counters, stores.settler, stores.usage)
     with stores.database.write():  # if the key cannot be written down, the next start is a first start again
         key = stores.identity.bootstrap()
         if key is not None:
