@@ -64,15 +64,14 @@ class KnownBodies:
 
         ``json_length`` is how much of it is JSON, 0 for all.
         """
-        fill = _fill_binary if json_length else _fill_json
         last = self._last
-        if last is not None and party.rows + last.rows <= party.full and fill(last, body, json_length, party):
+        if last is not None and _fill(last, body, json_length, party):
             return last
         known = self._find(body, json_length)
-        if known is None or known is last or party.rows + known.rows > party.full:
+        if known is None or known is last:
             return None
         self._last = known
-        return known if fill(known, body, json_length, party) else None
+        return known if _fill(known, body, json_length, party) else None
 
     def _find(self, body: bytes, json_length: int) -> KnownBody | None:
         key = body[:json_length] if json_length else b"\0".join(_around(body, _spans(body, len(self._inputs))))
@@ -123,27 +122,41 @@ def _slot(at: int, spec: TensorSpec, array: Array) -> Slot | None:
     return Slot(at, array.nbytes, struct.Struct(f"={array.size}{_CODES[spec.datatype]}"), numbers)
 
 
-def _fill_json(known: KnownBody, body: bytes, _: int, party: Party) -> bool:
-    """Put the numbers of ``body`` into the buffers, if that is all in which it differs."""
-    at, frame, rows = 0, known.frame, party.rows
-    if len(frame) < 2:
+def _fill(known: KnownBody, body: bytes, json_length: int, party: Party) -> bool:
+    """Put the numbers of ``body`` into the buffers, if they are all in which it differs, and there is room."""
+    frame, rows = known.frame, party.rows
+    before, after = frame[0], frame[-1]
+    if not body.startswith(before) or rows + known.rows > party.full:
+        return False
+    if json_length:
+        return _fill_binary(known, body, json_length, party)
+    if len(frame) == 1 or not body.endswith(after):
         return False
     try:
-        for before, slot in zip(frame, known.slots, strict=False):
-            if not body.startswith(before, at):
-                return False
-            at += len(before)
-            end = body.find(b"]", at)
-            numbers = slot.numbers.decode(body[at - 1 : end + 1])
-            slot.pack.pack_into(party.buffers[slot.at], rows * party.row_bytes[slot.at], *numbers)
-            at = end
+        if len(frame) == 2:  # as most are
+            slot = known.slots[0]
+            numbers = slot.numbers.decode(body[len(before) - 1 : len(body) - len(after) + 1])
+            slot.pack.pack_into(party.buffers[0], rows * party.row_bytes[0], *numbers)
+            return True
+        return _fill_several(known, body, party)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, struct.error, OverflowError):
         return False  # not so many, or not numbers, or too large: codec finds the words for it
-    return body[at:] == frame[-1]
+
+
+def _fill_several(known: KnownBody, body: bytes, party: Party) -> bool:
+    at, last = len(known.frame[0]), len(body) - len(known.frame[-1])
+    for slot, after in zip(known.slots, known.frame[1:], strict=True):
+        end = body.find(b"]", at)
+        if end > last or not body.startswith(after, end):
+            return False
+        numbers = slot.numbers.decode(body[at - 1 : end + 1])
+        slot.pack.pack_into(party.buffers[slot.at], party.rows * party.row_bytes[slot.at], *numbers)
+        at = end + len(after)
+    return at == len(body)
 
 
 def _fill_binary(known: KnownBody, body: bytes, json_length: int, party: Party) -> bool:
-    if len(known.frame) > 1 or not body.startswith(known.frame[0]) or len(known.frame[0]) != json_length:
+    if len(known.frame) > 1 or len(known.frame[0]) != json_length:
         return False
     raw = memoryview(body)
     start = json_length
