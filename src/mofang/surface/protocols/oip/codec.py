@@ -178,7 +178,7 @@ def render_rows(
         [(name, array)] = outputs.items()
         told = (name, array.dtype, array.shape[1:])
         before, after = _frame_of(revision.endpoint, revision.version, 1, told)
-        return [b"%b%b%b" % (before, value, after) for value in columns[0]]
+        return [b"%b%b%b" % (before, numbers, after) for numbers in columns[0]]
     tensors = [(name, array.dtype, array.shape[1:]) for name, array in outputs.items()]
     frames: dict[int, list[bytes]] = {}  # by rows
     bodies: list[bytes] = []
@@ -186,9 +186,9 @@ def render_rows(
     for rows in rows_of:
         if rows not in frames:
             frames[rows] = _frame_of(revision.endpoint, revision.version, rows, *tensors)
-        before, *after = frames[rows]
-        pieces = [before]
-        for values, part in zip(columns, after, strict=True):
+        first, *others = frames[rows]
+        pieces = [first]
+        for values, part in zip(columns, others, strict=True):
             pieces += (values[start] if rows == 1 else b",".join(values[start : start + rows]), part)
         bodies.append(b"".join(pieces))
         start += rows
