@@ -118,17 +118,20 @@ def test_from_a_recipe_to_an_invoice(server: Server) -> None:
 
 def test_a_variant_is_smaller_and_serves(server: Server) -> None:
     client = server.client
-    job = client.jobs.wait(client.compress.run("digits@2", max_drop=0.05).id, timeout_seconds=60)
-    variant = job.result["variant"]
-    comparison = variant["comparison"]
-    assert variant["accepted"]
-    assert comparison["size_bytes"] < comparison["parent_size_bytes"] / 2
-    assert {latency["batch"] for latency in comparison["latencies"]} == {1, 32}
-    (kept,) = client.compress.list_variants("digits@2")
-    assert (kept.version, kept.digest) == (variant["version"], variant["digest"])
-    assert client.register.get_version(f"digits@{kept.version}").lineage.parent == kept.parent
-    client.deploy.roll_out("digits", f"digits@{kept.version}")
+    order = client.compress.run("digits@2", max_drop=0.05, objective="size", trials=2)
+    job = client.jobs.wait(order.id, timeout_seconds=120)
+    found = client.compress.variants("digits@2")
+    (kept,) = [each for each in found.candidates if each.is_picked]
+    assert kept.accepted
+    assert kept.comparison is not None
+    assert kept.comparison["size_bytes"] < kept.comparison["parent_size_bytes"] / 2
+    assert {latency["batch"] for latency in kept.comparison["latencies"]} == {1, 32}
+    assert job.result["picked"] == f"digits@2+{kept.technique}"
+    registered = client.register.get_version(job.result["picked"])
+    assert (registered.digest, registered.lineage.parent) == (kept.digest, kept.parent)
+    assert client.register.get_version("digits").variant == ""
+    client.deploy.roll_out("digits", "digits@2", variant="smallest within 5 points")
     pixels, digits = load_digits(return_X_y=True)
     answer = client.serve.predict("digits", {"features": pixels.astype(np.float32)})
-    assert (answer.version, answer.digest) == (kept.version, kept.digest)
+    assert (answer.version, answer.digest) == (2, kept.digest)
     assert (answer.outputs["label"] == digits).mean() > 0.9

@@ -35,7 +35,6 @@ HEAVY = {
     "torch": {"torch"},
     "onnxscript": {"torch"},
     "safetensors": {"torch"},
-    "torch_pruning": {"torch"},
     "optuna": {"optuna"},
     "tensorflow": {"tensorflow"},
     "ray": {"ray"},

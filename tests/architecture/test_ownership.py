@@ -11,7 +11,8 @@ from mofang.base.storage.revise import all_tables
 
 STORES = Path(__file__).parents[2] / "src" / "mofang"
 OWNED: dict[str, Kind] = {
-    "models": "model", "versions": "model", "aliases": "model", "datasets": "dataset", "runs": "run", "jobs": "job",
+    "models": "model", "versions": "model", "aliases": "model", "version_variants": "model", "datasets": "dataset",
+    "runs": "run", "jobs": "job",
     "job_events": "job", "evaluations": "evaluation", "variants": "variant", "endpoints": "endpoint",
     "revisions": "endpoint", "rollouts": "endpoint", "audiences": "endpoint",
 }  # fmt: skip

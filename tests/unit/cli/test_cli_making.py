@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +160,21 @@ def test_evaluate_holds_a_version_to_a_gate(mofang: Terminal, tmp_path: Path) ->
 
 def test_compress_shows_the_variant_beside_the_original(mofang: Terminal, tmp_path: Path) -> None:
     mofang.good("train", write_recipe(tmp_path, epochs=7, algorithm="mlp", gate=0.0))
-    ran = mofang.good("compress", "irises", "--max-drop", "1")
-    assert "variant" in ran.out
-    assert "latency, batch 1" in ran.out
+    page = tmp_path / "front.html"
+    wanted = ("--max-drop", "1", "--objective", "size", "--trials", "2", "--html", str(page))
+    ran = mofang.good("compress", "irises", *wanted)
+    assert re.search(r"registered (irises@\d+)\+int8-dynamic: \1 by int8 dynamic", ran.out)
+    assert "1 rows, 1 thread" in ran.out
     assert "points on 30 rows" in ran.out
+    assert "2: int8 static minmax" in ran.err
+    assert "<svg" in page.read_text()
+    shown = mofang.good("variants", "irises")
+    assert "1 variants of irises@" in shown.out
+    assert "candidates of the newest search (2)" in shown.out
+    assert mofang.good("variants", "irises", "--json").json["registered"][0]["variant"] == "int8-dynamic"
+    refused = mofang("compress", "irises", "--max-size-mb", "0.000001", "--trials", "1")
+    assert refused.code == 6
+    assert "nothing was registered for irises@" in refused.err
 
 
 def test_jobs_are_listed_shown_and_told(mofang: Terminal, tmp_path: Path) -> None:

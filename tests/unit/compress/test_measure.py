@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -19,12 +19,14 @@ class Clock:
     def __call__(self) -> int:
         return self.now
 
-    def runner(self, name: str, *takes_us: int) -> Callable[[], object]:
+    def runner(self, name: str, *takes_us: int) -> Callable[[], Sequence[int]]:
         """A contestant whose n-th call takes ``takes_us[n % len]``."""
 
-        def run() -> None:
-            self.now += takes_us[self.calls.count(name) % len(takes_us)] * 1000
+        def run() -> Sequence[int]:
+            taken = takes_us[self.calls.count(name) % len(takes_us)] * 1000
+            self.now += taken
             self.calls.append(name)
+            return [taken]
 
         return run
 

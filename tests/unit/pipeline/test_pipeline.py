@@ -1,3 +1,5 @@
+import os
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from mofang.base.domain.errors import (
     LeaseLost,
     NoVariant,
     ParityFailed,
+    VersionNotFound,
 )
 from mofang.base.domain.names import VersionRef
 from mofang.make.pipeline import JOB_KINDS
@@ -153,38 +156,75 @@ def test_a_version_is_evaluated_on_the_data_it_was_made_from(tools: Workshop, pr
         JOB_KINDS["evaluate"]({"version": "digits", "dataset": "", "gate": "f1 > 2"}, tools, progress)
 
 
-def test_a_variant_is_measured_and_registered_beside_its_parent(tools: Workshop, progress: Watched) -> None:
+def test_variants_are_measured_and_registered_with_their_version(tools: Workshop, progress: Watched) -> None:
     trained = _train(tools, progress)
-    result = JOB_KINDS["compress"]({"version": "digits@champion", "max_drop": 0.02}, tools, progress)
-    (variant,) = tools.variants.list(parent=trained["digest"])
-    assert result["variant"]["id"] == variant.id
-    assert variant.accepted
+    order = {"version": "digits@champion", "max_drop": 0.02, "objective": "size", "trials": 3}
+    result = JOB_KINDS["compress"](order, tools, progress)
+    found = tools.variants.newest(trained["digest"])
+    assert [each.told for each in found] == ["int8 dynamic", "int8 static minmax", "int8 static entropy"]
+    (picked,) = [each for each in found if each.is_picked]
+    assert picked.is_front
+    assert (result["version"], result["picked"]) == ("digits@1", f"digits@1+{picked.technique}")
 
-    version = tools.registry.get(VersionRef.parse("digits@2"))
-    assert (version.digest, variant.version) == (variant.digest, 2)
+    version = tools.registry.get(VersionRef.parse(result["picked"]))
+    assert (version.digest, version.number, version.variant) == (picked.digest, 1, picked.technique)
     assert (version.lineage.source, version.lineage.parent) == ("compress", trained["digest"])
-    assert version.aliases == ()
-    assert tools.registry.get(VersionRef.parse("digits@champion")).number == 1
+    assert version.lineage.steps == picked.told
+    assert version in tools.registry.list_variants(tools.registry.get(VersionRef("digits")))
+    assert version in tools.registry.find_digest(picked.digest)
+    assert len(tools.registry.list_versions("digits")) == 1  # a variant is no newer version
+    assert tools.registry.get(VersionRef("digits")).digest == trained["digest"]
+    with pytest.raises(VersionNotFound, match="digits@1 has no variant 'int4'"):
+        tools.registry.get(VersionRef.parse("digits@1+int4"))
+    with pytest.raises(NoVariant, match="is a variant itself"):
+        JOB_KINDS["compress"]({"version": str(version)}, tools, progress)
 
-    found = variant.comparison
-    dataset = tools.datasets.get(variant.dataset)
-    assert found.rows == len(load_split(tools.blobs, dataset, "test")[1])
-    assert found.parent_accuracy == tools.evaluations.get(trained["evaluation"]).report.scores.accuracy
-    assert found.size_bytes < found.parent_size_bytes
+    measured = picked.comparison
+    assert measured is not None
+    dataset = tools.datasets.get(picked.dataset)
+    assert measured.quality.rows == len(load_split(tools.blobs, dataset, "test")[1])
+    assert measured.quality.parent == tools.evaluations.get(trained["evaluation"]).report.scores.accuracy
+    assert measured.quality.low <= measured.drop <= measured.quality.high
+    assert measured.size_bytes == version.artifact.size_bytes < measured.parent_size_bytes / 2
+    assert min(measured.memory_bytes, measured.parent_memory_bytes) > 10_000_000
+    timed = {(each.batch, each.threads) for each in measured.latencies}
+    assert timed == {(batch, threads) for batch in (1, 32) for threads in {1, len(os.sched_getaffinity(0))}}
+    (report,) = tools.evaluations.list(digest=picked.digest)
+    assert report.report.scores.accuracy == measured.quality.value == version.metrics["accuracy"]
 
 
-def test_a_variant_that_is_refused_is_kept_but_not_registered(tools: Workshop, progress: Watched) -> None:
+def test_nothing_is_registered_if_no_variant_is_good_enough(tools: Workshop, progress: Watched) -> None:
+    trained = _train(tools, progress)
+    with pytest.raises(NoVariant, match="nothing was registered for digits@1: none of 2 variants"):
+        JOB_KINDS["compress"]({"version": "digits", "max_drop": -1.0, "trials": 2}, tools, progress)
+    found = tools.variants.newest(trained["digest"])
+    assert len(found) == 2
+    assert not any(each.accepted or each.version or each.digest for each in found)
+    assert all("it loses" in each.refusal for each in found)
+    assert tools.registry.list_variants(tools.registry.get(VersionRef("digits"))) == []
+
+
+def test_a_search_that_was_killed_goes_on_and_leaves_nothing_half_made(tools: Workshop, progress: Watched) -> None:
     _train(tools, progress)
-    with pytest.raises(NoVariant, match="refused: accuracy falls"):
-        JOB_KINDS["compress"]({"version": "digits", "max_drop": -1.0}, tools, progress)
-    (variant,) = tools.variants.list()
-    assert (variant.accepted, variant.version) == (False, 0)
-    assert len(tools.registry.list_versions("digits")) == 1
+    version = tools.registry.get(VersionRef("digits"))
+    order = {"version": "digits", "max_drop": 0.5, "objective": "size", "trials": 4}
+    killed = Watched()
+    killed.refuse_message, killed.refuse_with = "3: int8 static entropy", LeaseLost("the worker was killed")
+    with pytest.raises(LeaseLost):
+        JOB_KINDS["compress"](order, tools, killed)
+    assert tools.registry.list_variants(version) == []
+    assert tools.variants.list() == []
+
+    again = Watched()
+    result = JOB_KINDS["compress"](order, tools, again)
+    tried = [message for message in again.messages if re.match(r"\d: ", message)]
+    assert tried == ["3: int8 static entropy", "4: int8 static percentile"]
+    assert len(result["variants"]) == 4
+    assert result["picked"] in map(str, tools.registry.list_variants(version))
 
 
 def test_a_model_without_products_has_no_variant(tools: Workshop, progress: Watched) -> None:
     tree = RECIPE.replace('"mlp"\nepochs = 10\nbatch_size = 32\nhidden = [64]', '"decision_tree"')
     _train(tools, progress, tree.replace("accuracy >= 0.85 and recall[3] >= 0.5", "accuracy >= 0.5"))
-    with pytest.raises(NoVariant, match="nothing to quantise"):
-        JOB_KINDS["compress"]({"version": "digits", "max_drop": 0.1}, tools, progress)
-    assert tools.variants.list() == []
+    with pytest.raises(NoVariant, match=r"no technique applies; of 'int8 dynamic': there is nothing to quantise"):
+        JOB_KINDS["compress"]({"version": "digits", "max_drop": 0.1, "trials": 1}, tools, progress)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 
 class Watched:
-    """Remembers what was reported; ``refuse_at`` makes it stop there, as a cancelled job's does."""
+    """Remembers what was told; ``refuse_at`` (a stage) and ``refuse_message`` make it stop, as a job of those does."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.refuse_at = ""
+        self.messages: list[str] = []
+        self.refuse_message = ""
         self.refuse_with: Exception = RuntimeError("not set")
 
     def report(self, stage: str, fraction: float, message: str = "", **data: float | int | str) -> None:
         """Remember the stage."""
         assert 0 <= fraction <= 1
-        if stage == self.refuse_at:
+        self.messages.append(message)
+        if stage == self.refuse_at or (message and message == self.refuse_message):
             raise self.refuse_with
         if stage not in self.stages:
             self.stages.append(stage)

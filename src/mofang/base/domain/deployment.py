@@ -8,6 +8,7 @@ from typing import Literal
 
 from mofang.base.domain.access import EVERYTHING, AccessLimits, KeyEntry, Scope
 from mofang.base.domain.budget import Budget, Tariff
+from mofang.base.domain.names import VersionRef
 from mofang.base.domain.tensors import Signature
 
 PlacementName = Literal["process", "thread"]
@@ -42,6 +43,12 @@ class Revision:
     limits: ReplicaLimits = field(default_factory=ReplicaLimits)
     labels: tuple[str, ...] = ()
     created_at: int = 0
+    variant: str = ""  # of the version; empty: the version itself
+
+    @property
+    def ref(self) -> str:
+        """What is served: ``model@version``, with ``+variant`` if it is one."""
+        return str(VersionRef(self.model, str(self.version), self.variant))
 
     @property
     def key(self) -> str:

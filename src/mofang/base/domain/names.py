@@ -51,19 +51,26 @@ def now_us() -> int:
 
 @dataclass(frozen=True, slots=True)
 class VersionRef:
-    """``digits`` (newest), ``digits@3`` (a number) or ``digits@champion`` (an alias)."""
+    """``digits`` (newest), ``digits@3`` (a number) or ``digits@champion`` (an alias).
+
+    ``digits@3+int8-dynamic`` is a variant of that version.
+    """
 
     model: str
     selector: str = ""
+    variant: str = ""
 
     @classmethod
     def parse(cls, text: str) -> VersionRef:
-        """Parse ``MODEL[@NUMBER|@ALIAS]``; raise InvalidName otherwise."""
-        model, at, selector = text.partition("@")
+        """Parse ``MODEL[@NUMBER|@ALIAS[+VARIANT]]``; raise InvalidName otherwise."""
+        model, at, rest = text.partition("@")
+        selector, plus, variant = rest.partition("+")
         check_name("model", model)
         if at:
             check_name("version or alias", selector)
-        return cls(model, selector)
+        if plus:
+            check_name("variant", variant)
+        return cls(model, selector, variant)
 
     @property
     def number(self) -> int | None:
@@ -71,4 +78,5 @@ class VersionRef:
         return int(self.selector) if self.selector.isdecimal() else None
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.selector}" if self.selector else self.model
+        named = f"{self.model}@{self.selector}" if self.selector else self.model
+        return f"{named}+{self.variant}" if self.variant else named

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mofang.base.domain.errors import InvalidPath
+from mofang.base.domain.names import VersionRef
 from mofang.base.domain.tensors import Signature
 
 
@@ -81,6 +82,7 @@ class Lineage:
     recipe: str = ""  # digest of the recipe's text
     code: str = ""  # version of mofang and of the framework
     parent: str = ""  # digest of the version a variant was made from
+    steps: str = ""  # how a variant was made of it, in one line
     conversion: Conversion | None = None  # of what was pushed in another framework's format
 
 
@@ -96,9 +98,15 @@ class ModelVersion:
     created_at: int
     metrics: dict[str, float] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    variant: str = ""  # its name, if it is a compressed form of the version of that number
+
+    @property
+    def ref(self) -> VersionRef:
+        """What names it, and nothing else."""
+        return VersionRef(self.model, str(self.number), self.variant)
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.number}"
+        return str(self.ref)
 
 
 def canonical_json(value: Any) -> bytes:

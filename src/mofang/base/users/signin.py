@@ -45,8 +45,8 @@ class SignIn:
         self._passwords = Passwords()
         self._backoff = Backoff()
 
-    def by_password(self, name: str, password: str) -> User:
-        """Return whose name and password that is. Raises SignInFailed or SignInLater.
+    def by_password(self, name: str, password: str, project: str = "") -> tuple[ApiKey, str]:
+        """Return a session and its token. Raises SignInFailed, SignInLater or SignInForbidden.
 
         A name that nobody has fails in the same words, after the same time.
         """
@@ -56,16 +56,13 @@ class SignIn:
             raise SignInFailed("the name or the password is wrong")
         self._backoff.succeeded(name)
         with self._acting(EVERYTHING):
-            return self._users.get(name)
+            user = self._users.get(name)
+            return self.open(user, user.grants, project)
 
-    def hashed(self, name: str, password: str) -> str:
-        """Return what is kept of a new password. Raises SignInLater or InvalidPassword."""
+    def redeem(self, name: str, code: str, password: str) -> None:
+        """Set a password with a one-time code. Raises SignInFailed, SignInLater or InvalidPassword."""
         self._check_backoff(name)
-        return self._passwords.hash(password)
-
-    def redeem(self, name: str, code: str, password_hash: str) -> None:
-        """Set a password, hashed, with a one-time code. Raises SignInFailed."""
-        if not self._users.redeem(name, code, password_hash):
+        if not self._users.redeem(name, code, self._passwords.hash(password)):
             self._backoff.failed(name)
             raise SignInFailed(
                 "the name or the code is wrong, or the code is too old", hint="a code works once, for a week"

@@ -12,19 +12,19 @@ from types import MappingProxyType
 from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
-from mofang.make.compress.step import Distil, Int8, Prune, Step, Steps, Student, Tune, told
+from mofang.make.compress.propose import Can
+from mofang.make.compress.step import Half, Int4, Int8, Optimise, Prune, Step, Steps, Thin, told
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
 
-On = Literal["model", "files", "any"]
+On = Literal["model", "files"]
 
 _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
     {
-        Prune: ("model", "torch.prune:prune"),
-        Student: ("any", "torch.teach:student"),
-        Tune: ("model", "torch.teach:tune"),
-        Distil: ("model", "torch.teach:distil"),
         Int8: ("files", "onnx.int8:quantise"),
+        Int4: ("files", "onnx.int4:quantise"),
+        Half: ("files", "onnx.half:halve"),
+        Optimise: ("files", "onnx.optimise:optimise"),
     }
 )
 
@@ -40,6 +40,20 @@ def apply(step: Step, subject: Subject, means: Means) -> Subject:
             hint="it works on versions that were trained here, before steps that change the file",
         )
     return _function(name, step)(step, written(subject, means) if on == "files" else subject, means)
+
+
+def abilities(means: Means) -> Can:
+    """Tell what applies to the original: what it is, and what is known of it."""
+    from mofang.make.compress.onnx.graph import load, operators
+
+    assert means.original.folder is not None
+    found = operators(load(means.original.folder))
+    return Can(
+        network=means.original.framework == "torch" and means.examples is not None and Prune in _TECHNIQUES,
+        trees=Thin in _TECHNIQUES and any(name.startswith("TreeEnsemble") for name in found),
+        graph=True,
+        calibration=bool(means.calibration),
+    )
 
 
 def make(steps: Steps, means: Means) -> Subject:

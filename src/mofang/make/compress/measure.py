@@ -1,13 +1,13 @@
 """Honest timing: it interleaves.
 
-Called by :mod:`mofang.make.compress.compare`. Timing one contestant after the other misleads, since clocks and caches
+Called by :mod:`mofang.make.compress.arena`. Timing one contestant after the other misleads, since clocks and caches
 change in between: here they take turns. Nothing in here knows a model.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,6 +15,9 @@ _WARM_UPS = 3
 _MIN_ROUNDS = 15
 _MAX_RACES = 3
 _AGREEMENT = 1.25  # medians and minima may tell speed-ups this far apart before the race is run on
+
+Contestant = Callable[[], Sequence[int]]
+"""Takes its turn, and returns the nanoseconds of each time it computed in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +30,21 @@ class Timing:
 
 
 def race(
-    contestants: Mapping[str, Callable[[], object]],
-    seconds: float,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    contestants: Mapping[str, Contestant], seconds: float, clock: Callable[[], int] = time.perf_counter_ns
 ) -> dict[str, Timing]:
-    """Call the contestants in turns for ``seconds``, each round in another order, and time every call.
+    """Let the contestants take turns for ``seconds``, each round in another order.
 
     If median and minimum disagree on how much faster one is than another, the race goes on, up to three times as long.
     """
     samples: dict[str, list[int]] = {name: [] for name in contestants}
     order = list(contestants)
-    for call in (*contestants.values(),) * _WARM_UPS:
-        call()
+    for turn in (*contestants.values(),) * _WARM_UPS:
+        turn()
     for _ in range(_MAX_RACES):
         begun, rounds = clock(), 0
         while rounds < _MIN_ROUNDS or clock() - begun < seconds * 1e9:
             for name in order:
-                start = clock()
-                contestants[name]()
-                samples[name].append(clock() - start)
+                samples[name] += contestants[name]()
             order.append(order.pop(0))
             rounds += 1
         timings = {name: Timing(median(taken) / 1e3, min(taken) / 1e3, len(taken)) for name, taken in samples.items()}

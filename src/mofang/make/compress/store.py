@@ -1,21 +1,39 @@
-"""Variants that were made and measured, those that were refused too.
+"""Candidates of searches: what was made and measured, what was picked of it, and what was refused and why.
 
-Called by the pipeline (writes) and the control API (reads).
+Called by the pipeline (writes) and the control API (reads). The artifacts themselves are in the registry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, Row, String, Table, Text, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    false,
+    insert,
+    select,
+    text,
+)
 
-from mofang.base.domain.names import new_id, now_us
+from mofang.base.domain.names import new_ids, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import claim, visible
-from mofang.make.compress.compare import Comparison
+from mofang.make.compress.compare import Comparison, Latency
+from mofang.make.compress.pick import Wish, pick
+from mofang.make.compress.quality import Quality
 
 variants = Table(
     "variants",
@@ -30,21 +48,31 @@ variants = Table(
     Column("refusal", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("job", String(64), nullable=False, server_default=text("''")),
+    Column("steps", Text, nullable=False, server_default=text("''")),
+    Column("told", Text, nullable=False, server_default=text("''")),
+    Column("is_front", Boolean, nullable=False, server_default=false()),
+    Column("is_picked", Boolean, nullable=False, server_default=false()),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A compressed form of the version ``parent``: how it was made, what was measured, whether it was accepted."""
+    """A compressed form of the version ``parent``: how it was made, what was measured, what became of it."""
 
     model: str
     parent: str  # digest
-    technique: str
-    digest: str
-    dataset: str  # digest of what its quality was measured on
-    comparison: Comparison
-    refusal: str  # why it was not accepted; empty if it was
-    version: int  # its number in the registry; 0 if refused
+    technique: str  # its name among the variants of its version
+    digest: str  # of its artifact; empty if there is none
+    dataset: str  # digest of what its quality was measured on; empty if it was a sample without truth
+    comparison: Comparison | None  # None if it could not be made
+    refusal: str  # why it was not registered; empty if it was
+    version: int  # number of the version it is registered with; 0 if refused
+    job: str = ""  # of the search that tried it
+    steps: str = ""  # JSON: how to make it again
+    told: str = ""  # the same in one line
+    is_front: bool = False  # whether no other of its search is better in every way
+    is_picked: bool = False  # whether it is what the search was for
     id: str = ""
     created_at: int = 0
 
@@ -55,29 +83,42 @@ class Variant:
 
 
 class VariantStore:
-    """The table ``variants``; rows are never changed."""
+    """The table ``variants``; ids are in the order in which candidates were tried."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, variant: Variant) -> Variant:
-        """Keep ``variant`` and return it with its id and time."""
-        row = {
-            **{name: getattr(variant, name) for name in variants.c.keys()},  # noqa: SIM118 - a column collection
-            "comparison": canonical_json(asdict(variant.comparison)).decode(),
-            "id": new_id("var"),
-            "created_at": now_us(),
-        }
+    def record(self, found: Iterable[Variant]) -> list[Variant]:
+        """Keep the candidates of one search, all or none, in place of what the same job kept before; return them."""
+        given = list(found)
+        rows = [
+            {**_row(each), "id": key, "created_at": now_us()}
+            for each, key in zip(given, sorted(new_ids("var", len(given))), strict=True)
+        ]
+        jobs = {each.job for each in given} - {""}
         with self._database.write() as connection:
-            connection.execute(insert(variants).values(row))
-            claim(connection, self._database.scope, "variant", row["id"])
-            stored = connection.execute(select(variants).where(variants.c.id == row["id"])).one()
-        return _variant(stored)
+            connection.execute(delete(variants).where(variants.c.job.in_(jobs)))
+            for row in rows:
+                connection.execute(insert(variants).values(row))
+                claim(connection, self._database.scope, "variant", row["id"])
+            kept = connection.execute(select(variants).where(variants.c.id.in_([row["id"] for row in rows])))
+            by_id = {row.id: _variant(row) for row in kept}
+        return [by_id[row["id"]] for row in rows]
+
+    def newest(self, parent: str) -> list[Variant]:
+        """Return the candidates of the newest search on a version's digest, in the order they were tried."""
+        newest = select(variants.c.job, variants.c.id).where(self._visible(), variants.c.parent == parent)
+        with self._database.read() as connection:
+            last = connection.execute(newest.order_by(variants.c.id.desc()).limit(1)).first()
+            if last is None:
+                return []
+            query = select(variants).where(self._visible(), variants.c.parent == parent, variants.c.job == last.job)
+            query = query if last.job else query.where(variants.c.id == last.id)
+            return [_variant(row) for row in connection.execute(query.order_by(variants.c.id))]
 
     def list(self, parent: str = "", before: str = "", limit: int = 100) -> list[Variant]:
-        """Return variants (of one version's digest, if given), newest first, older than id ``before``."""
-        mine = visible(self._database.scope, "variant", variants.c.id)
-        query = select(variants).where(mine).order_by(variants.c.id.desc()).limit(limit)
+        """Return candidates (of one version's digest, if given), newest first, older than id ``before``."""
+        query = select(variants).where(self._visible()).order_by(variants.c.id.desc()).limit(limit)
         if parent:
             query = query.where(variants.c.parent == parent)
         if before:
@@ -85,7 +126,51 @@ class VariantStore:
         with self._database.read() as connection:
             return [_variant(row) for row in connection.execute(query)]
 
+    def _visible(self) -> ColumnElement[bool]:
+        return visible(self._database.scope, "variant", variants.c.id)
+
+
+def best(found: Iterable[Variant], wish: Wish) -> Variant:
+    """Return the best of those ``found`` that are registered; raise NoVariant if ``wish`` accepts none."""
+    by_digest = {each.digest: each for each in found if each.accepted and each.job and each.comparison is not None}
+    return pick([_Registered(each) for each in by_digest.values()], wish).variant
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    variant: Variant
+
+    @property
+    def comparison(self) -> Comparison:
+        assert self.variant.comparison is not None
+        return self.variant.comparison
+
+    def __str__(self) -> str:
+        return self.variant.technique
+
+
+def _row(variant: Variant) -> dict[str, Any]:
+    comparison = None if variant.comparison is None else asdict(variant.comparison)
+    values = {name: getattr(variant, name) for name in variants.c.keys()}  # noqa: SIM118 - a column collection
+    return {**values, "comparison": canonical_json(comparison).decode()}
+
 
 def _variant(row: Row[Any]) -> Variant:
-    comparison = msgspec.json.decode(row.comparison, type=Comparison)
-    return Variant(**{**row._asdict(), "comparison": comparison})
+    return Variant(**{**row._asdict(), "comparison": _comparison(row.comparison)})
+
+
+def _comparison(stored: str) -> Comparison | None:
+    found = msgspec.json.decode(stored)
+    if found is None or "quality" in found:
+        return msgspec.convert(found, Comparison | None)
+    # Of a release that knew accuracy alone, and neither memory nor threads.
+    kept = (found["accuracy"], found["parent_accuracy"])
+    lost = kept[1] - kept[0]
+    return Comparison(
+        quality=Quality("accuracy", found["rows"], *kept, lost, lost, found["p_value"], ""),
+        size_bytes=found["size_bytes"],
+        parent_size_bytes=found["parent_size_bytes"],
+        memory_bytes=0,
+        parent_memory_bytes=0,
+        latencies=tuple(Latency(threads=1, **each) for each in found["latencies"]),
+    )

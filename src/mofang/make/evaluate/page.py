@@ -12,7 +12,7 @@ from mofang.make.evaluate.curves import calibration_svg, precision_recall_svg, r
 from mofang.make.evaluate.picture import confusion_svg
 from mofang.make.evaluate.report import ABOUT, RegressionScores, Report, Scores
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --good: #1a7f37;
   --bad: #d1242f; --bar: #1f6feb; --page: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #151b23;
@@ -48,7 +48,7 @@ def report_html(name: str, dataset: str, report: Report) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f"<title>{_text(name)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{_text(name)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{_text(name)}</h1>",
         f'<p class="soft">{scores.rows:,} held-out rows of {_text(dataset[:19])}, answered by the served graph in'
         f" {report.seconds:.2f} s ({report.rows_per_second:,.0f} rows/s)</p>",

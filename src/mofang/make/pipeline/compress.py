@@ -1,75 +1,187 @@
-"""A compression job: a smaller, faster variant of a version, measured against it."""
+"""A compression job: variants of a version, searched for within a budget, and measured against it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-import numpy as np
+import msgspec
 
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.names import VersionRef
-from mofang.base.domain.registry import Artifact, Lineage
+from mofang.base.domain.registry import Artifact, Lineage, ModelVersion
 from mofang.base.domain.work import Progress
-from mofang.make.compress.catalog import make
-from mofang.make.compress.compare import Contestant, compare, refusal
-from mofang.make.compress.step import Int8, named, told
+from mofang.make.compress.arena import arena
+from mofang.make.compress.catalog import abilities
+from mofang.make.compress.pick import Wish, complaints, front, pick, price
+from mofang.make.compress.propose import Tried, measured
+from mofang.make.compress.search import Budget, Original, Search
+from mofang.make.compress.step import Steps, named, packed, told
 from mofang.make.compress.store import Variant
 from mofang.make.compress.subject import Means, Subject
-from mofang.make.pipeline.evaluate import dataset_of
+from mofang.make.evaluate.gate import parse_gate
+from mofang.make.evaluate.suite import evaluate
+from mofang.make.pipeline.material import Material, Order, material
 from mofang.make.pipeline.outcome import Result, Spec, code
-from mofang.make.prepare.dataset import load_examples
-from mofang.make.prepare.feed import feed
+from mofang.make.prepare.onnx import IMAGE
+from mofang.make.register.store import NewVariant
 from mofang.make.workshop import Workshop
+
+_MOST_REGISTERED = 6  # of one search: the pick, and what else of the front is good enough
 
 
 def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
-    """Make an INT8 variant of ``spec["version"]``; register it if it loses at most ``spec["max_drop"]`` accuracy.
+    """Search for variants of a version, and register those that are good enough, as variants of it.
 
-    The variant and its measurements are kept either way; NoVariant tells why it was refused. No alias moves.
+    ``spec`` is an :class:`Order`: ``max_drop``, ``max_latency_ms``, ``max_size_mb`` and ``objective`` are a
+    :class:`Wish`; ``seconds`` and ``trials`` (0: any) the budget; ``dataset`` (a digest; empty: the one it was made
+    from) or ``calibration`` (SHA-256 of a file that ``filename`` names) and ``metric`` what it is measured on. All
+    candidates and their measurements are kept, whatever comes of them; NoVariant tells why none was accepted. A search
+    that was interrupted goes on with the next candidate.
     """
-    version = tools.registry.get(VersionRef.parse(spec["version"]))
-    if version.artifact.engine != "onnx":
-        raise NoVariant(
-            f"{version} is computed by engine {version.artifact.engine!r}", hint="only ONNX models can be compressed"
-        )
-    dataset = dataset_of(version, "", tools)
-    if dataset.task != "classification":
-        raise NoVariant(f"{version} does {dataset.task}", hint="only classifiers can be compressed and compared so far")
-    test = load_examples(tools.blobs, dataset, split="test")
-    steps = (Int8("dynamic"),)
-    with tools.folder() as root:
-        source = tools.registry.folder(version, root)
-        progress.report("compress", 0.0, told(steps))
-        target = make(steps, Means(Subject(source), lambda: Path(mkdtemp(dir=root)), progress=progress)).folder
-        assert target is not None
-        with tools.engine("onnx", target) as engine, tools.engine("onnx", source) as parent:
-            artifact = Artifact("onnx", tools.keep(target), engine.signature, version.artifact.labels)
-            comparison = compare(
-                Contestant(engine, artifact.size_bytes),
-                Contestant(parent, version.artifact.size_bytes),
-                (feed(test, parent.signature), test.target.astype(np.int64), dataset.schema.labels),
-                tools.timing_seconds,
-                progress,
-            )
-    refused = refusal(comparison, spec["max_drop"])
-    number = 0
-    if not refused:
-        lineage = Lineage(
-            "compress", dataset=dataset.digest, recipe=version.lineage.recipe, code=code("onnx"), parent=version.digest
-        )
-        metrics = {"accuracy": comparison.accuracy}
-        number = tools.registry.register(version.model, artifact, lineage, metrics)[0].number
-    variant = tools.variants.record(
-        Variant(
-            version.model, version.digest, named(steps), artifact.digest, dataset.digest, comparison, refused, number
-        )
+    order = msgspec.convert(spec, Order)
+    version = tools.registry.get(VersionRef.parse(order.version))
+    if version.variant or version.artifact.engine != "onnx":
+        what = "a variant itself" if version.variant else f"computed by engine {version.artifact.engine!r}"
+        raise NoVariant(f"{version} is {what}", hint="only ONNX models can be compressed, and those only once")
+    wish = Wish(order.max_drop, order.max_latency_ms, order.max_size_mb, order.objective)
+    data = material(version, order, tools)
+    with _searching(version, data, wish, order, tools, progress) as search:
+        tried = search.run(progress)
+        finals = _finals(search, tried, wish, tools, progress)
+        longer = {each.steps: each for each in finals}
+        tried = [longer.get(each.steps, each) for each in tried]
+        try:
+            picked = pick(finals or measured(tried), wish)
+        except NoVariant as refusal:
+            tools.variants.record(_rows(version, tried, {}, (), data, wish, tools))
+            raise _refused(version, tried, refusal) from refusal
+        registered = _register(version, search, finals, data, tools, progress)
+    rows = tools.variants.record(_rows(version, tried, registered, picked.steps, data, wish, tools))
+    name = str(registered[picked.steps])
+    progress.report("register", 1.0, f"{name} registered, the best of {len(rows)} candidates")
+    return {"version": str(version), "picked": name, "variants": [asdict(row) for row in rows]}
+
+
+def _key(order: Order) -> str:
+    return hashlib.sha256(msgspec.json.encode(order)).hexdigest()[:12]
+
+
+def _refused(version: ModelVersion, tried: Sequence[Tried], refusal: NoVariant) -> NoVariant:
+    """Say why nothing was registered; if nothing could be made, why not."""
+    why = "" if measured(tried) else "".join(f"; of '{each}': {each.refusal}" for each in tried[:3])
+    return NoVariant(f"nothing was registered for {version}: {refusal.message}{why}", hint=refusal.hint)
+
+
+@contextmanager
+def _searching(
+    version: ModelVersion, data: Material, wish: Wish, order: Order, tools: Workshop, progress: Progress
+) -> Iterator[Search]:
+    """Load the original, on its own and in the arena, and lay out a search in the job's folder."""
+    steps = tools.scratch / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
+    folder = tools.registry.folder(version, tools.scratch / "original")
+    means = Means(
+        original=Subject(folder, "onnx", data.network, "torch" if data.network is not None else ""),
+        scratch=lambda: Path(mkdtemp(dir=steps)),
+        examples=data.examples,
+        calibration=data.calibration,
+        image=[each.name for each in version.artifact.signature.inputs] == [IMAGE],
+        progress=progress,
     )
-    if refused:
-        raise NoVariant(
-            f"the INT8 variant of {version} was refused: {refused}",
-            hint="allow more with `--max-drop`, or keep it as it is",
+    batchable = version.artifact.signature.batchable
+    with tools.engine("onnx", folder) as engine, arena("onnx", folder, data.exam.rows, batchable=batchable) as grounds:
+        progress.report("search", 0.0, f"asking {version} as it is")
+        size = version.artifact.size_bytes
+        original = Original("onnx", folder, size, engine, data.exam.answers(engine, progress), abilities(means))
+        budget = Budget(order.seconds, order.trials, tools.timing_seconds / 3)
+        yield Search(original, means, data.exam, grounds, wish, budget, tools.scratch / f"search-{_key(order)}")
+
+
+def _finals(search: Search, tried: Sequence[Tried], wish: Wish, tools: Workshop, progress: Progress) -> list[Tried]:
+    """Return the best of the front that are good enough, timed once more, and longer."""
+    candidates = measured(tried)
+    best = [candidates[at] for at in front([each.comparison for each in candidates])]
+    good = [each for each in best if not complaints(each.comparison, wish)]
+    finals = []
+    for each in sorted(good, key=lambda each: price(each.comparison, wish.objective))[:_MOST_REGISTERED]:
+        progress.report("search", 1.0, f"timing again: {told(each.steps)}")
+        finals.append(Tried(each.steps, search.again(each.steps, tools.timing_seconds, progress)))
+    return finals
+
+
+def _register(
+    version: ModelVersion, search: Search, finals: Sequence[Tried], data: Material, tools: Workshop, progress: Progress
+) -> Mapping[Steps, ModelVersion]:
+    """Register all ``finals``, or none; report on the quality of each, where the truth is known."""
+    made, artifacts = [], {}
+    for each in finals:
+        files = tools.keep(search.folder(each.steps))
+        artifact = replace(version.artifact, files=files)
+        lineage = Lineage(
+            source="compress",
+            run=version.lineage.run,
+            dataset=data.dataset.digest if data.dataset else "",
+            recipe=version.lineage.recipe,
+            code=code("onnx", "onnxruntime", "torch"),
+            parent=version.digest,
+            steps=told(each.steps),
         )
-    progress.report("register", 1.0, f"{version.model}@{number} registered")
-    return {"variant": {**asdict(variant), "drop": comparison.drop, "accepted": True}}
+        quality = each.comparison.quality
+        made.append(NewVariant(named(each.steps), artifact, lineage, {quality.metric: quality.value}))
+        artifacts[each.steps] = artifact
+        _report(version.model, artifact, search.folder(each.steps), data, tools, progress)
+    by_digest = {each.digest: each for each in tools.registry.register_variants(version, made)}
+    return {steps: by_digest[artifact.digest] for steps, artifact in artifacts.items()}
+
+
+def _report(model: str, artifact: Artifact, folder: Path, data: Material, tools: Workshop, progress: Progress) -> None:
+    if data.dataset is None or data.exam.truth is None:
+        return
+    with tools.engine(artifact.engine, folder) as engine:
+        report = evaluate(engine, data.exam.rows, data.exam.truth, data.exam.labels, parse_gate(""), progress)
+    tools.evaluations.record(model, artifact.digest, data.dataset.digest, report)
+
+
+def _rows(
+    version: ModelVersion,
+    tried: Sequence[Tried],
+    registered: Mapping[Steps, ModelVersion],
+    picked: Steps,
+    data: Material,
+    wish: Wish,
+    tools: Workshop,
+) -> list[Variant]:
+    """Return what is kept of every candidate."""
+    candidates = measured(tried)
+    best = {candidates[at].steps for at in front([each.comparison for each in candidates])}
+
+    def refusal(each: Tried) -> str:
+        if each.steps in registered:
+            return ""
+        if each.found is None:
+            return each.refusal
+        return "; ".join(complaints(each.found, wish)) or "another is better"
+
+    return [
+        Variant(
+            model=version.model,
+            parent=version.digest,
+            technique=registered[each.steps].variant if each.steps in registered else named(each.steps),
+            digest=registered[each.steps].digest if each.steps in registered else "",
+            dataset=data.dataset.digest if data.dataset else "",
+            comparison=each.found,
+            refusal=refusal(each),
+            version=version.number if each.steps in registered else 0,
+            job=tools.job,
+            steps=packed(each.steps),
+            told=told(each.steps),
+            is_front=each.steps in best,
+            is_picked=bool(registered) and each.steps == picked,
+        )
+        for each in tried
+    ]

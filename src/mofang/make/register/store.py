@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ aliases = Table(
     Column("number", Integer, nullable=False),
     ForeignKeyConstraint(["model", "number"], [versions.c.model, versions.c.number]),
 )
+variants = Table(
+    "version_variants",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(63), primary_key=True),
+    Column("digest", String(80), nullable=False, index=True),
+    Column("manifest", Text, nullable=False),
+    Column("seal", String(64), nullable=False),
+    ForeignKeyConstraint(["model", "number"], [versions.c.model, versions.c.number]),
+    UniqueConstraint("model", "number", "digest"),
+)
 
 _GREATEST_NUMBER = 2**31 - 1
 
@@ -91,6 +104,17 @@ class Manifest:
     artifact: Artifact
     lineage: Lineage
     created_at: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewVariant:
+    """A variant to register: its name among those of its version, what it is, where it came from, what it reaches."""
+
+    name: str
+    artifact: Artifact
+    lineage: Lineage
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -122,26 +146,49 @@ class Registry:
             if newest is None:
                 connection.execute(insert(models).values(name=model, created_at=manifest.created_at))
                 claim(connection, self._database.scope, "model", model)
-            text = canonical_json(asdict(manifest))
-            connection.execute(
-                insert(versions).values(
-                    model=model,
-                    number=manifest.number,
-                    digest=artifact.digest,
-                    manifest=text.decode(),
-                    seal=hashlib.sha256(text).hexdigest(),
-                )
-            )
+            key = {"model": model, "number": manifest.number, "digest": artifact.digest}
+            connection.execute(insert(versions).values(**key, **_sealed(manifest)))
         return _version(manifest, artifact.digest, ()), True
 
+    def register_variants(self, version: ModelVersion, made: Iterable[NewVariant]) -> list[ModelVersion]:
+        """Register variants of ``version``, all or none; return them as they are registered then.
+
+        One whose artifact is registered as a variant of it already stays what it is; a name that is taken by another
+        artifact gets a number.
+        """
+        with self._database.write() as connection:
+            mine = (variants.c.model == version.model) & (variants.c.number == version.number)
+            for each in made:
+                known = {row.name: row.digest for row in connection.execute(select(variants).where(mine))}
+                if each.artifact.digest in known.values():
+                    continue
+                name = check_name("variant", _free(each.name, known))
+                manifest = Manifest(
+                    version.model, version.number, each.artifact, each.lineage, now_us(), each.metrics, name
+                )
+                key = {"model": version.model, "number": version.number, "name": name}
+                connection.execute(insert(variants).values(**key, digest=each.artifact.digest, **_sealed(manifest)))
+            return self.list_variants(version)
+
+    def list_variants(self, version: ModelVersion) -> list[ModelVersion]:
+        """Return the variants of a version, by name."""
+        mine = (variants.c.model == version.model) & (variants.c.number == version.number)
+        with self._database.read() as connection:
+            rows = connection.execute(select(variants).where(mine).order_by(variants.c.name))
+            return [_version(_manifest(row), row.digest, ()) for row in rows]
+
     def get(self, ref: VersionRef) -> ModelVersion:
-        """Return the version ``ref`` names; raise ModelNotFound, VersionNotFound, or DigestMismatch if edited."""
+        """Return the version or variant ``ref`` names.
+
+        Raises ModelNotFound, VersionNotFound, or DigestMismatch if it was edited.
+        """
         with self._database.read() as connection:
             row = connection.execute(_query(ref).where(self._visible(versions.c.model))).first()
-            if row is not None:
-                return self._versions(connection, [row])[0]
-            self._check_model(connection, ref.model)
-        raise VersionNotFound(f"model {ref.model!r} has no version or alias {ref.selector!r}")
+            if row is None:
+                self._check_model(connection, ref.model)
+                raise VersionNotFound(f"model {ref.model!r} has no version or alias {ref.selector!r}")
+            found = self._versions(connection, [row])[0]
+            return self._variant(connection, found, ref.variant) if ref.variant else found
 
     def find(self, ref: VersionRef) -> ModelVersion | None:
         """Return the version ``ref`` names, or None."""
@@ -151,11 +198,14 @@ class Registry:
             return None
 
     def find_digest(self, digest: str) -> list[ModelVersion]:
-        """Return every version, of any model, whose artifact has ``digest``."""
+        """Return every version and variant, of any model, whose artifact has ``digest``."""
         mine = self._visible(versions.c.model)
         query = select(versions).where(versions.c.digest == digest, mine).order_by(versions.c.model)
+        apart = select(variants).where(variants.c.digest == digest, self._visible(variants.c.model))
         with self._database.read() as connection:
-            return self._versions(connection, connection.execute(query))
+            rows = connection.execute(apart.order_by(variants.c.model, variants.c.number))
+            small = [_version(_manifest(row), row.digest, ()) for row in rows]
+            return [*self._versions(connection, connection.execute(query)), *small]
 
     def list_models(self, after: str = "", limit: int = 100) -> list[Model]:
         """Return models by name, those that come after ``after``."""
@@ -207,6 +257,13 @@ class Registry:
         folder = root / version.digest.removeprefix("sha256:")
         return self._blobs.materialise(version.artifact.files, folder)
 
+    def _variant(self, connection: Connection, version: ModelVersion, name: str) -> ModelVersion:
+        key = (variants.c.model == version.model, variants.c.number == version.number, variants.c.name == name)
+        row = connection.execute(select(variants).where(*key)).first()
+        if row is None:
+            raise VersionNotFound(f"{version} has no variant {name!r}", hint=f"`mofang variants {version}` shows them")
+        return _version(_manifest(row), row.digest, ())
+
     def _owner(self, connection: Connection, model: str) -> Scope:
         if connection.execute(select(models.c.name).where(models.c.name == model)).first() is None:
             return self._database.scope.narrowed()
@@ -241,6 +298,17 @@ def _query(ref: VersionRef) -> Select[Any]:
     return query.join(aliases, joint).where(aliases.c.alias == ref.selector)
 
 
+def _free(name: str, taken: Container[str]) -> str:
+    """Return ``name``, or what it is called if others have it."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def _sealed(manifest: Manifest) -> dict[str, str]:
+    text = canonical_json(asdict(manifest))
+    return {"manifest": text.decode(), "seal": hashlib.sha256(text).hexdigest()}
+
+
 def _manifest(row: Row[Any]) -> Manifest:
     """Read a row, if it is as it was written; raise DigestMismatch otherwise."""
     where = f"version {row.number} of model {row.model!r}"
@@ -262,4 +330,5 @@ def _version(manifest: Manifest, digest: str, pointing: tuple[str, ...]) -> Mode
         created_at=manifest.created_at,
         metrics=manifest.metrics,
         aliases=pointing,
+        variant=manifest.variant,
     )

@@ -59,6 +59,7 @@ class Deployments:
                 replicas=replicas,
                 limits=replace(limits or ReplicaLimits(), join=version.artifact.signature.independent_rows),
                 labels=version.artifact.labels,
+                variant=version.variant,
             ),
             audience,
         )

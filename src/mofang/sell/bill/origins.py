@@ -44,6 +44,8 @@ class RegistryOrigins:
         return next((version for version in versions if version.number == number), None)
 
     def _variant(self, version: ModelVersion) -> str:
+        if version.variant:
+            return version.variant
         parent = version.lineage.parent
         if not parent:
             return ORIGINAL

@@ -55,22 +55,22 @@ def create_app(platform: Platform) -> FastAPI:
 
 
 def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
-    changes = Changes(p.transaction, p.audit, p.owners, p.publish)
+    changes = Changes(p.transaction, p.audit, p.publish)
     return [
         prepare.router(p.datasets),
         train.router(p.runs, p.registry, p.jobs, changes, p.sources),
         evaluate.router(p.evaluations, p.registry, p.jobs, changes),
-        compress.router(p.variants, p.registry, p.jobs, changes),
+        compress.router(p.variants, p.registry, p.jobs, p.owners, changes),
         uploads.router(p.blobs, p.owners, p.uploads, p.upload_limit_bytes),
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),
-        deploy.router(p.deployments, p.registry, p.replicas, changes),
-        meter.router(p.usage, p.counters, p.identity, p.settle),
+        deploy.router(p.deployments, p.registry, p.variants, p.replicas, changes),
+        meter.router(p.usage, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.billing, p.identity, changes),
         invoices.router(p.bills, p.billing, p.identity, p.settle, changes),
         identity.router(p.identity, p.usage, changes),
-        users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes, p.refusals),
+        users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes),
         audit.router(p.audit, p.usage, p.bills, p.users, p.scrub, changes),
         jobs.router(p.jobs, changes),
         operate.router(p, app.openapi),

@@ -1,31 +1,73 @@
-"""Variants: smaller forms of versions, measured."""
+"""Variants: smaller and faster forms of versions, searched for and measured."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from mofang.base.domain.errors import BlobNotFound
 from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
 from mofang.base.jobs.store import JobStore
+from mofang.base.storage.owners import Owners
 from mofang.make.compress.compare import Comparison
+from mofang.make.compress.page import variants_html
+from mofang.make.compress.pick import Objective
+from mofang.make.compress.quality import Wanted
 from mofang.make.compress.store import Variant, VariantStore
 from mofang.make.register.store import Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
-from mofang.surface.api.fields import AfterId, Body, Limit, OptionalReference, Page, Reference, Submitted, page
+from mofang.surface.api.fields import (
+    STILL,
+    AfterId,
+    Body,
+    Limit,
+    ModelName,
+    OptionalReference,
+    Page,
+    Reference,
+    Selector,
+    Submitted,
+    Text,
+    page,
+    version_of,
+)
+
+_MAX_SECONDS = 86_400.0
+_MAX_TRIALS = 10_000
+_HTML = {"response_class": Response, "responses": {200: {"content": {"text/html": {}}}}}
 
 
 class VariantBody(Body):
-    """Which version to compress, and how much accuracy (a share of 1) it may lose."""
+    """Which version to compress, what its variants may lose and cost, and how long to search.
+
+    ``max_drop`` is a share of 1, null: any. Latency is of one row on one thread. ``calibration`` is the SHA-256 of an
+    uploaded .npy or .npz of what the model is asked, called ``filename``; ``dataset`` the digest of other data than the
+    version was made from. ``seconds`` and ``trials``: 0 is no limit.
+    """
 
     version: Reference
-    max_drop: float = Field(0.005, ge=0, le=1, allow_inf_nan=False)
+    max_drop: float | None = Field(0.005, ge=0, le=1, allow_inf_nan=False)
+    max_latency_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_size_mb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    objective: Objective = "balance"
+    seconds: float = Field(600.0, ge=0, le=_MAX_SECONDS, allow_inf_nan=False)
+    trials: int = Field(0, ge=0, le=_MAX_TRIALS)
+    dataset: str = Field("", pattern=r"^(sha256:[0-9a-f]{64})?$")
+    calibration: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    filename: Text = Field("", max_length=255)
+    metric: Wanted = "auto"
 
 
 class VariantView(BaseModel):
-    """A variant; ``version`` is its number in the registry, 0 if it was refused."""
+    """A candidate of a search.
+
+    ``technique`` is its name among the variants of its version, ``told`` how it was made, ``steps`` the same as JSON.
+    ``comparison`` is null if it could not be made; ``version`` is 0 if it was not registered, and ``refusal`` says why.
+    """
 
     id: str
     model: str
@@ -33,50 +75,83 @@ class VariantView(BaseModel):
     technique: str
     digest: str
     dataset: str
-    comparison: Comparison
+    comparison: Comparison | None
     accepted: bool
     refusal: str
     version: int
+    job: str
+    steps: str
+    told: str
+    is_front: bool
+    is_picked: bool
     created_at: int
+
+
+class VariantsView(BaseModel):
+    """The variants of a version that are registered, and the candidates of its newest search, as they were tried."""
+
+    version: str
+    registered: list[ModelVersion]
+    candidates: list[VariantView]
 
 
 class Compress:
     """The routes of `compress`."""
 
-    def __init__(self, variants: VariantStore, registry: Registry, jobs: JobStore, changes: Changes) -> None:
+    def __init__(
+        self, variants: VariantStore, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes
+    ) -> None:
         self._variants = variants
         self._registry = registry
         self._jobs = jobs
+        self._owners = owners
         self._changes = changes
 
     def start_compression(self, body: VariantBody, who: Caller) -> Submitted:
-        """Compress a version, as a job."""
+        """Search for variants of a version, as a job."""
         version = self._registry.get(VersionRef.parse(body.version))
-        owner = self._registry.owner(version.model)
-        with self._changes.record(
-            who, "compression.start", str(version), of=owner, before=None, max_drop=str(body.max_drop)
-        ) as entry:
+        if body.calibration and not self._owners.has("upload", body.calibration):
+            raise BlobNotFound(f"no upload has the digest {body.calibration!r}")
+        with self._changes.record(who, "compression.start", str(version), max_drop=str(body.max_drop)) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("compress", spec, who.key_id, owner)
-            entry.after = {"job": job.id}
+            job = self._jobs.submit("compress", spec, who.key_id, self._registry.owner(version.model))
+            entry.details["job"] = job.id
         return Submitted(job=job.id)
 
     def list_variants(
         self, version: OptionalReference = "", after: AfterId = "", limit: Limit = 100
     ) -> Page[VariantView]:
-        """List variants, newest first; of one version, if ``version`` (MODEL[@VERSION]) is given."""
+        """List candidates of searches, newest first; of one version, if ``version`` (MODEL[@VERSION]) is given."""
         parent = self._registry.get(VersionRef.parse(version)).digest if version else ""
         found = self._variants.list(parent, after, limit + 1)
         return page([_view(one) for one in found], limit, lambda one: one.id)
 
+    def get_variants(self, name: ModelName, selector: Selector) -> VariantsView:
+        """Return what variants a version has, and what the newest search for them found."""
+        found = self._registry.get(version_of(name, selector))
+        return VariantsView(
+            version=str(found),
+            registered=self._registry.list_variants(found),
+            candidates=[_view(each) for each in self._variants.newest(found.digest)],
+        )
 
-def router(variants: VariantStore, registry: Registry, jobs: JobStore, changes: Changes) -> APIRouter:
+    def get_variants_report(self, name: ModelName, selector: Selector) -> Response:
+        """Return what the newest search for variants found as a page to look at."""
+        found = self._registry.get(version_of(name, selector))
+        text = variants_html(str(found), self._variants.newest(found.digest))
+        return Response(text, media_type="text/html; charset=utf-8", headers=STILL)
+
+
+def router(variants: VariantStore, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> APIRouter:
     """Make the router of `compress`."""
-    api = Compress(variants, registry, jobs, changes)
+    api = Compress(variants, registry, jobs, owners, changes)
+    of_version = "/models/{name}/versions/{selector}/variants"
     return table(
         "compress",
         Route("POST", "/variants", "make", api.start_compression, 202),
         Route("GET", "/variants", "read", api.list_variants),
+        Route("GET", of_version, "read", api.get_variants),
+        Route("GET", f"{of_version}/report.html", "read", api.get_variants_report, options=_HTML),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -20,11 +20,14 @@ from mofang.base.domain.deployment import (
     Rollout,
 )
 from mofang.base.domain.errors import EndpointNotFound
-from mofang.base.domain.names import VersionRef
+from mofang.base.domain.names import VersionRef, check_name
+from mofang.base.domain.registry import ModelVersion
+from mofang.make.compress.pick import is_policy, wish_of
+from mofang.make.compress.store import VariantStore, best
 from mofang.make.register.store import Registry
 from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes, Entry, Owned
+from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import (
     AfterName,
     Body,
@@ -36,16 +39,24 @@ from mofang.surface.api.fields import (
     ProjectName,
     Reference,
     TenantName,
+    Text,
     Wait,
     page,
 )
 from mofang.surface.api.watching import watch
 
+_MOST_VARIANTS = 1000
+
 
 class DeployBody(Body):
-    """The version to serve (MODEL[@VERSION]). What is left out stays as it is in the active revision."""
+    """The version to serve (MODEL[@VERSION]). What is left out stays as it is in the active revision.
+
+    ``variant`` names a variant of it, or says which to choose: ``fastest within 0.5 points``; ``smallest`` and
+    ``cheapest`` are the other words.
+    """
 
     version: Reference
+    variant: Text = Field("", max_length=100)
     placement: PlacementName | None = None
     replicas: int | None = Field(None, ge=1, le=64)
     limits: ReplicaLimits | None = None
@@ -98,11 +109,13 @@ class Deploy:
         self,
         deployments: Deployments,
         registry: Registry,
+        variants: VariantStore,
         replicas: Callable[[str], Sequence[Mapping[str, Any]]],
         changes: Changes,
     ) -> None:
         self._deployments = deployments
         self._registry = registry
+        self._variants = variants
         self._replicas = replicas
         self._changes = changes
 
@@ -125,10 +138,9 @@ class Deploy:
 
     def put_endpoint(self, name: EndpointName, body: DeployBody, who: Caller) -> Started:
         """Roll a version out to an endpoint, which is made if there is none."""
-        version = self._registry.get(VersionRef.parse(body.version))
-        now = self._current(name)
-        of = Owned("endpoint", name)
-        with self._changes.record(who, "endpoint.deploy", name, of=of, before=_told(now)) as entry:
+        version = self._chosen(self._registry.get(VersionRef.parse(body.version)), body.variant)
+        with self._changes.record(who, "endpoint.deploy", name, version=str(version), digest=version.digest) as entry:
+            now = self._current(name)
             rollout = self._deployments.deploy(
                 name,
                 version,
@@ -137,16 +149,15 @@ class Deploy:
                 body.limits or (now.limits if now else ReplicaLimits()),
                 Audience(everyone=not body.private),
             )
-            self._tell(entry, rollout)
+            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
         self._changes.publish()
         return Started(rollout=rollout)
 
     def roll_back_endpoint(self, name: EndpointName, body: RollbackBody, who: Caller) -> Started:
         """Roll an endpoint back to an earlier revision."""
-        before = _told(self._current(name))
-        with self._changes.record(who, "endpoint.roll_back", name, of=Owned("endpoint", name), before=before) as entry:
+        with self._changes.record(who, "endpoint.roll_back", name) as entry:
             rollout = self._deployments.roll_back(name, body.revision)
-            self._tell(entry, rollout)
+            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
         self._changes.publish()
         return Started(rollout=rollout)
 
@@ -157,16 +168,14 @@ class Deploy:
         """
         audience = Audience(body.everyone, tuple(sorted({*body.tenants})), tuple(sorted({*body.projects})))
         before = self._deployments.audience(name)
-        of = Owned("endpoint", name)
-        with self._changes.record(who, "endpoint.share", name, of=of, before=before, after=audience):
+        with self._changes.record(who, "endpoint.share", name, before=asdict(before), after=asdict(audience)):
             self._deployments.share(name, audience)
         self._changes.publish()
         return audience
 
     def delete_endpoint(self, name: EndpointName, who: Caller) -> None:
         """Take an endpoint out of service; its revisions and usage stay on record."""
-        of, before = Owned("endpoint", name), _told(self._current(name))
-        with self._changes.record(who, "endpoint.delete", name, of=of, before=before, after=None):
+        with self._changes.record(who, "endpoint.delete", name):
             self._deployments.delete(name)
         self._changes.publish()
 
@@ -176,11 +185,13 @@ class Deploy:
             request, lambda: self._deployments.get_rollout(rollout), lambda found: found.state in ROLLOUT_ENDED, wait
         )
 
-    def _tell(self, entry: Entry, rollout: Rollout) -> None:
-        """Say what a rollout makes the active revision, once it has ended."""
-        revisions = self._deployments.revisions(rollout.endpoint)
-        entry.after = _told(next(it for it in revisions if it.number == rollout.to_revision))
-        entry.details["rollout"] = rollout.id
+    def _chosen(self, version: ModelVersion, variant: str) -> ModelVersion:
+        """Return the variant of ``version`` that was named, or the best by a policy; without one, the version."""
+        if not variant:
+            return version
+        if is_policy(variant):
+            variant = best(self._variants.list(version.digest, limit=_MOST_VARIANTS), wish_of(variant)).technique
+        return self._registry.get(replace(version.ref, variant=check_name("variant", variant)))
 
     def _current(self, name: str) -> Revision | None:
         try:
@@ -197,11 +208,12 @@ class Deploy:
 def router(
     deployments: Deployments,
     registry: Registry,
+    variants: VariantStore,
     replicas: Callable[[str], Sequence[Mapping[str, Any]]],
     changes: Changes,
 ) -> APIRouter:
     """Make the router of `deploy`."""
-    api = Deploy(deployments, registry, replicas, changes)
+    api = Deploy(deployments, registry, variants, replicas, changes)
     return table(
         "deploy",
         Route("GET", "/endpoints", "read", api.list_endpoints),
@@ -212,14 +224,6 @@ def router(
         Route("POST", "/endpoints/{name}/rollback", "deploy", api.roll_back_endpoint, 202),
         Route("GET", "/rollouts/{rollout}", "read", api.get_rollout),
     )
-
-
-def _told(revision: Revision | None) -> dict[str, Any] | None:
-    """Return what the audit log says of a revision."""
-    if revision is None:
-        return None
-    told = {"revision": revision.number, "version": f"{revision.model}@{revision.version}", "digest": revision.digest}
-    return told | {"placement": revision.placement, "replicas": revision.replicas, "limits": asdict(revision.limits)}
 
 
 def _active(endpoint: Endpoint, revisions: Sequence[Revision]) -> Revision | None:

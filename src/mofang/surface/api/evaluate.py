@@ -20,6 +20,7 @@ from mofang.make.register.store import Registry
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import (
+    STILL,
     AfterId,
     Body,
     Id,
@@ -81,11 +82,10 @@ class Evaluate:
             parse_gate(body.gate)
         if body.against and self._registry.get(VersionRef.parse(body.against)).model != version.model:
             raise InvalidRequest(f"{body.against!r} is no version of {version.model!r}: only such can be compared")
-        owner = self._registry.owner(version.model)
-        with self._changes.record(who, "evaluation.start", str(version), of=owner, before=None) as entry:
+        with self._changes.record(who, "evaluation.start", str(version)) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("evaluate", spec, who.key_id, owner)
-            entry.after = {"job": job.id}
+            job = self._jobs.submit("evaluate", spec, who.key_id, self._registry.owner(version.model))
+            entry.details["job"] = job.id
         return Submitted(job=job.id)
 
     def list_evaluations(
@@ -108,7 +108,7 @@ class Evaluate:
             raise EvaluationNotFound(
                 f"evaluation {evaluation!r} is of numbers: there is no confusion matrix", hint=hint
             )
-        return Response(confusion_svg(scores), media_type="image/svg+xml", headers=_STILL)
+        return Response(confusion_svg(scores), media_type="image/svg+xml", headers=STILL)
 
     def get_model_card(self, evaluation: Id) -> Response:
         """Return the model card as Markdown."""
@@ -123,7 +123,7 @@ class Evaluate:
         """Return the whole report as a page to look at."""
         found = self._evaluations.get(evaluation)
         page = report_html(str(self._version(found) or found.model), found.dataset, found.report)
-        return Response(page, media_type="text/html; charset=utf-8", headers=_STILL)
+        return Response(page, media_type="text/html; charset=utf-8", headers=STILL)
 
     def _version(self, evaluation: Evaluation) -> ModelVersion | None:
         found = self._registry.find_digest(evaluation.digest)
@@ -143,11 +143,6 @@ class Evaluate:
             report=report,
             created_at=evaluation.created_at,
         )
-
-
-_STILL = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-}  # no script in a picture
 
 
 def router(evaluations: EvaluationStore, registry: Registry, jobs: JobStore, changes: Changes) -> APIRouter:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
@@ -21,6 +22,7 @@ T = TypeVar("T")
 MAX_NUMBER = 2**31 - 1  # revisions and versions
 MAX_AT = 253_402_300_800_000_000  # the year 10000, in microseconds
 MAX_WAIT_SECONDS = 30.0
+NEWEST = "newest"  # the selector of the newest version, in a path
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what no database takes as text
 
 
@@ -59,13 +61,20 @@ def _text(value: str) -> str:
     return value
 
 
-def _reference(value: str) -> str:
+def reference(value: str) -> str:
+    """Return ``value`` if it is MODEL[@VERSION[+VARIANT]]; else raise InvalidName."""
     VersionRef.parse(value)
     return value
 
 
+def version_of(name: str, selector: str) -> VersionRef:
+    """Return what a path with a model's name and a selector means; ``newest`` is the newest version."""
+    ref = VersionRef.parse(f"{name}@{selector}")
+    return replace(ref, selector="") if ref.selector == NEWEST else ref
+
+
 def _optional_reference(value: str) -> str:
-    return value and _reference(value)
+    return value and reference(value)
 
 
 ModelName = Annotated[str, _name("model")]
@@ -73,8 +82,9 @@ EndpointName = Annotated[str, _name("endpoint")]
 ProjectName = Annotated[str, _name("project")]
 TenantName = Annotated[str, _name("tenant")]
 UserName = Annotated[str, AfterValidator(check_user_name)]
+Selector = Annotated[str, AfterValidator(lambda value: reference(f"model@{value}").partition("@")[2])]
 Word = Annotated[str, _name("version or alias")]
-Reference = Annotated[str, AfterValidator(_reference)]  # MODEL[@VERSION]
+Reference = Annotated[str, AfterValidator(reference)]  # MODEL[@VERSION[+VARIANT]]
 Text = Annotated[str, AfterValidator(_text)]
 Network = Annotated[str, AfterValidator(check_network)]  # CIDR
 Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
@@ -87,6 +97,8 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="items at most")]
 AfterId = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.:-]{0,100}$", description="cursor: `next` of the page before")]
 AfterName = Annotated[Text, Query(max_length=63, description="cursor: `next` of the page before")]
 AfterNumber = Annotated[int, Query(ge=0, le=2**53, description="cursor: `next` of the page before")]
+STILL = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+"""Headers of a page or a picture: no script runs in it."""
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for news")]
 
 OptionalReference = Annotated[str, Query(description="MODEL[@VERSION]"), AfterValidator(_optional_reference)]

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName, VersionNotFound
+from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
 from mofang.base.jobs.store import JobStore
@@ -15,22 +15,24 @@ from mofang.base.storage.owners import Owners
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes, Owned
+from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import (
     MAX_NUMBER,
+    NEWEST,
     AfterName,
     Body,
     Limit,
     ModelName,
     Number,
     Page,
+    Selector,
     Submitted,
     Text,
     Word,
     page,
+    version_of,
 )
 
-NEWEST = "newest"
 """In a path, the selector of a model's newest version; no alias may have this name."""
 
 BeforeNumber = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="cursor: `next` of the page before")]
@@ -97,9 +99,9 @@ class Register:
         """List versions of a model, newest first."""
         return page(self._registry.list_versions(name, after, limit + 1), limit, lambda version: version.number)
 
-    def get_version(self, name: ModelName, selector: Word) -> ModelVersion:
-        """Return a version by number or alias; ``newest`` is the newest."""
-        return self._registry.get(VersionRef(name, "" if selector == NEWEST else selector))
+    def get_version(self, name: ModelName, selector: Selector) -> ModelVersion:
+        """Return a version by number or alias; ``newest`` is the newest. ``NUMBER+VARIANT`` is a variant of it."""
+        return self._registry.get(version_of(name, selector))
 
     def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
         """Recognise uploaded files, convert them, and register them as a version, as a job."""
@@ -109,9 +111,9 @@ class Register:
                 raise BlobNotFound(f"no upload has the digest {file.sha256!r}")
         owner = self._registry.owner(name)
         spec = {"model": name, **body.model_dump()}
-        with self._changes.record(who, "version.push", name, of=owner, before=None, files=spec["files"]) as entry:
+        with self._changes.record(who, "version.push", name, files=spec["files"]) as entry:
             job = self._jobs.submit("push", spec, who.key_id, owner)
-            entry.after = {"job": job.id}
+            entry.details["job"] = job.id
         return Submitted(job=job.id)
 
     def set_alias(self, name: ModelName, alias: Word, body: AliasBody, who: Caller) -> ModelVersion:
@@ -125,20 +127,8 @@ class Register:
                 f"{version} did not pass its gate: {'; '.join(newest.report.failures)}",
                 hint="evaluate it again with a gate it passes, or promote it all the same with `--force`",
             )
-        target, of = f"{name}@{alias}", Owned("model", name)
-        pointed = {"version": version.number, "digest": version.digest}
-        with self._changes.record(
-            who, "alias.set", target, of=of, before=self._pointed(name, alias), after=pointed, force=body.force
-        ):
+        with self._changes.record(who, "alias.set", f"{name}@{alias}", version=body.version, force=body.force):
             return self._registry.set_alias(name, alias, body.version)
-
-    def _pointed(self, name: str, alias: str) -> dict[str, object] | None:
-        """Return what an alias points to, if there is one."""
-        try:
-            found = self._registry.get(VersionRef(name, alias))
-        except VersionNotFound:
-            return None
-        return {"version": found.number, "digest": found.digest}
 
 
 def router(

@@ -1,23 +1,37 @@
-"""`mofang compress`: make a variant of a version that is smaller or faster, measured against it."""
+"""`mofang compress` and `variants`: search for variants of a version that are smaller and faster, and look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import follow_job
-from mofang.surface.cli.session import Session
+from mofang.surface.cli.session import Session, plain
 from mofang.surface.cli.verbs import verb
+
+if TYPE_CHECKING:
+    from mofang.surface.sdk.compress import Variant, Variants
+
+VARIANT_JSON = (
+    "id, model, parent, technique (its name), digest, dataset, comparison (quality, size_bytes, parent_size_bytes, "
+    "memory_bytes, parent_memory_bytes, latencies; null if it could not be made), accepted, refusal, version, job, "
+    "steps, told, is_front, is_picked, created_at"
+)
+VARIANTS_JSON = f"version, registered (versions, each with variant, its name), candidates, each: {VARIANT_JSON}"
+HTML = click.option("--html", type=click.Path(path_type=Path), help="Write all that was measured there, as a page.")
+_DETACH = click.option("--detach", is_flag=True, help="Return at once; the job goes on in the server.")
 
 
 @verb(
     "compress",
-    example="mofang compress digits@2 --max-drop 0.005",
-    json="One object: job, variant (id, model, version, parent, technique, digest, comparison, created_at). "
-    "With --detach only job.",
+    example="mofang compress digits@2 --max-drop 0.005\n"
+    "mofang compress encoder@1 --calibration sample.npz --objective size --time 5min\n"
+    "mofang compress digits@2 --max-latency-ms 0.5 --max-size-mb 2 --html front.html",
+    json=f"One object: job, picked (MODEL@VERSION+VARIANT), {VARIANTS_JSON}. With --detach only job.",
 )
 @click.argument("version", metavar="MODEL@VERSION")
 @click.option(
@@ -25,41 +39,151 @@ from mofang.surface.cli.verbs import verb
     type=click.FloatRange(0, 1),
     default=0.005,
     show_default=True,
-    help="The accuracy it may lose, as a fraction.",
+    help="The quality it may lose, as a fraction.",
 )
-@click.option("--detach", is_flag=True, help="Return at once; the job goes on in the server.")
+@click.option("--max-latency-ms", type=click.FloatRange(0, min_open=True), help="The time one row may take.")
+@click.option("--max-size-mb", type=click.FloatRange(0, min_open=True), help="The size its files may have.")
+@click.option(
+    "--objective",
+    type=click.Choice(["balance", "latency", "size", "cost"]),
+    default="balance",
+    show_default=True,
+    help="What is to become small: the time of one row, the size, the time of a row in a batch, or all.",
+)
+@click.option("--time", "span", default="10min", show_default=True, metavar="SPAN", help="How long to search.")
+@click.option(
+    "--trials", type=click.IntRange(0), default=0, help="How many candidates to try; 0: as many as there are."
+)
+@click.option("--calibration", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="What the model is asked: .npy of its input, or .npz of its inputs by name.")  # fmt: skip
+@click.option("--dataset", default="", metavar="DIGEST", help="Measure on other data than the version was made from.")
+@click.option("--metric", type=click.Choice(["auto", "agreement", "cosine"]), default="auto",
+              help="How to compare answers where nobody knows the truth.")  # fmt: skip
+@HTML
+@_DETACH
 @click.pass_obj
-def compress(session: Session, version: str, max_drop: float, detach: bool) -> None:
-    """Compress a version and register the variant if it is good enough; quality, latency and size are measured."""
-    job = session.client.compress.run(version, max_drop=max_drop)
+def compress(session: Session, /, version: str, span: str, html: Path | None, detach: bool, **wanted: Any) -> None:
+    """Search for the best variant of a version, and register what is good enough.
+
+    Every candidate is measured beside the original, in turns: quality on held-out data, latency, throughput, size and
+    memory. If none is good enough, nothing is registered.
+    """
+    job = session.client.compress.run(version, seconds=format.parse_span(span), **wanted)
     if detach:
         session.answer({"job": job.id}, lambda: screen.then(f"mofang jobs logs {job.id} --follow"))
         return
-    variant = follow_job(session, job.id).result["variant"]
-    session.answer({"job": job.id, "variant": variant}, lambda: _draw(version, variant))
+    picked = follow_job(session, job.id).result["picked"]
+    found = session.client.compress.variants(version)
+
+    def draw() -> None:
+        chosen = next(each for each in found.candidates if each.is_picked)
+        screen.heading(f"registered {picked}: {found.version} by {chosen.told}")
+        _draw_picked(chosen)
+        _draw_candidates(found)
+        screen.then(f"mofang deploy NAME {picked}", f"mofang variants {found.version} --html front.html")
+
+    session.answer({"job": job.id, "picked": picked, **plain(found)}, draw)
+    _save(session, version, html)
 
 
-def _draw(version: str, variant: Mapping[str, Any]) -> None:
-    made = f"{variant['model']}@{variant['version']}"
-    screen.heading(f"registered {made}: {version} by {variant['technique']}")
-    screen.table(("", ">variant", ">original", ""), _rows(variant["comparison"]))
-    screen.fields([("digest", variant["digest"])])
-    screen.then(f"mofang versions show {made}", f"mofang deploy {made}")
+@verb(
+    "variants",
+    example="mofang variants digits@2\nmofang variants digits@2 --html front.html",
+    json=f"One object: {VARIANTS_JSON}.",
+)
+@click.argument("version", metavar="MODEL[@VERSION]")
+@HTML
+@click.pass_obj
+def variants(session: Session, version: str, html: Path | None) -> None:
+    """Show the variants a version has, and all that the newest search for them measured."""
+    found = session.client.compress.variants(version)
+
+    def draw() -> None:
+        screen.heading(f"{len(found.registered)} variants of {found.version}")
+        rows = [
+            (f"  {each}", format.size(each.artifact.size_bytes), each.lineage.steps, format.short_digest(each.digest))
+            for each in found.registered
+        ]
+        screen.table(("  name", ">size", "made by", "digest"), rows, empty="  none is registered")
+        if found.candidates:
+            _draw_candidates(found)
+        first = found.registered[0] if found.registered else None
+        screen.then(f"mofang deploy NAME {first}" if first else f"mofang compress {found.version}")
+
+    session.answer(found, draw)
+    _save(session, version, html)
 
 
-def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    points = (found["accuracy"] - found["parent_accuracy"]) * 100
-    rows = f"{points:+.2f} points on {format.count(found['rows'])} rows"
-    accuracy = (f"{found['accuracy']:.4f}", f"{found['parent_accuracy']:.4f}")
-    sizes = (found["size_bytes"], found["parent_size_bytes"])
-    table = [("  accuracy", *accuracy, rows), ("  size", *map(format.size, sizes), _times(*sizes, "smaller", "larger"))]
-    for latency in found["latencies"]:
-        times = (latency["median_us"], latency["parent_median_us"])
+def _save(session: Session, version: str, html: Path | None) -> None:
+    if html is None:
+        return
+    html.write_text(session.client.compress.report_html(version), "utf-8")
+    if not session.as_json:
+        screen.say(f"\nreport: {click.style(str(html), bold=True)}")
+
+
+def _draw_picked(variant: Variant) -> None:
+    found = variant.comparison or {}
+    quality = found["quality"]
+    lost = -100 * (quality["parent"] - quality["value"])
+    between = f"95 %: {-100 * quality['high']:+.2f} to {-100 * quality['low']:+.2f}, p = {quality['p_value']:.2g}"
+    rows = f"{lost:+.2f} points on {format.count(quality['rows'])} rows ({between})"
+    table: list[tuple[str, ...]] = [
+        (f"  {quality['metric']}", f"{quality['value']:.4f}", f"{quality['parent']:.4f}", rows),
+        _sizes("size", found["size_bytes"], found["parent_size_bytes"]),
+        _sizes("memory", found["memory_bytes"], found["parent_memory_bytes"]),
+    ]
+    for each in found["latencies"]:
+        times = (each["median_us"], each["parent_median_us"])
         said = (format.duration(value / 1e6) for value in times)
-        table.append((f"  latency, batch {latency['batch']}", *said, _times(*times, "faster", "slower")))
-    return table
+        threads = f"{each['threads']} thread{'s' if each['threads'] > 1 else ''}"
+        table.append((f"  {each['batch']} rows, {threads}", *said, _times(*times, "faster", "slower")))
+    screen.table(("", ">variant", ">original", ""), table)
+    screen.fields([("answers", quality["parity"]), ("digest", variant.digest)])
+
+
+def _sizes(name: str, ours: int, theirs: int) -> tuple[str, str, str, str]:
+    return f"  {name}", format.size(ours), format.size(theirs), _times(ours, theirs, "smaller", "larger")
+
+
+def _draw_candidates(found: Variants) -> None:
+    """Draw what was measured, the fastest first; what no other beats is marked."""
+    screen.say(f"\n  candidates of the newest search ({len(found.candidates)})")
+    measured = [each for each in found.candidates if each.comparison]
+    measured.sort(key=lambda each: _ratio(each, min))
+    rows = [_row(each) for each in measured]
+    heads = ("  steps", ">points", ">size", ">one row", ">many rows", "", "")
+    screen.table(heads, rows, empty="  none could be measured")
+    refused = [each for each in found.candidates if not each.comparison]
+    for each in refused:
+        screen.say(f"  {each.told}: {each.refusal}")
+
+
+def _row(variant: Variant) -> tuple[str, ...]:
+    found = variant.comparison or {}
+    quality = found["quality"]
+    mark = "picked" if variant.is_picked else "front" if variant.is_front else ""
+    return (
+        f"  {variant.told}",
+        f"{-100 * (quality['parent'] - quality['value']):+.2f}",
+        f"{found['parent_size_bytes'] / found['size_bytes']:.1f}x smaller",
+        f"{1 / _ratio(variant, min):.1f}x faster",
+        f"{1 / _ratio(variant, max):.1f}x faster",
+        mark,
+        "registered" if variant.accepted else variant.refusal,
+    )
+
+
+def _ratio(variant: Variant, which: Any) -> float:
+    """Return the share of the original's time on one thread, with the least or the largest batch."""
+    latencies: Sequence[Any] = (variant.comparison or {})["latencies"]
+    batch = which(each["batch"] for each in latencies)
+    found = next(each for each in latencies if each["batch"] == batch)
+    return float(found["median_us"] / found["parent_median_us"])
 
 
 def _times(new: float, old: float, better: str, worse: str) -> str:
     """Say how many times better or worse ``new`` is than ``old``, of two amounts that should be low."""
+    if not new or not old:
+        return ""
     return f"{old / new:.1f}x {better}" if new <= old else f"{new / old:.1f}x {worse}"

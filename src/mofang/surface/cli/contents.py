@@ -25,7 +25,6 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("up", "operate", "start the server on this machine"),
             Entry("down", "operate", "stop it, after the answers in flight"),
             Entry("status", "operate", "what runs: processes, endpoints, versions"),
-            Entry("toolchains", "toolchains", "environments of large frameworks: install, remove"),
             Entry("doctor", "doctor", "check this machine, the data directory and the server"),
         ),
     ),
@@ -38,7 +37,13 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     ("evaluate", (Entry("evaluate", "evaluate", "measure a version on held-out data, hold it to a gate"),)),
-    ("compress", (Entry("compress", "compress", "a smaller, faster variant, measured against the original"),)),
+    (
+        "compress",
+        (
+            Entry("compress", "compress", "search for the best smaller, faster variant, by measuring"),
+            Entry("variants", "compress", "the variants of a version, and all that was measured"),
+        ),
+    ),
     (
         "register",
         (

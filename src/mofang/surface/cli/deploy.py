@@ -24,7 +24,7 @@ ROLLOUT_JSON = (
     "id, endpoint, from_revision (0: none), to_revision, state (pending, starting, switching, draining, done, failed), "
     "reason, is_rollback, created_at, ended_at"
 )
-REVISION_JSON = "number, model, version, digest, engine, signature, placement, replicas, limits, created_at"
+REVISION_JSON = "number, model, version, variant, digest, engine, signature, placement, replicas, limits, created_at"
 STEPS = ("pending", "starting", "switching", "draining", "done")
 POLL_SECONDS = 1.0
 
@@ -36,11 +36,13 @@ REPLICAS = click.option("--replicas", type=click.IntRange(1, 64), help="How many
 
 @verb(
     "deploy",
-    example="mofang deploy digits --wait\nmofang deploy reader digits@1 --replicas 2 --wait",
+    example="mofang deploy digits --wait\nmofang deploy reader digits@1 --replicas 2 --wait\n"
+    "mofang deploy digits digits@2 --variant 'fastest within 0.5 points'",
     json=f"One object, the rollout: {ROLLOUT_JSON}.",
 )
 @click.argument("endpoint")
 @click.argument("version", metavar="[MODEL[@VERSION]]", default="")
+@click.option("--variant", default="", metavar="NAME|POLICY", help="A variant of it, or the best: see the example.")
 @PLACEMENT
 @REPLICAS
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
@@ -51,6 +53,7 @@ def deploy(
     session: Session,
     endpoint: str,
     version: str,
+    variant: str,
     placement: Any,
     replicas: int | None,
     private: bool,
@@ -65,7 +68,7 @@ def deploy(
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
     rollout = session.client.deploy.roll_out(
-        endpoint, version, placement=placement, replicas=replicas, private=private, wait=False
+        endpoint, version, variant=variant, placement=placement, replicas=replicas, private=private, wait=False
     )
     _finish(session, rollout, wait, timeout)
 
@@ -135,7 +138,7 @@ def _watch(session: Session, rollout: Rollout, shown: Board, timeout_seconds: fl
 def _draw_rollout(session: Session, rollout: Rollout) -> None:
     detail = session.client.deploy.get_endpoint(rollout.endpoint)
     revision = next((r for r in detail.revisions if r.number == rollout.to_revision), None)
-    what = f"{revision.model}@{revision.version}" if revision else f"revision {rollout.to_revision}"
+    what = revision.ref if revision else f"revision {rollout.to_revision}"
     took = format.duration((rollout.ended_at - rollout.created_at) / 1e6) if rollout.ended_at else ""
     done = f"{rollout.endpoint} answers with {what}" + (f" after {took}" if took else "")
     going = f"{rollout.endpoint} is switching to {what} ({rollout.state})"
@@ -181,9 +184,7 @@ def list_endpoints(session: Session) -> None:
     rows = []
     for item in found:
         active, last = item.active, item.rollout
-        serving = (
-            (f"{active.model}@{active.version}", active.number, active.replicas, active.placement) if active else ()
-        )
+        serving = (active.ref, active.number, active.replicas, active.placement) if active else ()
         state = "serving" if not last or last.state == "done" else f"rollout {last.state}"
         rows.append((item.endpoint.name, *(serving or ("-",) * 4), state, format.ago(item.endpoint.created_at, now)))
     heads = ("endpoint", "version", ">revision", ">replicas", "placement", "state", "created")
@@ -234,9 +235,7 @@ def delete(session: Session, name: str) -> None:
 
 def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
     name, active, now = found.endpoint.name, found.active, now_us()
-    screen.heading(
-        f"endpoint {name}" + (f" answers with {active.model}@{active.version}" if active else ": no answer yet")
-    )
+    screen.heading(f"endpoint {name}" + (f" answers with {active.ref}" if active else ": no answer yet"))
     if active:
         screen.fields(
             [
@@ -255,7 +254,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
     screen.table(
         ("  revision", "version", "digest", "state", "made"),
         [
-            (f"  {r.number}", f"{r.model}@{r.version}", format.short_digest(r.digest), mark[r.number], _when(r, now))
+            (f"  {r.number}", r.ref, format.short_digest(r.digest), mark[r.number], _when(r, now))
             for r in found.revisions
         ],
     )

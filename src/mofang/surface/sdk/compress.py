@@ -1,49 +1,115 @@
-"""Compression: make a smaller variant of a version and see what it costs in quality."""
+"""Compression: search for smaller and faster variants of a version, and see what each costs in quality."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.work import Job
 from mofang.surface.sdk.jobs import Jobs, Submitted
 from mofang.surface.sdk.pages import walk
-from mofang.surface.sdk.transport import Transport
+from mofang.surface.sdk.register import Register
+from mofang.surface.sdk.transport import Transport, segment
+
+Objective = Literal["balance", "latency", "size", "cost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A compressed form of a version: how it was made, both measured, and why it was refused if it was."""
+    """A candidate of a search: how it was made, measured beside its version, and why it was refused if it was.
+
+    ``comparison`` has quality, sizes, resident memory and latencies of both; None if the candidate could not be made.
+    """
 
     id: str
     model: str
     parent: str  # digest of the version it was made from
-    technique: str
+    technique: str  # its name among the variants of its version
     digest: str
     dataset: str  # digest of what quality was measured on
-    comparison: Mapping[str, Any]
+    comparison: Mapping[str, Any] | None
     accepted: bool
     refusal: str
-    version: int  # its number in the registry; 0 if refused
+    version: int  # number of the version it is registered with; 0 if refused
     created_at: int
+    job: str = ""
+    steps: str = ""  # JSON: how to make it again
+    told: str = ""  # the same in one line
+    is_front: bool = False
+    is_picked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """The variants of a version that are registered, and the candidates of its newest search, as they were tried."""
+
+    version: str
+    registered: list[ModelVersion]
+    candidates: list[Variant]
 
 
 class Compress:
     """``client.compress``."""
 
-    def __init__(self, wire: Transport, jobs: Jobs) -> None:
+    def __init__(self, wire: Transport, jobs: Jobs, register: Register) -> None:
         self._wire = wire
         self._jobs = jobs
+        self._register = register
 
-    def run(self, version: str, *, max_drop: float = 0.005) -> Job:
-        """Compress ``MODEL@VERSION``, losing ``max_drop`` of accuracy at most; return the job.
+    def run(
+        self,
+        version: str,
+        *,
+        max_drop: float | None = 0.005,
+        max_latency_ms: float | None = None,
+        max_size_mb: float | None = None,
+        objective: Objective = "balance",
+        seconds: float = 600.0,
+        trials: int = 0,
+        dataset: str = "",
+        calibration: Path | str | None = None,
+        metric: Literal["auto", "agreement", "cosine"] = "auto",
+    ) -> Job:
+        """Search for variants of ``MODEL@VERSION`` that lose ``max_drop`` of quality at most; return the job.
 
-        The job's result is ``{"variant"}``; it fails with NoVariant if nothing smaller is good enough.
+        ``objective`` is what is to become small: the time of one row (``latency``), the ``size``, the time of a row in
+        a batch (``cost``), or all in ``balance``. The search ends after ``seconds`` or ``trials`` (0: no limit).
+        ``calibration`` is a file of what a pushed model is asked, .npy or .npz; ``metric`` how answers are compared
+        where nobody knows the truth. The job's result is ``{"version", "picked", "variants"}``; it fails with NoVariant
+        if nothing is good enough.
         """
-        body = {"version": version, "max_drop": max_drop}
+        upload = self._register.upload(Path(calibration)).sha256 if calibration else ""
+        body = {
+            "version": version,
+            "max_drop": max_drop,
+            "max_latency_ms": max_latency_ms,
+            "max_size_mb": max_size_mb,
+            "objective": objective,
+            "seconds": seconds,
+            "trials": trials,
+            "dataset": dataset,
+            "calibration": upload,
+            "filename": Path(calibration).name if calibration else "",
+            "metric": metric,
+        }
         return self._jobs.get(self._wire.call("POST", "/variants", Submitted, body).job)
 
+    def variants(self, version: str) -> Variants:
+        """Return the variants that ``MODEL[@VERSION]`` has, and what the newest search for them found."""
+        return self._wire.get(_path(version), Variants)
+
+    def report_html(self, version: str) -> str:
+        """Return what the newest search on ``MODEL[@VERSION]`` found as a page to look at."""
+        return self._wire.text(f"{_path(version)}/report.html")
+
     def list_variants(self, version: str | None = None, *, limit: int | None = 100) -> list[Variant]:
-        """Return the newest variants first, of one ``MODEL@VERSION`` if given."""
+        """Return the newest candidates of all searches first, of one ``MODEL@VERSION`` if given."""
         return [*walk(self._wire, "/variants", Variant, {"version": version}, limit=limit)]
+
+
+def _path(version: str) -> str:
+    model, _, selector = version.partition("@")
+    return f"/models/{segment(model)}/versions/{segment(selector or 'newest')}/variants"

@@ -62,6 +62,7 @@ class Deploy:
         endpoint: str,
         version: str = "",
         *,
+        variant: str = "",
         placement: PlacementName | None = None,
         replicas: int | None = None,
         private: bool = False,
@@ -70,13 +71,16 @@ class Deploy:
     ) -> Rollout:
         """Let ``endpoint`` answer with ``MODEL[@VERSION]`` (left out: the newest version of the model of that name).
 
+        ``variant`` names a variant of it, or says which to choose: ``fastest within 0.5 points``, ``smallest``,
+        ``cheapest``.
+
         What is left out of ``placement`` and ``replicas`` stays as it is. A new endpoint is for everyone, or if
         ``private`` for its own project alone. With ``wait`` the switch is done on return; raises RolloutFailed if the
         new version was refused: the old one serves on.
         """
         body: dict[str, Any] = {"version": version or endpoint, "placement": placement, "replicas": replicas}
         sent = {name: value for name, value in body.items() if value is not None}
-        sent |= {"private": True} if private else {}
+        sent |= ({"private": True} if private else {}) | ({"variant": variant} if variant else {})
         started = self._wire.call("PUT", f"/endpoints/{segment(endpoint)}", Started, sent)
         return self.wait(started.rollout.id, timeout_seconds=timeout_seconds) if wait else started.rollout
 

@@ -172,7 +172,7 @@ class ShopFloor:
             self._damaged.pop(folder, None)
 
     def _materialise(self, revision: Revision) -> Path:
-        version = self.registry.get(VersionRef(revision.model, str(revision.version)))
+        version = self.registry.get(VersionRef(revision.model, str(revision.version), revision.variant))
         return self.registry.folder(version, self.folders.cache)
 
     def _read_tariffs(self, desired: Desired, budgets: Sequence[Budget]) -> Mapping[str, Tariff]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
@@ -40,13 +41,17 @@ def ranges(model: Any, method: Calibration, operators: list[str], means: Means) 
     folder = means.scratch()
     store(model, folder)
     kind, options = _METHODS[method]
+    ort.set_default_logger_severity(4)  # of the calibrators' sessions, to which nothing else can be said
     with redirect_stdout(io.StringIO()):  # the calibrators print
         calibrator = create_calibrator(
             folder / MODEL, operators, str(folder / "augmented.onnx"), calibrate_method=kind, extra_options=options
         )
         for batch in batches(model, means.calibration):
             calibrator.collect_data(_Reader([batch]))
-        return calibrator.compute_data()
+        try:
+            return calibrator.compute_data()
+        except ValueError as error:
+            raise NoVariant(f"the ranges of its numbers cannot be learned: {error}") from error
 
 
 def batches(model: Any, rows: Mapping[str, Array]) -> Iterator[dict[str, Array]]:

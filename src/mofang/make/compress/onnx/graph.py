@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime as ort
-from onnx import version_converter
+from onnx import TensorProto, helper, version_converter
 
 from mofang.base.domain.errors import NoVariant
 from mofang.make.compress.subject import Means, Subject
@@ -19,6 +19,7 @@ MODEL = "model.onnx"
 _OPSET = 13  # the first whose integers may have a scale for each channel
 _ALL = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 _LARGEST_FILE = 1_900_000_000  # bytes; a protobuf ends at 2 GB, and weights beyond it lie beside the graph
+_TYPES = {"tensor(float)": TensorProto.FLOAT, "tensor(double)": TensorProto.DOUBLE, "tensor(int64)": TensorProto.INT64}
 _WEIGHED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}  # which input of a product has the weights
 
 
@@ -67,11 +68,11 @@ def session(path: Path, level: Any = _ALL, target: Path | None = None) -> Any:
 
 
 def folded(subject: Subject, means: Means) -> Any:
-    """Return the graph of ``subject`` with constants folded, batch norms in their convolutions, and named nodes."""
+    """Return the graph of ``subject``: constants folded, batch norms in convolutions, types known, nodes named."""
     assert subject.folder is not None
     path = means.scratch() / MODEL
     session(subject.folder / MODEL, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, path)
-    return with_names(_modern(load(path.parent)))
+    return with_names(_typed(_modern(load(path.parent)), means.scratch()))
 
 
 def with_names(model: Any) -> Any:
@@ -83,10 +84,8 @@ def with_names(model: Any) -> Any:
     return model
 
 
-def after(subject: Subject, model: Any, means: Means, needed: Iterable[str], why: str) -> Subject:
-    """Return ``subject`` with the files of ``model``; raise NoVariant if it has none of the operators ``needed``."""
-    if not operators(model).keys() & set(needed):
-        raise NoVariant(why)
+def after(subject: Subject, model: Any, means: Means) -> Subject:
+    """Return ``subject`` with the files of ``model``."""
     folder = means.scratch()
     store(model, folder)
     # What the model was before is no longer what the files say.
@@ -100,6 +99,23 @@ def nothing(model: Any, what: str) -> NoVariant:
         f" only {', '.join(sorted(operators(model)))}",
         hint="integers help neural networks; trees and linear models are small already",
     )
+
+
+def _typed(model: Any, folder: Path) -> Any:
+    """Write the types of all tensors into ``model``, as ONNX Runtime knows them."""
+    known = {each.name for each in (*model.graph.input, *model.graph.output, *model.graph.value_info)}
+    names = {name for node in model.graph.node for name in node.output if name} - known
+    if not names:
+        return model
+    asked = copy.deepcopy(model)
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names))
+    store(asked, folder)
+    for each in session(folder / MODEL, ort.GraphOptimizationLevel.ORT_DISABLE_ALL).get_outputs():
+        if each.name in names and each.type in _TYPES:
+            model.graph.value_info.append(
+                helper.make_tensor_value_info(each.name, _TYPES[each.type], each.shape or None)
+            )
+    return model
 
 
 def _modern(model: Any) -> Any:

@@ -7,6 +7,7 @@ of activations are found with every request, which pays for matrix products only
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from mofang.base.domain.errors import NoVariant
 from mofang.make.compress.onnx.calibrate import ranges
-from mofang.make.compress.onnx.graph import MODEL, after, folded, load, nothing, products, store, with_names
+from mofang.make.compress.onnx.graph import MODEL, after, folded, load, nothing, operators, products, store, with_names
 from mofang.make.compress.onnx.sensitive import most_sensitive
 from mofang.make.compress.step import Int8
 from mofang.make.compress.subject import Means, Subject
@@ -51,7 +52,7 @@ def _dynamic(step: Int8, subject: Subject, means: Means) -> Subject:
     kept = set(most_sensitive(model, names, only, step.in_float, means) if step.in_float else ())
     _check_left(names, kept)
     made = only([name for name in names if name not in kept])
-    return after(subject, made, means, _INTEGER_PRODUCTS, nothing(model, "quantise").message)
+    return _checked(subject, made, means, _INTEGER_PRODUCTS)
 
 
 def _with_lookup(model: Any, chosen: Sequence[str], means: Means) -> Any:
@@ -90,7 +91,7 @@ def _static(step: Int8, subject: Subject, means: Means) -> Subject:
     kept = most_sensitive(model, names, only, step.in_float, means) if step.in_float else []
     _check_left(names, kept)
     made = _with_scales(model, known, operators=_STATIC, apart=[*apart, *kept])
-    return after(subject, made, means, {"QuantizeLinear"}, nothing(model, "quantise").message)
+    return _checked(subject, made, means, {"QuantizeLinear"})
 
 
 def _with_scales(
@@ -99,7 +100,7 @@ def _with_scales(
     """Return ``model`` with QuantizeLinear and DequantizeLinear around its operators, or around those in ``only``."""
     with _quiet():
         quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(model),
+            copy.deepcopy(model),
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
@@ -112,6 +113,12 @@ def _with_scales(
         )
         quantizer.quantize_model()
     return quantizer.model.model
+
+
+def _checked(subject: Subject, made: Any, means: Means, needed: Collection[str]) -> Subject:
+    if not operators(made).keys() & set(needed):
+        raise nothing(made, "quantise")
+    return after(subject, made, means)
 
 
 def _check_left(names: Sequence[str], kept: Collection[str]) -> None:

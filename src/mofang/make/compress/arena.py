@@ -1,0 +1,83 @@
+"""The arena: the original on stands of its own, against which one variant after the other is timed in turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mofang.base.domain.tensors import Array
+from mofang.base.domain.work import Progress
+from mofang.make.compress.compare import Latency
+from mofang.make.compress.measure import Contestant, race
+from mofang.make.compress.stand import Rows, Stand
+
+BATCHES = (1, 32)
+_TURN_NS = 2_000_000  # of one turn, at least: what is fast computes several times, so that waking up counts for little
+_MOST_TIMES = 50
+_TAKES_THREADS = {"onnx"}  # engines with the option ``threads``
+
+
+class Arena:
+    """The original, loaded once for each number of threads, and the rows all are timed with. Use :func:`arena`."""
+
+    def __init__(self, original: Mapping[int, Stand], batches: Mapping[int, Rows]) -> None:
+        self._original = original
+        self._batches = batches
+
+    def time(
+        self, engine: str, folder: Path, seconds: float, progress: Progress
+    ) -> tuple[tuple[Latency, ...], int, int]:
+        """Time the variant in ``folder`` against the original, ``seconds`` for each batch and number of threads.
+
+        Returns the latencies, and the resident bytes of the variant's and of the original's process, on one thread.
+        """
+        found, memory = [], (0, 0)
+        for threads, original in self._original.items():
+            with stand(engine, folder, threads) as variant:
+                for batch, rows in self._batches.items():
+                    progress.report("compress", 0.5, f"timing batches of {batch} on {threads} threads, in turns")
+                    found.append(_latency(variant, original, batch, threads, rows, seconds))
+                memory = memory if memory[0] else (variant.resident_bytes, original.resident_bytes)
+        return tuple(found), *memory
+
+
+@contextmanager
+def arena(engine: str, folder: Path, rows: Mapping[str, Array], *, batchable: bool) -> Iterator[Arena]:
+    """Load the original, on one thread and, where the engine can, on all cores; ``rows`` are what is asked."""
+    cores = len(os.sched_getaffinity(0))
+    threads = sorted({1, cores}) if engine in _TAKES_THREADS else [1]
+    batches = {batch: _batch(rows, batch) for batch in (BATCHES if batchable else BATCHES[:1])}
+    with ExitStack() as stack:
+        yield Arena({each: stack.enter_context(stand(engine, folder, each)) for each in threads}, batches)
+
+
+@contextmanager
+def stand(engine: str, folder: Path, threads: int) -> Iterator[Stand]:
+    """Load an artifact in a process of its own, and end it afterwards."""
+    options = {"threads": threads} if engine in _TAKES_THREADS else {}
+    made = Stand(engine, folder, options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _batch(rows: Mapping[str, Array], batch: int) -> Rows:
+    return {name: np.resize(array[:batch], (batch, *array.shape[1:])) for name, array in rows.items()}
+
+
+def _latency(variant: Stand, original: Stand, batch: int, threads: int, rows: Rows, seconds: float) -> Latency:
+    timings = race({"variant": _contestant(variant, rows), "parent": _contestant(original, rows)}, seconds)
+    ours, theirs = timings["variant"], timings["parent"]
+    return Latency(batch, threads, ours.median_us, ours.minimum_us, theirs.median_us, theirs.minimum_us, ours.rounds)
+
+
+def _contestant(stand: Stand, rows: Rows) -> Contestant:
+    """Return what computes ``rows`` in its turn: once to wake up, then as often as fits."""
+    alone = min(stand.time(rows, 3))
+    times = min(max(_TURN_NS // max(alone, 1), 1), _MOST_TIMES)
+    return lambda: stand.time(rows, times + 1)[1:]

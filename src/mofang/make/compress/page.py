@@ -1,0 +1,102 @@
+"""All that a search measured as one page: the picture of the front and a table, no script, no other file.
+
+Called by the control API, from what is stored; nothing is drawn before somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from mofang.make.compress.compare import Comparison
+from mofang.make.compress.picture import front_svg
+from mofang.make.compress.store import Variant
+from mofang.make.evaluate.page import STYLE
+
+_MORE = """
+.picked { font-weight: 600; } td.left { text-align: left; } tr.off td { color: var(--soft); }
+.point { fill: var(--soft); fill-opacity: .35; stroke: var(--soft); } .best { fill: var(--bar); stroke: var(--bar); }
+.chosen { fill: var(--good); stroke: var(--good); fill-opacity: .55; } .line { stroke: var(--bar); fill: none; }
+.limit { stroke: var(--bad); stroke-dasharray: 4 4; }
+"""
+
+
+def variants_html(version: str, found: Sequence[Variant]) -> str:
+    """Write the page of the candidates of one search on ``version``."""
+    compared = [each for each in found if each.comparison is not None]
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        f"<title>Variants of {_text(version)}</title><style>{STYLE}{_MORE}</style></head><body>",
+        f"<h1>Variants of {_text(version)}</h1>",
+        f'<p class="soft">{len(found)} candidates, {len(compared)} of them measured beside the original, in turns</p>',
+        *_verdict(version, found),
+        *([f'<div class="pictures">{front_svg(compared)}</div>'] if compared else []),
+        *_table(compared),
+        *_refused([each for each in found if each.comparison is None]),
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
+    picked = next((each for each in found if each.is_picked), None)
+    if picked is None or picked.comparison is None:
+        yield '<div class="verdict bad"><b>None was good enough</b>: nothing was registered</div>'
+        return
+    name = f"{version}+{picked.technique}"
+    yield f'<div class="verdict good"><b>{_text(name)}</b>: {_text(picked.told)}</div>'
+    yield '<div class="tiles">'
+    compared = picked.comparison
+    tiles = [
+        ("size", f"{1 / compared.size_ratio:.1f}x smaller", f"{compared.size_bytes / 1e6:.3g} MB"),
+        ("one row", f"{1 / compared.one.ratio:.1f}x faster", f"{compared.one.median_us / 1e3:.3g} ms"),
+        ("many rows", f"{1 / compared.many.ratio:.1f}x faster", f"{compared.many.rows_per_second:,.0f} rows/s"),
+        (compared.quality.metric, f"{-100 * compared.drop:+.2f} points", _between(compared)),
+        ("answers", compared.quality.parity or "not compared", "beside the original's"),
+    ]
+    for name, value, beside in tiles:
+        yield f'<div class="tile"><span>{_text(name)}</span><b>{_text(value)}</b><span>{_text(beside)}</span></div>'
+    yield "</div>"
+
+
+def _table(compared: Sequence[Variant]) -> Iterator[str]:
+    if not compared:
+        return
+    heads = ("steps", "quality", "change, points", "95 %", "p", "size", "one row", "many rows", "memory", "")
+    yield "<h2>What was measured</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
+    for each in compared:
+        found = each.comparison
+        assert found is not None
+        word = "picked" if each.is_picked else "front" if each.is_front else "off"
+        cells = (
+            f"{found.quality.value:.4f}",
+            f"{-100 * found.drop:+.2f}",
+            _between(found),
+            f"{found.quality.p_value:.2g}",
+            f"{found.size_bytes / 1e6:.3g} MB ({1 / found.size_ratio:.1f}x)",
+            f"{found.one.median_us / 1e3:.3g} ms ({1 / found.one.ratio:.1f}x)",
+            f"{found.many.rows_per_second:,.0f}/s ({1 / found.many.ratio:.1f}x)",
+            f"{found.memory_bytes / 1e6:.0f} MB" if found.memory_bytes else "",
+        )
+        said = "registered" if each.accepted else each.refusal
+        yield f'<tr class="{word}"><td>{_text(each.told)}</td>' + "".join(f"<td>{cell}</td>" for cell in cells)
+        yield f'<td class="left">{_text(said)}</td></tr>'
+    yield "</table>"
+
+
+def _refused(found: Sequence[Variant]) -> Iterator[str]:
+    if not found:
+        return
+    yield "<h2>What did not apply</h2><table><tr><th>steps</th><th>why</th></tr>"
+    for each in found:
+        yield f'<tr><td>{_text(each.told)}</td><td class="left">{_text(each.refusal)}</td></tr>'
+    yield "</table>"
+
+
+def _between(found: Comparison) -> str:
+    return f"{-100 * found.quality.high:+.2f} to {-100 * found.quality.low:+.2f}"
+
+
+def _text(text: str) -> str:
+    return escape("".join(char for char in text if char.isprintable()), quote=True)

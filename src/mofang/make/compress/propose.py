@@ -1,0 +1,190 @@
+"""What to try next: a pure function of what can be done, what is wished for, and what was measured so far.
+
+Cheap techniques come first: what is written anew in a second is measured before anything is trained. What was found
+steers what is tried: the best calibration goes with pruning, layers are kept in float only if the whole loses too
+much, and the share to prune closes in on the most that the wish allows. The same measurements give the same proposals,
+so that a search that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mofang.make.compress.compare import Comparison
+from mofang.make.compress.pick import Wish, complaints, price
+from mofang.make.compress.step import (
+    Calibration,
+    Distil,
+    Half,
+    Int4,
+    Int8,
+    Optimise,
+    Prune,
+    Step,
+    Steps,
+    Thin,
+    Tune,
+    told,
+)
+
+_SHARES = (0.5, 0.75, 0.3, 0.85)
+_THINNED = (0.5, 0.75, 0.9)
+_FLOAT_LAYERS = (1, 2, 4)
+_CALIBRATIONS: tuple[Calibration, ...] = ("minmax", "entropy", "percentile")
+_CLOSE = 0.06  # shares nearer than this are not worth telling apart
+_HOPELESS = 0.1  # quality that a variant may lose and still be worth refining, where no limit is given
+
+
+@dataclass(frozen=True, slots=True)
+class Can:
+    """What applies to a version: whether there is a network to train, trees to thin, a graph, rows to calibrate on."""
+
+    network: bool = False
+    trees: bool = False
+    graph: bool = True
+    calibration: bool = False
+    epochs: float = 3.0  # of training after pruning
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Steps that were taken, and what came of them: a comparison, or why there is none."""
+
+    steps: Steps
+    found: Comparison | None
+    refusal: str = ""
+
+    def __str__(self) -> str:
+        return told(self.steps)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The comparison of a candidate that has one."""
+        assert self.found is not None
+        return self.found
+
+
+def measured(tried: Sequence[Tried]) -> list[Tried]:
+    """Return those of which there is a comparison."""
+    return [each for each in tried if each.found is not None]
+
+
+def propose(can: Can, tried: Sequence[Tried], wish: Wish) -> Steps | None:
+    """Return the steps to take next; None if there is nothing left to try."""
+    known = {each.steps for each in tried}
+    return next((steps for steps in _ideas(can, _Known(tried, wish)) if steps not in known), None)
+
+
+class _Known:
+    """What was measured so far, asked in the words of a search."""
+
+    def __init__(self, tried: Sequence[Tried], wish: Wish) -> None:
+        self._found = {each.steps: each.found for each in tried}
+        self._wish = wish
+
+    def has(self, steps: Steps) -> bool:
+        return steps in self._found
+
+    def works(self, steps: Steps) -> bool:
+        """Whether there is such a variant, and it loses no more than allowed."""
+        found = self._found.get(steps)
+        return found is not None and found.drop <= (_HOPELESS if self._wish.max_drop is None else self._wish.max_drop)
+
+    def calibration(self) -> Calibration | None:
+        """The calibration that lost least in the whole graph, once all were tried; None if none applies."""
+        drops = [
+            (found.drop, each)
+            for each in _CALIBRATIONS
+            if (found := self._found.get((Int8("static", each),))) is not None
+        ]
+        return min(drops, key=lambda each: each[0])[1] if drops else None
+
+    def best(self) -> Steps:
+        """The steps that are accepted and gain most; none if there are none yet."""
+        good = {
+            steps: price(found, self._wish.objective)
+            for steps, found in self._found.items()
+            if found is not None and not complaints(found, self._wish)
+        }
+        return min(good, key=lambda steps: good[steps]) if good else ()
+
+
+def _ideas(can: Can, known: _Known) -> Iterator[Steps]:
+    """Give all ideas in their order; one that was tried is passed over, and what it gave steers those that follow."""
+    if can.graph:
+        yield from _post_training(can, known)
+    if can.trees:
+        yield from _closing_in(known, _THINNED, lambda share: ((Thin(share),),))
+    if can.network:
+        last = _last(can, known)
+        yield from _closing_in(known, _SHARES, lambda share: _shrunk(share, can, last))
+        yield from _finer(known, can)
+
+
+def _post_training(can: Can, known: _Known) -> Iterator[Steps]:
+    yield (Int8("dynamic"),)
+    if can.calibration:
+        for calibration in _CALIBRATIONS:
+            yield (Int8("static", calibration),)
+        best = known.calibration()
+        if best is not None:
+            yield from _in_float(known, (), Int8("static", best))
+    yield from _in_float(known, (), Int8("dynamic")) if can.calibration else ()
+    yield (Int4(),)
+    yield (Half(),)
+    yield (Optimise(),)
+
+
+def _in_float(known: _Known, before: Steps, step: Int8) -> Iterator[Steps]:
+    """Keep more and more layers in float, as long as what is there loses too much."""
+    last = (*before, step)
+    for count in _FLOAT_LAYERS:
+        if not known.has(last) or known.works(last):
+            return
+        last = (*before, Int8(step.how, step.calibration, count))
+        yield last
+
+
+def _last(can: Can, known: _Known) -> Step | None:
+    """Return what integers to end with, as the whole graph showed."""
+    calibration = known.calibration() if can.calibration else None
+    if calibration is not None:
+        return Int8("static", calibration)
+    return Int8("dynamic") if known.has((Int8("dynamic"),)) and known.works((Int8("dynamic"),)) else None
+
+
+def _shrunk(share: float, can: Can, last: Step | None) -> tuple[Steps, ...]:
+    """Return what to try of one share: trained by the original, and then with integers."""
+    taught: Steps = (Prune(share), Distil(can.epochs))
+    return (taught, (*taught, last)) if last else (taught,)
+
+
+def _closing_in(known: _Known, shares: Sequence[float], make: Callable[[float], tuple[Steps, ...]]) -> Iterator[Steps]:
+    """Try ``shares``, then those between the largest that works and the smallest beyond it that does not."""
+    for share in shares:
+        yield from make(share)
+    tried = list(shares)
+    while True:
+        good = [share for share in tried if known.works(make(share)[-1])]
+        bad = [share for share in tried if share not in good and known.has(make(share)[-1])]
+        least, most = (
+            max(good, default=0.0),
+            min((share for share in bad if share > max(good, default=0.0)), default=1.0),
+        )
+        if most - least < _CLOSE:
+            return
+        tried.append(round((least + most) / 2, 2))
+        yield from make(tried[-1])
+        if not known.has(make(tried[-1])[-1]):
+            return
+
+
+def _finer(known: _Known, can: Can) -> Iterator[Steps]:
+    """Vary the best: labels alone instead of the teacher, and longer training."""
+    best = known.best()
+    taught = next((at for at, step in enumerate(best) if isinstance(step, Distil)), None)
+    if taught is None:
+        return
+    yield (*best[:taught], Tune(can.epochs), *best[taught + 1 :])
+    yield (*best[:taught], Distil(2 * can.epochs), *best[taught + 1 :])

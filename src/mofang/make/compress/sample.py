@@ -1,0 +1,56 @@
+"""A user's file of what a model is asked: .npy of its one input, or .npz of all of them by name."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+
+from mofang.base.domain.errors import Invalid, MofangError
+from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec, check_inputs
+
+_FEW = 16  # rows, from which on half of them can be held out
+
+
+def read_sample(data: bytes, filename: str, signature: Signature) -> dict[str, Array]:
+    """Return the inputs of ``data``, n rows each, as a model of ``signature`` takes them.
+
+    Raises Invalid if it is no such file, and TensorName, TensorDatatype or TensorShape if it does not fit.
+    """
+    try:
+        found = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise Invalid(
+            f"the calibration file {filename!r} cannot be read: {str(error).splitlines()[0]}",
+            hint="save it with numpy: `np.save` for a model of one input, `np.savez` with its inputs by name",
+        ) from error
+    known = {spec.name: spec for spec in signature.inputs}
+    if isinstance(found, np.ndarray):
+        arrays: Mapping[str, Array] = dict.fromkeys(list(known)[:1], found)
+    else:
+        arrays = {name: found[name] for name in found.files}
+    inputs = {name: _as(array, known[name]) if name in known else array for name, array in arrays.items()}
+    try:
+        check_inputs(signature, inputs, "the model")
+    except MofangError as error:
+        raise type(error)(f"the calibration file {filename!r} does not fit: {error.message}") from error
+    return inputs
+
+
+def parted(rows: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return every second row to calibrate on, and the others to examine on; of very few, all for both."""
+    if len(next(iter(rows.values()))) < _FEW:
+        return dict(rows), dict(rows)
+    return {name: array[::2] for name, array in rows.items()}, {name: array[1::2] for name, array in rows.items()}
+
+
+def _as(array: Array, spec: TensorSpec) -> Array:
+    """Return numbers in the type the model takes, if none is lost by it, and texts as bytes."""
+    if spec.datatype == "BYTES" and array.dtype.kind in "US":
+        texts = [each.encode() if isinstance(each, str) else bytes(each) for each in array.ravel().tolist()]
+        made = np.empty(len(texts), np.object_)
+        made[:] = texts
+        return made.reshape(array.shape)
+    wanted = NUMPY[spec.datatype]
+    return array.astype(wanted) if np.can_cast(array.dtype, wanted, "same_kind") else array
