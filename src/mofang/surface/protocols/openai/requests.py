@@ -198,13 +198,13 @@ def parse(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _named(str(error)) from None
+        raise wrong(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is no JSON: {str(error)[:200]}", hint="send a JSON object") from None
 
 
-def _named(message: str) -> InvalidParameter | InvalidRequest:
-    """Turn msgspec's sentence into one that begins with the parameter."""
+def wrong(message: str) -> InvalidParameter | InvalidRequest:
+    """Return the error of msgspec's sentence, which then begins with the parameter."""
     what, _, path = message.partition(" - at `")
     unknown = re.search(r"contains unknown field `(.*)`", what, re.DOTALL)
     missing = re.search(r"missing required field `(.*)`", what)

@@ -23,6 +23,7 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream,
 from mofang.surface.protocols.lane import Lane, deadline_seconds
 from mofang.surface.protocols.openai import messages, messages_told, responses
 from mofang.surface.protocols.openai.answers import ChatShape, Completion, Shape, TextShape
+from mofang.surface.protocols.openai.audio import transcribe
 from mofang.surface.protocols.openai.embeddings import Asker, EmbeddingRequest, RerankRequest, embed, rerank
 from mofang.surface.protocols.openai.errors import error_reply
 from mofang.surface.protocols.openai.models import describe
@@ -150,6 +151,14 @@ class OpenAi:
     def _asker(self, request: HttpRequest, principal: Principal, request_id: str) -> Asker:
         return Asker(self._lane, principal, request_id, _deadline(request), len(request.body))
 
+    # --- recordings ---------------------------------------------------------------------------------------------------
+
+    async def _transcribe(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
+        return await transcribe(self._lane, request, principal, request_id, _deadline(request), translate=False)
+
+    async def _translate(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
+        return await transcribe(self._lane, request, principal, request_id, _deadline(request), translate=True)
+
     _answers: dict[str, Callable[[OpenAi, HttpRequest, Principal, str], Awaitable[Reply]]] = {  # noqa: RUF012
         "chat/completions": _chat,
         "completions": _text,
@@ -157,6 +166,8 @@ class OpenAi:
         "messages": _message,
         "embeddings": _embed,
         "rerank": _rerank,
+        "audio/transcriptions": _transcribe,
+        "audio/translations": _translate,
     }
 
 
