@@ -14,11 +14,21 @@ from nets import scaled
 
 from mofang import Client
 from mofang.base.domain.errors import DeadlineExceeded, ExpiredKey, MofangError
+from mofang.base.domain.work import JOB_ENDED
 from servers import Server, wait_until
 
 X = np.ones((1, 4), np.float32)
 HOUR = 3600.0
 SHIFTED = str(Path(__file__).parents[1] / "shiftedclock")
+LONG = """
+name = "slow-digits"
+[prepare]
+source = ["sklearn:digits"]
+[train]
+algorithm = "mlp"
+hidden = [128, 128]
+epochs = 80
+"""
 Set = Callable[[float], None]
 
 
@@ -106,6 +116,23 @@ def test_deadlines_and_keys_keep_to_the_clock_they_are_of(shifted: tuple[Server,
             set_clock(seconds)
             assert asked(client, 2) == ["ok"] * 2, "deadlines are of the monotonic clock"
     assert DeadlineExceeded.code not in asked(server.client, 3)
+
+
+def test_a_job_that_runs_is_not_taken_for_dead(shifted: tuple[Server, Set]) -> None:
+    server, set_clock = shifted
+    set_clock(0)
+    job = server.client.train.run(LONG, filename="long.toml").id
+    wait_until(lambda: server.client.jobs.get(job).stage == "train", 60)
+    for seconds in (HOUR, -HOUR, HOUR, 0):
+        set_clock(seconds)
+        told = len(server.client.jobs.events(job).items)
+        wait_until(lambda: len(server.client.jobs.events(job).items) > told or _ended(server, job), 30)  # noqa: B023
+    done = server.client.jobs.wait(job, timeout_seconds=90)
+    assert (done.state, done.attempt) == ("succeeded", 1)
+
+
+def _ended(server: Server, job: str) -> bool:
+    return server.client.jobs.get(job).state in JOB_ENDED
 
 
 def test_the_ledger_keeps_the_order_in_which_things_happened(shifted: tuple[Server, Set]) -> None:

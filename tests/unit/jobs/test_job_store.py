@@ -1,17 +1,44 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mofang.base.domain.errors import JobCancelled, JobEnded, JobNotFound, LeaseLost
-from mofang.base.domain.names import now_us
 from mofang.base.domain.work import Job
 from mofang.base.jobs.store import JobStore, Lease
+from mofang.base.jobs.vigil import Vigil
 from mofang.base.storage.database import Database
 
-LATER = now_us() + 3_600_000_000
-"""When every lease of these tests has run out."""
+Look = Callable[[float], list[Job]]
+
+
+class Clock:
+    """A watch that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def look(jobs: JobStore, clock: Clock) -> Look:
+    """Look after so many seconds at which workers are silent; returns the jobs that were taken back."""
+    vigil = Vigil(clock)
+
+    def look(seconds: float) -> list[Job]:
+        clock.now += seconds
+        return [job for pulse in vigil.silent(jobs.pulses()) if (job := jobs.expire(pulse)) is not None]
+
+    return look
 
 
 @pytest.fixture
@@ -110,15 +137,37 @@ def test_a_released_job_that_was_cancelled_is_cancelled(jobs: JobStore, lease: L
     assert jobs.release(lease).state == "cancelled"
 
 
-def test_a_lease_that_is_kept_does_not_run_out(jobs: JobStore, lease: Lease) -> None:
+def test_a_lease_that_is_kept_does_not_run_out(jobs: JobStore, lease: Lease, look: Look) -> None:
+    assert look(0) == []
+    for _ in range(10):
+        jobs.heartbeat(lease)
+        assert look(29) == []
+    jobs.report(lease, "train", 0.5)
+    assert look(29) == []
     jobs.heartbeat(lease, 7200)
-    assert jobs.expire(LATER) == []
-    assert jobs.expire(LATER + 7_200_000_000)[0].id == lease.job.id
+    assert look(31) == look(7199) == []
+    assert look(2)[0].id == lease.job.id
 
 
-def test_a_job_whose_worker_is_lost_goes_to_another(jobs: JobStore, lease: Lease) -> None:
-    assert jobs.expire(now_us()) == []
-    (job,) = jobs.expire(LATER)
+def test_who_begins_to_watch_gives_everybody_the_whole_time(jobs: JobStore, lease: Lease, look: Look) -> None:
+    assert look(1e9) == look(30) == []
+    assert len(look(1)) == 1
+    assert look(1e9) == [], "the job waits again: nobody holds it"
+
+
+def test_a_worker_that_shows_itself_at_the_last_moment_keeps_its_job(jobs: JobStore, lease: Lease) -> None:
+    (pulse,) = jobs.pulses()
+    jobs.heartbeat(lease)
+    assert jobs.expire(pulse) is None
+    (pulse,) = jobs.pulses()
+    jobs.succeed(lease, {})
+    assert jobs.expire(pulse) is None
+    assert jobs.pulses() == []
+
+
+def test_a_job_whose_worker_is_lost_goes_to_another(jobs: JobStore, lease: Lease, look: Look) -> None:
+    assert look(0) == []
+    (job,) = look(31)
     assert (job.state, job.attempt) == ("queued", 1)
     with pytest.raises(LeaseLost):
         jobs.succeed(lease, {})
@@ -128,18 +177,20 @@ def test_a_job_whose_worker_is_lost_goes_to_another(jobs: JobStore, lease: Lease
     assert [event.message for event in jobs.events(job.id)] == ["the worker of attempt 1 was lost"]
 
 
-def test_a_job_that_kills_its_workers_fails(jobs: JobStore, job: Job) -> None:
+def test_a_job_that_kills_its_workers_fails(jobs: JobStore, job: Job, look: Look) -> None:
     for attempt in (1, 2, 3):
         assert jobs.claim(job.id, "worker", 30) is not None
-        (job,) = jobs.expire(LATER)
+        assert look(0) == []
+        (job,) = look(31)
         assert job.attempt == attempt
     assert (job.state, job.error["code"]) == ("failed", "job.failed")
     assert "3 times" in job.error["message"]
 
 
-def test_a_cancelled_job_whose_worker_is_lost_is_cancelled(jobs: JobStore, lease: Lease) -> None:
+def test_a_cancelled_job_whose_worker_is_lost_is_cancelled(jobs: JobStore, lease: Lease, look: Look) -> None:
     jobs.request_cancel(lease.job.id)
-    assert [job.state for job in jobs.expire(LATER)] == ["cancelled"]
+    assert look(0) == []
+    assert [job.state for job in look(31)] == ["cancelled"]
 
 
 def test_jobs_are_listed_newest_first(jobs: JobStore) -> None:

@@ -1,7 +1,8 @@
 """Jobs as tables: submitted by the control plane, claimed by a worker under a lease, told in events.
 
 A worker holds a job only as long as it keeps its lease: every change it makes names the lease's token, so that one
-that was thought dead cannot overwrite what its successor does. Cancelling asks; the worker hears it with its next
+that was thought dead cannot overwrite what its successor does. A lease has no time of day at which it ends: the worker
+counts up, and who watches (:mod:`.vigil`) sees that it does. Cancelling asks; the worker hears it with its next
 report or heartbeat.
 """
 
@@ -36,6 +37,7 @@ from mofang.base.domain.access import EVERYTHING, Scope
 from mofang.base.domain.errors import JobCancelled, JobEnded, JobFailed, JobNotFound, LeaseLost
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.work import JOB_ENDED, Job, JobEvent, JobState
+from mofang.base.jobs.vigil import Pulse
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import claim, owner, visible
 
@@ -61,7 +63,8 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False),
     Column("worker", Text, nullable=False),
     Column("lease", Text, nullable=False),
-    Column("lease_until", BigInteger, nullable=False),
+    Column("lease_seconds", Float, nullable=False, server_default="0"),
+    Column("beats", Integer, nullable=False, server_default="0"),  # how often the holder of the lease showed itself
     Index("ix_jobs_state", "state", "created_at"),
 )
 job_events = Table(
@@ -75,7 +78,7 @@ job_events = Table(
     Column("progress", Float, nullable=False),
     Column("data", JSON, nullable=False),
 )
-_JOB_COLUMNS = [column for column in jobs.c if column.name not in ("worker", "lease", "lease_until")]
+_JOB_COLUMNS = [column for column in jobs.c if column.name not in ("worker", "lease", "lease_seconds", "beats")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class JobStore:
         job = Job(new_id("job"), kind, spec, "queued", actor, attempt=0, created_at=now_us())
         row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
         with self._database.write() as connection:
-            connection.execute(insert(jobs).values(**row, worker="", lease="", lease_until=0))
+            connection.execute(insert(jobs).values(**row, worker="", lease="", lease_seconds=0.0, beats=0))
             claim(connection, owner or self._database.scope, "job", job.id)
         return job
 
@@ -140,7 +143,7 @@ class JobStore:
             if job.state != "queued":
                 return None
             values: dict[str, Any] = {"state": "running", "attempt": job.attempt + 1, "worker": worker}
-            values |= {"started_at": job.started_at or now, "lease": token, "lease_until": _until(now, ttl_seconds)}
+            values |= {"started_at": job.started_at or now, "lease": token, "lease_seconds": ttl_seconds, "beats": 0}
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
             return Lease(_get(connection, job_id), token, ttl_seconds)
 
@@ -184,14 +187,23 @@ class JobStore:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
             return _close(connection, job_id, "cancelled", {}) if job.state == "queued" else _get(connection, job_id)
 
-    def expire(self, now: int) -> Sequence[Job]:
-        """Take back the jobs whose leases ran out before ``now``, and return them as they are afterwards.
+    def pulses(self) -> Sequence[Pulse]:
+        """Return the pulses of all running jobs."""
+        columns = (jobs.c.id, jobs.c.lease, jobs.c.beats, jobs.c.lease_seconds)
+        with self._database.read() as connection:
+            query = select(*columns).where(jobs.c.state == "running").order_by(jobs.c.id)
+            return [Pulse(*row) for row in connection.execute(query)]
 
-        Their workers are gone: a job is queued again, or fails after MAX_ATTEMPTS, or is cancelled if that was asked.
+    def expire(self, silent: Pulse) -> Job | None:
+        """Take back a job whose worker shows itself no more; None if it has done so meanwhile, or the job has ended.
+
+        The job is queued again, or fails after MAX_ATTEMPTS, or is cancelled if that was asked.
         """
-        query = select(jobs.c.id).where(jobs.c.state == "running", jobs.c.lease_until < now).order_by(jobs.c.id)
+        still = (jobs.c.lease == silent.token, jobs.c.beats == silent.beats, jobs.c.state == "running")
         with self._database.write() as connection:
-            return [_take_back(connection, _get(connection, job_id)) for job_id in connection.scalars(query).all()]
+            if connection.scalar(select(jobs.c.id).where(jobs.c.id == silent.job, *still)) is None:
+                return None
+            return _take_back(connection, _get(connection, silent.job))
 
     def abandon(self, job_id: str) -> Job | None:
         """Take back a job whose worker is known to be dead, without waiting for its lease; None if it has ended."""
@@ -216,7 +228,7 @@ class JobStore:
     def _extend(self, lease: Lease, values: dict[str, Any], event: JobEvent | None = None) -> None:
         with self._database.write() as connection:
             job = _held(connection, lease)
-            values = values | {"lease_until": _until(now_us(), lease.ttl_seconds)}
+            values = values | {"lease_seconds": lease.ttl_seconds, "beats": jobs.c.beats + 1}
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
             if event is not None:
                 _tell(connection, job.id, event)
@@ -270,10 +282,6 @@ def _tell(connection: Connection, job_id: str, event: JobEvent) -> None:
     last = connection.scalar(select(func.max(job_events.c.seq)).where(job_events.c.job == job_id)) or 0
     row = {"seq": last + 1, "at": event.at, "stage": event.stage, "message": event.message}
     connection.execute(insert(job_events).values(job=job_id, progress=event.progress, data=event.data, **row))
-
-
-def _until(now: int, ttl_seconds: float) -> int:
-    return now + int(ttl_seconds * 1_000_000)
 
 
 def _job(row: Row[Any]) -> Job:

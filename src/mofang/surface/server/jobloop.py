@@ -8,9 +8,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from mofang.base.domain.names import now_us
 from mofang.base.domain.work import JOB_ENDED, Job
 from mofang.base.jobs.store import JobStore
+from mofang.base.jobs.vigil import Pulse, Vigil
 from mofang.make.train.store import RunStore
 from mofang.surface.server.processes import Processes
 from mofang.surface.server.restarts import ProcessSpec
@@ -25,6 +25,7 @@ class JobLoop:
 
     def __init__(self, store: JobStore, runs: RunStore, processes: Processes, slots: int, scratch: Path) -> None:
         self._scratch = scratch
+        self._vigil = Vigil()
         self._store = store
         self._runs = runs
         self._processes = processes
@@ -37,13 +38,19 @@ class JobLoop:
             if state.status == "exited":
                 await asyncio.to_thread(self._abandon, name.removeprefix(_JOB))
                 self._processes.stop(name, _GRACE_SECONDS)
-        for job in await asyncio.to_thread(self._store.expire, now_us()):
-            await asyncio.to_thread(self._take_back, job)
+        for pulse in self._vigil.silent(await asyncio.to_thread(self._store.pulses)):
+            await asyncio.to_thread(self._expire, pulse)
         free = self._slots - len(jobs)  # one that exited counts until the supervisor has forgotten its name
         if free > 0:
             for job in await asyncio.to_thread(self._store.queued, free):
                 argv = ("-m", "mofang.surface.server.jobworker", job.id)
                 self._processes.start(ProcessSpec(name=f"{_JOB}{job.id}", argv=argv, keep=False))
+
+    def _expire(self, silent: Pulse) -> None:
+        """Put back a job whose process shows itself no more."""
+        job = self._store.expire(silent)
+        if job is not None:
+            self._take_back(job)
 
     def _abandon(self, job_id: str) -> None:
         """Put back a job whose process has ended, unless it has done its work."""
