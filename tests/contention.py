@@ -29,7 +29,7 @@ def write(number):
         try:
             with database.write():
                 job = jobs.submit("train", {"writer": number}, "ada")
-                audit.append("ada", "run.start", job.id, {"filler": "x" * 500})
+                audit.append("ada", "run.start", job.id, before=None, after={"filler": "x" * 500})
             done[number] += 1
         except Exception as error:
             failed.append(f"{type(error).__name__}: {error}")

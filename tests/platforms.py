@@ -24,6 +24,7 @@ from mofang.base.identity.keys import authenticate
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.counters import CounterArchive
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import Owners
 from mofang.base.users.rules import parse_rules
@@ -44,6 +45,7 @@ from mofang.sell.meter.store import UsageStore
 from mofang.sell.meter.witness import Witness
 from mofang.surface.api.platform import Platform, Process
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 
 OIDC_ROLES = "groups=ml-* -> developer@project:default; email=*@ours.example -> viewer; team=shop -> admin@project:shop"
 SIGNATURE = Signature((TensorSpec("features", "FP32", (-1, 4)),), (TensorSpec("label", "INT64", (-1,)),))
@@ -136,6 +138,7 @@ def _platform(
         audit=audit,
         users=users,
         sign_in=SignIn(users, identity, database.acting, 3600),
+        refusals=Refusals(audit, users),
         provider=provider,
         rules=parse_rules(OIDC_ROLES),
         jobs=JobStore(database),
@@ -148,6 +151,7 @@ def _platform(
         owners=Owners(database),
         deployments=deployments,
         usage=usage,
+        counters=CounterArchive(folder / "counters"),
         budgets=BudgetStore(database),
         bills=bills,
         billing=Billing(bills, usage, origins, deployments.serving),

@@ -37,6 +37,7 @@ HEAVY = {
     "torch": {"torch"},
     "onnxscript": {"torch"},
     "safetensors": {"torch"},
+    "torch_pruning": {"torch"},
     "optuna": {"optuna"},
     "tensorflow": {"tensorflow"},
     "ray": {"ray"},

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mofang.base.engines.catalog import load_engine
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database, metadata
 from mofang.make.compress.store import VariantStore
+from mofang.make.convert.toolchains import Toolchains
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.pipeline import push_files
 from mofang.make.prepare.store import DatasetStore
@@ -38,9 +40,12 @@ def push(tmp_path: Path) -> Iterator[Push]:
     with database.write() as connection:
         metadata.create_all(connection)
     blobs = DiskBlobs(tmp_path / "blobs")
+    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
     stores = (DatasetStore, RunStore, EvaluationStore, VariantStore)
     datasets, runs, evaluations, variants = (store(database) for store in stores)
-    tools = Workshop(blobs, datasets, runs, evaluations, variants, Registry(database, blobs), tmp_path / "scratch")
+    tools = Workshop(
+        blobs, datasets, runs, evaluations, variants, Registry(database, blobs), tmp_path / "scratch", toolchains=chains
+    )  # fmt: skip
 
     def run(content: bytes | Path, **wishes: Any) -> tuple[ModelVersion, Any]:
         files = []
@@ -317,3 +322,43 @@ def test_an_mlflow_folder_is_opened_by_what_is_inside(push: Push, tmp_path: Path
     version, _ = push(folder)
     assert version.lineage.conversion is not None
     assert (version.artifact.engine, version.lineage.conversion.format) == ("onnx", "mlflow catboost")
+
+
+# --- TensorFlow ---------------------------------------------------------------------------------------------------
+
+SAVE = """
+import sys
+import numpy as np, tensorflow as tf
+
+class Scores(tf.Module):
+    def __init__(self):
+        self.weights = tf.Variable(np.random.default_rng(0).normal(size=(4, 3)).astype("float32"))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
+    def __call__(self, rows):
+        found = rows @ self.weights
+        return {"scores": tf.nn.softmax(found), "best": tf.argmax(found, axis=1)}
+
+model = Scores()
+tf.saved_model.save(model, sys.argv[1], signatures=model.__call__)
+rows = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
+np.savez(sys.argv[2], rows=rows, scores=model(rows)["scores"].numpy())
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_saved_model_becomes_onnx_in_the_toolchain_of_tensorflow(push: Push, tmp_path: Path) -> None:
+    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
+    chains.install("tensorflow", Silent())  # once; it is kept for the next time
+    saved, answers = tmp_path / "saved", tmp_path / "answers.npz"
+    subprocess.run([chains.python("tensorflow"), "-c", SAVE, saved, answers], check=True, capture_output=True)
+    version, ask = push(saved)
+    assert version.artifact.engine == "onnx"
+    assert [str(spec) for spec in version.artifact.signature.inputs] == ["rows: [n, 4] FP32"]
+    conversion = version.lineage.conversion
+    assert conversion is not None
+    assert (conversion.format, conversion.proof["rows"]) == ("savedmodel", 6)
+    expected = np.load(answers)
+    found = ask({"rows": expected["rows"]})
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-6)
+    assert found["best"].tolist() == expected["scores"].argmax(axis=1).tolist()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,7 @@ from mofang.base.engines.base import Engine
 from mofang.base.engines.catalog import load_engine
 from mofang.base.storage.blobs import Blobs
 from mofang.make.compress.store import VariantStore
+from mofang.make.convert.toolchains import Toolchains
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
@@ -35,6 +36,7 @@ class Workshop:
     scratch: Path
     job: str = ""  # id of the job itself
     timing_seconds: float = 1.5  # how long `compress` times each batch size
+    toolchains: Toolchains = field(default_factory=Toolchains)
 
     @property
     def checkpoint(self) -> Path:

@@ -46,7 +46,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "put_grant": {"role": "viewer", "project": "rival-lab"},
     "roll_back_endpoint": {"revision": 1},
 }
-OPEN = {"/openapi.json", "/prices", "/prices/current", "/whoami"}  # the same for everybody, or about herself
+OPEN = {"/openapi.json", "/prices", "/prices/current", "/whoami", "/audit/head", "/audit/key", "/audit/consistency"}
+"""The same for everybody, or about herself."""
+ASKED = {"/audit/consistency": "?first=1"}  # where a question belongs to the path
+PROOF = "/audit/inclusion"  # of one record, which is asked for below
 
 
 @pytest.fixture
@@ -145,17 +148,17 @@ def test_no_id_of_another_tenant_is_found(house: House, ask: Ask, things: Things
 
 def test_no_list_shows_anything_of_another_tenant(house: House, ask: Ask, things: Things) -> None:
     rival, own = ask(house.key("admin", RIVAL.project, "tenant")), ask(house.key("admin", ACME.project, "tenant"))
-    lists = [route for route in routes(house) if "{" not in route.path and "GET" in route.methods]
+    every = [route.path.removeprefix("/api/v1") for route in routes(house) if "GET" in route.methods]
+    lists = [path for path in every if "{" not in path and path != PROOF]
     shown = []
-    for route in lists:
-        path = route.path.removeprefix("/api/v1")
-        answer = rival.get(path)
+    for path in lists:
+        answer = rival.get(path + ASKED.get(path, ""))
         assert answer.status_code == 200, (path, answer.text)
         if path not in OPEN:
             assert MARK not in answer.text, (path, answer.text)
             assert things["invoice"] not in answer.text
             shown += [path] if MARK in own.get(path).text else []
-    missing = {route.path.removeprefix("/api/v1") for route in lists} - {*shown, *OPEN}
+    missing = {*lists} - {*shown, *OPEN}
     assert missing == set(), "she whose things they are must see them, or this proves nothing"
 
 
@@ -180,6 +183,14 @@ def test_filters_and_bodies_that_name_things_of_another_tenant(house: House, ask
     ):
         answer = rival.request(method, path, json=body)
         assert answer.status_code == 404, (path, answer.text)
+    theirs = house.platform.audit.list(action="invoice")[-1].seq
+    unknown = house.platform.audit.head().size + 1
+    told = [rival.get(f"{PROOF}?seq={seq}") for seq in (theirs, unknown)]
+    assert [answer.status_code for answer in told] == [404, 404]
+    assert told[0].text.replace(f"record {theirs},", "N") == told[1].text.replace(f"record {unknown},", "N")
+    own = ask(house.key("auditor", ACME.project, "tenant"))
+    assert own.get(f"{PROOF}?seq={theirs}").status_code == 200
+    assert {record["seq"] for record in own.get("/audit?action=invoice").json()["items"]} == {theirs}
     usage = rival.get("/usage?endpoint=acme-digits").json()
     assert usage["items"] == []
 

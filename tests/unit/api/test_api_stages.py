@@ -81,7 +81,10 @@ def test_keys_have_a_scope_and_are_rotated(house: House, admin: httpx.Client) ->
     assert house.published == [1, 2]
     record = good(admin.get("/audit"))["items"][-1]
     assert (record["action"], record["target"]) == ("key.rotate", old["id"])
-    assert record["details"] == {"overlap_seconds": 60, "key": young["id"]}
+    told = record["details"]
+    assert (told["overlap_seconds"], told["key"], told["of"]) == (60, young["id"], ["default/default"])
+    assert told["before"]["expires_at"] is None
+    assert told["after"]["expires_at"] == admin.get("/keys").json()["items"][1]["expires_at"]
     assert code_of(admin.post("/keys/nothing/rotate", json={})) == "key.not_found"
     good(admin.delete(f"/keys/{old['id']}"))
     assert code_of(admin.post(f"/keys/{old['id']}/rotate", json={})) == "key.ended"
@@ -96,7 +99,8 @@ def test_budgets_are_checked_published_and_on_record(house: House, admin: httpx.
     assert good(admin.post(f"/budgets/{made['id']}/top-up", json={"amount": 5}))["amount"] == 25
     assert len(house.published) == 3
     record = good(admin.get("/audit"))["items"][-1]
-    assert (record["action"], record["target"], record["details"]) == ("budget.top_up", made["id"], {"amount": 5})
+    assert (record["action"], record["target"]) == ("budget.top_up", made["id"])
+    assert [record["details"][when]["amount"] for when in ("before", "after")] == [20, 25]
     assert code_of(admin.put("/budgets", json=body | {"name": "nobody"})) == "project.not_found"
     for wrong in ({"unit": "apples"}, {"amount": -1}, {"amount": 1.5}, {"period": "week"}, {"scope": "planet"}):
         assert code_of(admin.put("/budgets", json=body | wrong)) == "request.malformed"
@@ -114,7 +118,8 @@ def test_limits_are_set_as_a_whole_published_and_on_record(house: House, admin: 
     assert good(admin.get("/limits"))["items"] == [set_to]
     assert len(house.published) == published + 1
     record = good(admin.get("/audit"))["items"][-1]
-    assert (record["action"], record["target"], record["details"]) == ("limits.set", "project/default", bounds)
+    assert (record["action"], record["target"]) == ("limits.set", "project/default")
+    assert record["details"] == {"before": None, "after": set_to, "of": ["default/default"]}
     assert code_of(admin.put("/limits/project/nobody", json={})) == "project.not_found"
     assert code_of(admin.put("/limits/planet/earth", json={})) == "request.malformed"
     for wrong in (0, -1, 2.5, True, "600", 10**13):
@@ -437,7 +442,7 @@ def test_the_audit_log_is_searched_proved_and_erased(house: House, admin: httpx.
 
     assert ask(house.key("developer")).post("/erasures", json={"subject": "jane-doe"}).status_code == 403
     erased = good(admin.post("/erasures", json={"subject": "jane-doe"}))
-    assert (erased["records"], erased["words"], erased["party"]) == (4, 4, True)
+    assert (erased["records"], erased["words"], erased["party"]) == (4, 8, True)
     assert "jane-doe" not in admin.get("/audit").text + admin.get("/audit/records").text + admin.get("/parties").text
-    assert good(admin.get("/audit?action=tenant"))["items"][0]["erased"] == ["target"]
+    assert good(admin.get("/audit?action=tenant"))["items"][0]["erased"] == ["details.after", "details.of", "target"]
     assert good(admin.get("/audit/verify?usage=true"))["erased"] == 5

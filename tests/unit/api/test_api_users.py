@@ -54,7 +54,13 @@ def test_an_invited_person_signs_in_works_and_signs_out(house: House, ask: Ask, 
     assert ada.get("/whoami").json()["code"] == "key.unknown"
     records = admin.get("/audit").json()["items"]
     mine = [(record["actor"], record["action"]) for record in records if record["target"] == "ada@acme.com"]
-    assert mine[1:] == [("ada@acme.com", "session.open"), ("ada@acme.com", "session.end")]
+    assert mine[1:] == [
+        ("somebody", "session.refuse"),
+        ("ada@acme.com", "user.password"),
+        ("somebody", "session.refuse"),
+        ("ada@acme.com", "session.open"),
+        ("ada@acme.com", "session.end"),
+    ]
     assert mine[0][1] == "user.create"
     for secret in (SECRET, code, opened["token"]):
         assert secret not in admin.get("/audit").text + admin.get("/users").text

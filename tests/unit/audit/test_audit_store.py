@@ -30,7 +30,9 @@ def key(tmp_path: Path) -> AuditKey:
 def audit(database: Database, key: AuditKey) -> AuditStore:
     store = AuditStore(database, key)
     for number in range(1, 6):
-        store.append("key-1", "endpoint.deploy", f"digits-{number}", {"version": number, "note": "größer"})
+        store.append(
+            "key-1", "endpoint.deploy", f"digits-{number}", before=None, after={"version": number, "note": "größer"}
+        )
     return store
 
 
@@ -57,13 +59,13 @@ def test_a_log_that_nobody_touched_is_whole(audit: AuditStore) -> None:
     assert [record.seq for record in records] == [1, 2, 3, 4, 5]
     assert [record.previous for record in records] == [GENESIS, *(record.hash for record in records[:-1])]
     assert (records[2].details, records[2].actor, records[2].target) == (
-        {"version": 3, "note": "größer"}, "key-1", "digits-3",
+        {"before": None, "after": {"version": 3, "note": "größer"}}, "key-1", "digits-3",
     )  # fmt: skip
 
 
 def test_the_log_is_searched_and_paged(audit: AuditStore) -> None:
     assert [record.seq for record in audit.list(after=1, limit=3)] == [2, 3, 4]
-    other = audit.append("key-2", "key.create", "k", address="192.0.2.7")
+    other = audit.append("key-2", "key.create", "k", before=None, after={}, address="192.0.2.7")
     assert other.address == "192.0.2.7"
     found = {
         "actor": audit.list(actor="key-2"),
@@ -81,13 +83,13 @@ def test_the_log_is_searched_and_paged(audit: AuditStore) -> None:
 def test_a_record_is_committed_with_what_it_tells_of(audit: AuditStore, database: Database) -> None:
     def fail() -> None:
         with database.write():
-            audit.append("key-1", "key.create", "k", {})
+            audit.append("key-1", "key.create", "k", before=None, after={})
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     assert audit.verify().records == 5
-    assert audit.append("key-1", "key.create", "k").seq == 6
+    assert audit.append("key-1", "key.create", "k", before=None, after={}).seq == 6
     assert audit.verify().records == 6
 
 
@@ -99,7 +101,7 @@ def test_a_record_is_committed_with_what_it_tells_of(audit: AuditStore, database
         {"target": "digits-9"},
         {"address": "192.0.2.1"},
         {"at": 1},
-        {"details": '{"details.version":4}'},
+        {"details": '{"details.after":4}'},
         {"details": "{"},
         {"salts": "{}"},
         {"commitments": "{}"},
@@ -141,7 +143,7 @@ def test_a_log_without_its_head_takes_nothing_more(audit: AuditStore, database: 
     with database.write() as connection:
         connection.execute(delete(audit_head))
     with pytest.raises(AuditBroken, match="head"):
-        audit.append("key-1", "key.create", "k")
+        audit.append("key-1", "key.create", "k", before=None, after={})
 
 
 def test_a_head_that_another_key_signed_is_found(audit: AuditStore, database: Database, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_the_private_key_is_private_and_stays(tmp_path: Path) -> None:
 def test_proofs_convince_who_has_only_the_public_key(database: Database, key: AuditKey, size: int) -> None:
     audit, public = AuditStore(database, key), AuditPublicKey(key.public_pem)
     for number in range(size):
-        audit.append("k", "count", str(number))
+        audit.append("k", "count", str(number), before=None, after={})
     for seq in range(1, size + 1):
         audit.prove(seq).check(public)
         audit.prove_growth(seq).check(public)
@@ -187,10 +189,16 @@ def test_proofs_convince_who_has_only_the_public_key(database: Database, key: Au
 @pytest.fixture
 def personal(audit: AuditStore) -> AuditStore:
     audit.append(
-        "alice", "user.create", "user/alice", {"email": "alice@example.com", "role": "viewer"}, address="192.0.2.9"
+        "alice",
+        "user.create",
+        "user/alice",
+        before=None,
+        after={"role": "viewer"},
+        details={"email": "alice@example.com"},
+        address="192.0.2.9",
     )
-    audit.append("key-1", "project.create", "shop", {"after": {"owner": "alice", "tenant": "acme"}, "before": None})
-    audit.append("key-1", "project.create", "malice", {"owner": "alice2"})
+    audit.append("key-1", "project.create", "shop", before=None, after={"owner": "alice", "tenant": "acme"})
+    audit.append("key-1", "project.create", "malice", before=None, after={"owner": "alice2"})
     return audit
 
 
@@ -202,7 +210,7 @@ def test_erased_words_are_gone_and_the_log_is_whole(personal: AuditStore, databa
     assert (report.records, report.erased) == (9, 3)  # the erasure itself does not say whose words they were
     found = personal.list(after=5)
     assert [it.erased for it in found] == [("actor", "address", "target"), ("details.after",), (), ("target",)]
-    assert found[0].details == {"email": "alice@example.com", "role": "viewer"}
+    assert found[0].details == {"before": None, "after": {"role": "viewer"}, "email": "alice@example.com"}
     assert [it.hash for it in found[:3]][-1] == before.last
     with database.read() as connection:
         text = str(connection.execute(select(audit_records)).all())
@@ -210,7 +218,7 @@ def test_erased_words_are_gone_and_the_log_is_whole(personal: AuditStore, databa
     assert "'alice'" not in text
     assert "malice" in text
     personal.erase("key-1", "alice@example.com")
-    assert personal.list(after=5)[0].details == {"role": "viewer"}
+    assert personal.list(after=5)[0].details == {"before": None, "after": {"role": "viewer"}}
     assert personal.verify().records == 10
     personal.prove(6).check()
 
@@ -224,7 +232,7 @@ def test_words_that_vanish_without_an_erasure_are_named(personal: AuditStore, da
 def test_what_is_erased_leaves_the_files(database: Database, personal: AuditStore) -> None:
     if database.url.get_backend_name() != "sqlite":
         return  # PostgreSQL vacuums in its own time
-    personal.append("canary-5f1e", "user.create", "x", {"name": "canary-5f1e"})
+    personal.append("canary-5f1e", "user.create", "x", before=None, after={"name": "canary-5f1e"})
     personal.erase("key-1", "canary-5f1e")
     database.scrub()
     folder = Path(str(database.url.database)).parent
@@ -244,7 +252,7 @@ def _export(audit: AuditStore, folder: Path) -> Path:
 def test_an_export_is_verified_without_a_server(audit: AuditStore, tmp_path: Path) -> None:
     heads = tmp_path / "heads.jsonl"
     append_anchor(heads, audit.anchor(0))
-    audit.append("key-1", "key.create", "k")
+    audit.append("key-1", "key.create", "k", before=None, after={})
     append_anchor(heads, audit.anchor(5))
     assert [(anchor.head.size, len(anchor.hashes)) for anchor in read_anchors(heads)] == [(5, 5), (6, 1)]
     report = verify_file(_export(audit, tmp_path), audit.public_key, heads)
@@ -271,7 +279,7 @@ def test_an_anchor_without_hashes_bounds_where_a_log_was_rewritten(
     heads = tmp_path / "heads.jsonl"
     append_anchor(heads, Anchor(audit.anchor(0).head))
     for number in range(3):
-        audit.append("key-1", "count", str(number))
+        audit.append("key-1", "count", str(number), before=None, after={})
     append_anchor(heads, Anchor(audit.anchor(0).head))
     export = _export(audit, tmp_path)
     forged = rewrite(read_export(export)[0], 7)

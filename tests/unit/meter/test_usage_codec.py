@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgers import usage
 from mofang.base.domain.errors import InvalidUsage, JournalDamaged
-from mofang.base.domain.usage import UsageRecord, UsageSheet
+from mofang.base.domain.usage import Charge, UsageRecord, UsageSheet
 from mofang.sell.meter.codec import MAX_QUANTITY, decode, encode, encode_sheet
 from mofang.sell.meter.windows import MAX_AT
 
@@ -61,10 +62,17 @@ def test_a_sheet_stands_for_the_records_of_its_lines() -> None:
 
 def test_format_3_stays_readable() -> None:
     # Bytes of the first release that wrote it: never change them, add a format instead.
-    assert encode_sheet(SHEET) == bytes.fromhex(
+    payload = bytes.fromhex(
         "039907a461636d65a473686f70a16ba66469676974730302a9736861323536"
         "3a61629295a57265715f31010acd01902895a57265715f320532cd0384ccc8"
     )
+    assert decode(payload) == decode(encode_sheet(SHEET))
+
+
+def test_charges_of_a_sheet_are_on_record_once() -> None:
+    charge = Charge("budget_1", 0, 70)
+    first, second = decode(encode_sheet(msgspec.structs.replace(SHEET, charges=(charge,))))
+    assert (first.charges, second.charges) == ((charge,), ())
 
 
 @pytest.mark.parametrize("quantity", [-1, MAX_QUANTITY + 1, 1.0, True, "1", None])
@@ -97,5 +105,5 @@ def test_a_flipped_byte_is_either_seen_or_another_record(position: int, flip: in
 
 
 def test_a_later_format_names_itself() -> None:
-    with pytest.raises(JournalDamaged, match="format 04"):
-        decode(b"\x04" + encode(usage())[1:])
+    with pytest.raises(JournalDamaged, match="format 05"):
+        decode(b"\x05" + encode(usage())[1:])

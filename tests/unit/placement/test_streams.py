@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,20 +21,22 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.generation import Constraint, Delta, Order, Sampling
 from mofang.base.placement.streams import StreamReplica
+from mofang.base.placement.tally import Tally
 from scripted_generator import ScriptedGenerator
 
 
 def order(text: str = "abc", tenant: str = "t", seconds: float = 60, **more: Any) -> Order:
-    fields = {name: more.pop(name) for name in ("messages", "tools") if name in more}
-    return Order("r", tenant, time.monotonic() + seconds, Sampling(**more), "" if fields else text, **fields)
+    said = {name: more.pop(name) for name in ("messages", "tools") if name in more}
+    parts = {name: more.pop(name) for name in ("part", "choices") if name in more}
+    return Order("r", tenant, time.monotonic() + seconds, Sampling(**more), "" if said else text, **said, **parts)
 
 
 class Stage:
     """A replica, and what it told each stream."""
 
-    def __init__(self, limits: ReplicaLimits | None = None, **engine: Any) -> None:
+    def __init__(self, limits: ReplicaLimits | None = None, tally: Tally | None = None, **engine: Any) -> None:
         self.engine = ScriptedGenerator(**engine)
-        self.replica = StreamReplica(self.engine, limits or ReplicaLimits())
+        self.replica = StreamReplica(self.engine, limits or ReplicaLimits(), tally)
         self.told: dict[int, list[Delta]] = {}
         self.failed: dict[int, MofangError] = {}
         self.number = 0
@@ -207,3 +211,39 @@ def test_closing_closes_the_engine() -> None:
     stage = Stage()
     stage.replica.close()
     assert stage.engine.closed
+
+
+class Counted:
+    """A tally in memory."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Counter[str]] = {}
+
+    def add(self, key: str, quantities: Mapping[str, int]) -> None:
+        self.sums.setdefault(key, Counter()).update(quantities)
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_is_told_is_counted_and_a_prompt_once_for_all_its_choices() -> None:
+    counted = Counted()
+    stage = Stage(tally=counted)
+    for part in range(4):  # one request: two choices of each of two prompts
+        stage.ask("hello", "acme", part=part, choices=2)
+    stage.ask("a" * 9, "zoo")
+    stage.run()
+    own = [delta for number in range(1, 5) for delta in stage.told[number]]
+    acme = counted.sums["acme"]
+    assert (acme["requests"], acme["input_tokens"]) == (1, 10)
+    assert acme["output_tokens"] == sum(delta.tokens for delta in own) == 20
+    assert acme["compute_us"] == sum(delta.compute_us for delta in own)
+    assert (counted.sums["zoo"]["requests"], counted.sums["zoo"]["input_tokens"]) == (1, 9)
+
+
+def test_a_stream_that_nobody_heard_of_is_not_counted() -> None:
+    counted = Counted()
+    stage = Stage(tally=counted)
+    stage.replica.drop(stage.ask("hello"))
+    stage.run()
+    assert counted.sums == {}

@@ -132,7 +132,7 @@ def test_models_and_versions(home: House, client: Client) -> None:
 def test_lists_are_walked_page_by_page(home: House, client: Client) -> None:
     with home.database.write():
         for number in range(PAGE + 50):
-            home.platform.audit.append("test", "count", str(number), {})
+            home.platform.audit.append("test", "count", str(number), before=None, after=None)
     records = list(client.audit.records())
     assert [record.target for record in records] == [str(number) for number in range(PAGE + 50)]
     assert len(list(client.audit.records(after=400, limit=30))) == 30

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,25 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mofang.base.domain.access import AccessLimits, KeyEntry
-from mofang.base.domain.deployment import EndpointRoutes, ReplicaLimits, ReplicaSpec, Revision, Route, Snapshot
-from mofang.base.domain.errors import EngineFailed, StorageFull
+import party_bench
+from mofang.base.domain.access import AccessLimits
+from mofang.base.domain.budget import Budget
+from mofang.base.domain.errors import EngineFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
-from mofang.base.domain.usage import UsageRecord
-from mofang.base.identity.keys import NewKey, new_key
-from mofang.base.placement.thread import ThreadPlacement
-from mofang.run.serve.fleet import Fleet
-from mofang.run.serve.lane import Lane
-from mofang.sell.meter.admission import Admission
-from mofang.sell.meter.codec import decode
-from mofang.sell.meter.recorder import Recorder
-from mofang.surface.protocols.oip.rest import OipRest
-from mofang.surface.server.exchange import Direct
-from mofang.surface.server.listener import HttpServer
-from mofang.surface.server.telemetry import Telemetry
+from mofang.base.identity.keys import NewKey
+from mofang.sell.budget.words import Lease
+from party_bench import ADA, SIGNATURE, ZOE, Bench, post, snapshot
 
-SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 3)),))
-ADA, ZOE = new_key(), new_key()
 HUGE = 1e30  # what the engine cannot compute
 
 
@@ -56,92 +43,6 @@ class Engine:
         """Nothing to let go of."""
 
 
-class MemoryJournal:
-    """A journal in memory that can be full."""
-
-    def __init__(self) -> None:
-        self.buffer: list[bytes] = []
-        self.records: list[UsageRecord] = []
-        self.payloads = 0
-        self.full = False
-
-    def append(self, payload: bytes) -> None:
-        self.buffer.append(payload)
-
-    def flush(self) -> None:
-        payloads, self.buffer = self.buffer, []
-        if self.full and payloads:
-            raise StorageFull("the disk is full", retry_after_seconds=5)
-        for payload in payloads:
-            self.records += decode(payload)
-        self.payloads += len(payloads)
-
-    def close(self) -> None:
-        self.flush()
-
-
-def snapshot(number: int, *keys: NewKey, limits: tuple[AccessLimits, ...] = (), rows: int = 64) -> Snapshot:
-    bounds = ReplicaLimits(max_batch_rows=rows)
-    revision = Revision("sum", 1, "m", 1, "sha256:1", "test", SIGNATURE, placement="thread", limits=bounds)
-    route = Route(revision, (ReplicaSpec("sum/1/0", "test", "/1", "thread", bounds),))
-    tenants = {ADA.id: "acme", ZOE.id: "zoo"}
-    entries = {key.id: KeyEntry(key.id, key.secret_sha256, tenants[key.id], "shop", "consumer") for key in keys}
-    return Snapshot(number, {"sum": EndpointRoutes("sum", {1: route}, {1: 100})}, entries, limits)
-
-
-class Bench:
-    """A gateway's parts on a real socket, and clients who all ask in the same turn."""
-
-    def __init__(self, rows: int) -> None:
-        self.engine = Engine()
-        self.journal = MemoryJournal()
-        self.telemetry = Telemetry()
-        self.fleet = Fleet("g", {"thread": ThreadPlacement(lambda *_: self.engine)}, lambda: None)
-        self.fleet.adopt(snapshot(1, ADA, ZOE, rows=rows))
-        admission = Admission(lambda: self.fleet.snapshot)
-        recorder = Recorder(self.journal)
-        self.lane = Lane(
-            self.fleet,
-            admit=admission.admit,
-            record=recorder.record,
-            record_all=recorder.record_all,
-            observe=self.telemetry.observe,
-        )
-        self.rest = rest = OipRest(self.lane, admission.standing)
-        direct = Direct(rest.start, rest.note)
-        self.server = HttpServer(lambda _: direct)
-        self.streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def open(self, clients: int) -> None:
-        sock = socket.create_server(("127.0.0.1", 0))
-        await self.server.serve(sock)
-        async with asyncio.timeout(10):
-            while not self.fleet.settled:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-        self.streams = [await asyncio.open_connection(*sock.getsockname()) for _ in range(clients)]
-
-    async def ask(self, *requests: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-        """Send each request on a connection of its own, all before the server reads any; return the answers."""
-        for (_, writer), request in zip(self.streams, requests, strict=False):
-            writer.write(request)
-        return [await read(reader) for (reader, _), _ in zip(self.streams, requests, strict=False)]
-
-    async def warm(self, *requests: bytes) -> None:
-        """Have these heads and bodies known, and the engine measured."""
-        for _ in range(3):
-            await self.ask(*requests)
-        self.engine.calls.clear()
-        self.journal.records.clear()
-        self.journal.payloads = 0
-
-
-async def read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    status, *lines = head.strip().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return int(status[9:12]), headers, await reader.readexactly(int(headers["content-length"]))
-
-
 def request(rows: list[list[float]], key: NewKey = ADA, **changes: object) -> bytes:
     data = [number for row in rows for number in row]
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), 2], "data": data}], **changes})
@@ -155,13 +56,6 @@ def binary(rows: list[list[float]], key: NewKey = ADA) -> bytes:
     return post(head + raw, key, f"inference-header-content-length: {len(head)}\r\n")
 
 
-def post(body: bytes, key: NewKey, more: str = "") -> bytes:
-    return (
-        f"POST /v2/models/sum/infer HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key.text}\r\n{more}"
-        f"content-length: {len(body)}\r\n\r\n"
-    ).encode() + body
-
-
 def data(body: bytes) -> list[float]:
     [output] = json.loads(body)["outputs"]
     assert output["shape"] == [len(output["data"]) // 3, 3]
@@ -169,23 +63,7 @@ def data(body: bytes) -> list[float]:
 
 
 def run(scenario: Callable[[Bench], Awaitable[None]], clients: int = 8, rows: int = 64) -> None:
-    @asynccontextmanager
-    async def bench() -> AsyncIterator[Bench]:
-        made = Bench(rows)
-        await made.open(clients)
-        try:
-            yield made
-        finally:
-            for _, writer in made.streams:
-                writer.close()
-            await made.server.close()
-            await made.fleet.close()
-
-    async def main() -> None:
-        async with bench() as made:
-            await scenario(made)
-
-    asyncio.run(main())
+    party_bench.run(scenario, Engine(), clients, rows)
 
 
 def test_what_one_turn_brings_is_computed_recorded_and_counted_once() -> None:
@@ -285,7 +163,7 @@ def test_a_model_that_does_not_answer_row_by_row_is_served_one_by_one() -> None:
     async def scenario(bench: Bench) -> None:
         asked = [request([[n, 1]]) for n in range(4)]
         await bench.warm(*asked)
-        bench.engine.by_row = False
+        bench.engine.by_row = False  # type: ignore[attr-defined]
         for _ in range(3):
             answers = await bench.ask(*asked)
             assert [data(body) for _, _, body in answers] == [[n + 1, n, n] for n in range(4)]
@@ -352,3 +230,142 @@ def test_a_defect_while_answers_are_written_leaves_nobody_waiting_and_nobody_cou
         assert bench.fleet.in_flight == 0
 
     run(scenario)
+
+
+def budget(amount: int, unit: str = "rows") -> tuple[Budget, ...]:
+    return (Budget("b1", "tenant", "acme", unit, "total", amount),)
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["as one", "gone apart"])
+def test_what_a_budget_pays_for_travels_together_and_is_charged_once(spoilt: bool) -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = [request([[n, 1]] * (1 + n % 3)) for n in range(7)]
+        rows = sum(1 + n % 3 for n in range(7))
+        await bench.warm(*asked)
+        bench.fleet.adopt(snapshot(2, ADA, budgets=budget(100)))
+        bench.purse.hear([Lease("b1", 0, 100, 0, 0)])
+        if spoilt:
+            asked.append(request([[HUGE, 1]]))
+        answers = await bench.ask(*asked)
+        assert [status for status, _, _ in answers] == [200] * 7 + [500] * spoilt
+        assert bench.engine.calls[0] == rows + spoilt
+        assert len(bench.engine.calls) == (9 if spoilt else 1)
+        charges = [charge for record in bench.journal.records for charge in record.charges]
+        assert sum(charge.amount for charge in charges) == rows
+        assert len(charges) == (7 if spoilt else 1)
+        [account] = bench.purse.accounts().items
+        assert (account.charged, account.reserved) == (rows, 0)
+
+    run(scenario)
+
+
+def test_a_budget_is_never_overspent_by_those_who_travel_together() -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = [request([[n, 1]]) for n in range(8)]
+        await bench.warm(*asked)
+        bench.fleet.adopt(snapshot(2, ADA, budgets=budget(13)))
+        bench.purse.wait_seconds = 0.05  # nobody lends more
+        bench.purse.hear([Lease("b1", 0, 13, 0, 0)])
+        statuses = [status for _ in range(2) for status, _, _ in await bench.ask(*asked)]
+        assert statuses.count(200) == 13
+        assert sum(charge.amount for record in bench.journal.records for charge in record.charges) == 13
+
+    run(scenario)
+
+
+MIXED = Signature(
+    (
+        TensorSpec("count", "INT64", (-1,)),
+        TensorSpec("exact", "FP64", (-1, 2)),
+        TensorSpec("small", "UINT8", (-1, 2, 2)),
+        TensorSpec("flag", "BOOL", (-1, 1)),
+    ),
+    (TensorSpec("label", "INT64", (-1,)), TensorSpec("score", "FP64", (-1, 2)), TensorSpec("right", "BOOL", (-1, 1))),
+)
+
+
+@dataclass
+class MixedEngine:
+    """Something of every input in every output."""
+
+    signature: Signature = MIXED
+    calls: list[int] = field(default_factory=list)
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        count, exact, small, flag = (inputs[spec.name] for spec in MIXED.inputs)
+        self.calls.append(len(count))
+        label = count - small.sum((1, 2), dtype=np.int64)
+        return {"label": label, "score": exact * np.where(flag, 2.0, -1.0), "right": ~flag}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> bytes:
+    rows = draw(st.integers(1, 3))
+    arrays = {
+        "count": np.array(draw(st.lists(st.integers(-(2**62), 2**62), min_size=rows, max_size=rows)), np.int64),
+        "exact": np.array(draw(st.lists(st.floats(-1e9, 1e9), min_size=2 * rows, max_size=2 * rows))).reshape(rows, 2),
+        "small": np.array(draw(st.lists(st.integers(0, 255), min_size=4 * rows, max_size=4 * rows)), np.uint8).reshape(
+            rows, 2, 2
+        ),
+        "flag": np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))).reshape(rows, 1),
+    }
+    order = draw(st.permutations(MIXED.inputs))
+    if draw(st.booleans()):
+        inputs = [tensor(spec, arrays, data=arrays[spec.name].ravel().tolist()) for spec in order]
+        return post(json.dumps({"inputs": inputs}).encode(), ADA)
+    sizes = {spec.name: {"binary_data_size": arrays[spec.name].nbytes} for spec in order}
+    inputs = [tensor(spec, arrays, parameters=sizes[spec.name]) for spec in order]
+    head = json.dumps({"inputs": inputs}).encode()
+    raw = b"".join(arrays[spec.name].tobytes() for spec in order)
+    return post(head + raw, ADA, f"inference-header-content-length: {len(head)}\r\n")
+
+
+def tensor(spec: TensorSpec, arrays: Mapping[str, Array], **more: object) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(arrays[spec.name].shape), **more}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(mixed(), min_size=6, max_size=6))
+def test_inputs_of_any_sort_travel_together_and_are_answered_as_alone(asked: list[bytes]) -> None:
+    async def scenario(bench: Bench) -> None:
+        alone = [(await bench.ask(each))[0] for each in asked]
+        await bench.warm(*asked)
+        together = await bench.ask(*asked)
+        assert [(status, body) for status, _, body in together] == [(status, body) for status, _, body in alone]
+        assert {status for status, _, _ in together} == {200}
+        assert len(bench.engine.calls) == 1
+
+    party_bench.run(scenario, MixedEngine())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": [2**70], "small": [0] * 4, "flag": [True]},
+        {"count": [1], "small": [256, 0, 0, 0], "flag": [True]},
+        {"count": [1], "small": [0] * 4, "flag": [1]},
+        {"count": [1.5], "small": [0] * 4, "flag": [True]},
+        {"count": [1, 2], "small": [0] * 4, "flag": [True]},
+    ],
+)
+def test_of_inputs_of_any_sort_a_bad_one_fails_alone(wrong: dict[str, list[object]]) -> None:
+    def body(values: Mapping[str, list[object]]) -> bytes:
+        shapes = {"count": [1], "exact": [1, 2], "small": [1, 2, 2], "flag": [1, 1]}
+        inputs = [
+            {"name": spec.name, "datatype": spec.datatype, "shape": shapes[spec.name], "data": values[spec.name]}
+            for spec in MIXED.inputs
+        ]
+        return post(json.dumps({"inputs": inputs}).encode(), ADA)
+
+    async def scenario(bench: Bench) -> None:
+        good = body({"count": [1], "exact": [1.0, 2.0], "small": [0] * 4, "flag": [True]})
+        bad = body({"exact": [1.0, 2.0], **wrong})
+        await bench.warm(good)
+        answers = await bench.ask(good, bad, good)
+        assert [status for status, _, _ in answers] == [200, 400, 200]
+        assert len(bench.journal.records) == 2
+
+    party_bench.run(scenario, MixedEngine())

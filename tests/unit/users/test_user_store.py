@@ -50,13 +50,14 @@ def test_a_code_sets_a_password_once(users: UserStore, sign_in: SignIn) -> None:
     user, code = users.new_code("ada@acme.com")
     assert (user.has_password, (user.code_expires_at or 0) > now_us()) == (False, True)
     with pytest.raises(InvalidPassword):
-        sign_in.redeem("ada@acme.com", code, "short")
+        sign_in.hashed("ada@acme.com", "short")
     assert not users.redeem("ada@acme.com", code + "x", "hash")
     assert not users.redeem("bob", code, "hash")
-    sign_in.redeem("ada@acme.com", code, SECRET)
+    sign_in.redeem("ada@acme.com", code, sign_in.hashed("ada@acme.com", SECRET))
     assert not users.redeem("ada@acme.com", code, "hash"), "a code works once"
     assert (users.get("ada@acme.com").has_password, users.get("ada@acme.com").code_expires_at) == (True, None)
-    key, token = sign_in.by_password("ada@acme.com", SECRET)
+    user = sign_in.by_password("ada@acme.com", SECRET)
+    key, token = sign_in.open(user, user.grants)
     assert (key.role, key.reach, key.project, key.tenant) == ("developer", "project", "shop", "acme")
     assert token.startswith("mf_")
 

@@ -106,7 +106,13 @@ def check(record: AuditRecord, seq: int, previous: str) -> None:
         raise AuditBroken(f"audit record {seq} is missing: the next one there is {record.seq}")
     if record.previous != previous:
         raise AuditBroken(f"audit record {seq} does not follow the one before it: it was inserted, moved or changed")
-    if hash_of(seq, record.at, record.action, record.commitments, previous) != record.hash:
+    check_content(record)
+
+
+def check_content(record: AuditRecord) -> None:
+    """Raise AuditBroken unless what ``record`` tells is what its hash covers."""
+    seq = record.seq
+    if hash_of(seq, record.at, record.action, record.commitments, record.previous) != record.hash:
         raise AuditBroken(f"audit record {seq} was changed: its content has another hash")
     for name, word in record.told.items():
         if commit(name, word, record.salts.get(name, "")) != record.commitments.get(name):

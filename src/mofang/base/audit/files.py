@@ -15,7 +15,8 @@ from typing import Any
 
 from mofang.base.audit.chain import AuditRecord
 from mofang.base.audit.heads import AuditPublicKey, Head
-from mofang.base.audit.verify import Anchor, VerifyReport, verify
+from mofang.base.audit.proof import InclusionProof
+from mofang.base.audit.verify import Anchor, VerifyReport, verify, verify_part
 from mofang.base.domain.errors import AuditBroken
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.files import write_all, writing
@@ -56,23 +57,33 @@ def read_anchors(path: Path) -> list[Anchor]:
 
 
 def export_lines(records: Iterable[AuditRecord], head: Head) -> Iterator[str]:
-    """Yield the lines of an export."""
+    """Yield the lines of an export of the whole log."""
     for record in records:
         yield _line({"record": record.to_dict()})
+    yield _line({"head": head.to_dict()})
+
+
+def part_lines(records: Iterable[tuple[AuditRecord, InclusionProof]], head: Head) -> Iterator[str]:
+    """Yield the lines of an export of some records, each with its proof."""
+    for record, proof in records:
+        yield _line({"record": record.to_dict(), "proof": proof.to_dict()})
     yield _line({"head": head.to_dict()})
 
 
 def verify_file(export: Path, public_key: str = "", heads: Path | None = None) -> VerifyReport:
     """Verify an export without a server; raise AuditBroken, which names the first bad record.
 
-    With ``public_key`` (PEM), every head must be signed by it. Only ``heads`` that were kept elsewhere tell whether a
-    whole log was rewritten, or its tail cut, by somebody who has the private key as well.
+    An export of a part, such as a tenant's, is verified record by record, by their proofs. With ``public_key`` (PEM),
+    every head must be signed by it. Only ``heads`` that were kept elsewhere tell whether a whole log was rewritten, or
+    its tail cut, by somebody who has the private key as well.
     """
     key = AuditPublicKey(public_key) if public_key else None
     anchors = read_anchors(heads) if heads is not None else []
     with export.open(encoding="utf-8") as lines:
         reader = _Export(export, lines)
         records = list(reader)
+    if reader.proofs:
+        return verify_part(records, reader.proofs, reader.head, anchors, key)
     return verify(records, reader.head, anchors, key)
 
 
@@ -83,6 +94,7 @@ class _Export:
         self._path = path
         self._lines = lines
         self.head = Head(0, "", "", 0)
+        self.proofs: dict[int, InclusionProof] = {}
 
     def __iter__(self) -> Iterator[AuditRecord]:
         has_head = False
@@ -93,6 +105,8 @@ class _Export:
                     self.head, has_head = Head.read(fields["head"]), True
                     continue
                 record = AuditRecord(**fields["record"])
+                if "proof" in fields:
+                    self.proofs[record.seq] = InclusionProof.read(fields["proof"])
             except (ValueError, TypeError, KeyError) as error:
                 raise AuditBroken(f"line {number} of {self._path} is no audit record") from error
             yield record

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mofang.base.audit.heads import AuditPublicKey, Head
 from mofang.base.audit.merkle import hash_leaf, is_consistent, is_included
@@ -17,6 +19,15 @@ class InclusionProof:
     hash: str
     path: tuple[str, ...]
     head: Head
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"seq": self.seq, "hash": self.hash, "path": list(self.path), "head": self.head.to_dict()}
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> InclusionProof:
+        """Return the proof that :meth:`to_dict` wrote."""
+        return cls(fields["seq"], fields["hash"], tuple(fields["path"]), Head.read(fields["head"]))
 
     def check(self, key: AuditPublicKey | None = None) -> None:
         """Raise AuditBroken if it proves nothing, or the head is not signed by ``key``."""

@@ -33,9 +33,11 @@ from mofang.base.audit.heads import AuditKey, AuditPublicKey, Head
 from mofang.base.audit.merkle import EMPTY_ROOT, Edge, Node, hash_leaf, prove_consistency, prove_inclusion, root_of
 from mofang.base.audit.proof import ConsistencyProof, InclusionProof
 from mofang.base.audit.verify import Anchor, VerifyReport, verify
+from mofang.base.domain.access import Scope
 from mofang.base.domain.errors import AuditBroken, AuditRecordNotFound
 from mofang.base.domain.names import now_us
 from mofang.base.domain.registry import canonical_json
+from mofang.base.storage.concerns import concerning, names_of, note_concerns
 from mofang.base.storage.database import Database, metadata
 
 _PAGE = 1000
@@ -84,18 +86,32 @@ class AuditStore:
         self._key = key
 
     def append(
-        self, actor: str, action: str, target: str, details: Mapping[str, Any] | None = None, *, address: str = ""
+        self,
+        actor: str,
+        action: str,
+        target: str,
+        *,
+        before: Any,
+        after: Any,
+        details: Mapping[str, Any] | None = None,
+        address: str = "",
+        of: Sequence[Scope] = (),
     ) -> AuditRecord:
         """Append a record; inside a ``write()`` of the caller it is committed with what it tells of.
 
-        ``details`` is plain JSON (``before`` and ``after`` where something changes) and holds no secret: everyone with
-        the permission ``audit`` can read it. ``address`` is the client's.
+        ``before`` is what the action has replaced and ``after`` what it put there (None: nothing was, nothing is). They
+        and ``details`` are plain JSON and hold no secret: who may see the record can read them. ``address`` is the
+        client's. ``of`` says whom it concerns, besides those who look after the platform: a project, or a tenant as a
+        whole (no project named).
         """
         told: dict[str, Any] = {"actor": actor, "target": target, **({"address": address} if address else {})}
-        told |= {f"details.{name}": word for name, word in (details or {}).items()}
-        return self._append(action, json.loads(canonical_json(told)))
+        words = {"before": before, "after": after, **(details or {}), **({"of": names_of(of)} if of else {})}
+        told |= {f"details.{name}": word for name, word in words.items()}
+        return self._append(action, json.loads(canonical_json(told)), of=of)
 
-    def _append(self, action: str, told: Mapping[str, Any], untold: Sequence[str] = ()) -> AuditRecord:
+    def _append(
+        self, action: str, told: Mapping[str, Any], untold: Sequence[str] = (), of: Sequence[Scope] = ()
+    ) -> AuditRecord:
         """Append a record; the words that ``untold`` names are committed to and not kept."""
         with self._database.write() as connection:
             head, edge = _head(connection)
@@ -103,6 +119,7 @@ class AuditStore:
                 raise AuditBroken("the head of the audit log was removed: nothing can be appended to it")
             record = seal(head.size + 1, now_us(), action, told, head.last)
             connection.execute(insert(audit_records).values(**_row(record, untold)))
+            note_concerns(connection, record.seq, of)
             nodes = edge.append(hash_leaf(bytes.fromhex(record.hash)))[1:]
             if nodes:
                 rows = [{"level": level, "place": place, "hash": it.hex()} for (level, place), it in nodes]
@@ -133,11 +150,11 @@ class AuditStore:
     ) -> Sequence[AuditRecord]:
         """Return up to ``limit`` records with a seq above ``after``, oldest first: those that agree with all given.
 
-        ``action`` is one (``key.create``) or the beginning of several (``key``), ``without`` likewise those that are
-        left out; ``start`` up to ``end`` is when.
+        They concern somebody within the scope of whoever uses the database. ``action`` is one (``key.create``) or the
+        beginning of several (``key``), ``without`` likewise those that are left out; ``start`` up to ``end`` is when.
         """
         columns = audit_records.c
-        conditions: builtins.list[ColumnElement[bool]] = []
+        conditions = [concerning(self._database.scope, columns.seq)]
         for column, value in ((columns.actor, actor), (columns.target, target)):
             if value is not None:
                 conditions.append(column == value)
@@ -151,6 +168,13 @@ class AuditStore:
             conditions.append(columns.at < end)
         with self._database.read() as connection:
             return _page(connection, after, limit, *conditions)
+
+    def has(self, action: str, target: str) -> bool:
+        """Tell whether the log has a record of ``action`` on ``target``, whomever it concerns."""
+        columns = audit_records.c
+        query = select(columns.seq).where(columns.target == target, columns.action == action).limit(1)
+        with self._database.read() as connection:
+            return connection.scalar(query) is not None
 
     def head(self) -> Head:
         """Return the head of the log, signed if there is a key."""
@@ -178,13 +202,23 @@ class AuditStore:
 
     def prove(self, seq: int) -> InclusionProof:
         """Prove that record ``seq`` is in the log of the head; raise AuditRecordNotFound."""
+        return self.prove_all([seq])[0]
+
+    def prove_all(self, numbers: Sequence[int]) -> builtins.list[InclusionProof]:
+        """Prove that all these records are in the log of one head; raise AuditRecordNotFound."""
+        columns = audit_records.c
         with self._database.read() as connection:
             head, _ = _head(connection)
-            found = _page(connection, seq - 1, 1)
-            if not found or found[0].seq != seq or seq > head.size:
-                raise AuditRecordNotFound(f"there is no audit record {seq}, the log has {head.size}")
-            path = prove_inclusion(seq - 1, head.size, lambda nodes: _read(connection, nodes))
-        return InclusionProof(seq, found[0].hash, tuple(it.hex() for it in path), head)
+            query = select(columns.seq, columns.hash).where(columns.seq.in_(numbers), columns.seq <= head.size)
+            rows = connection.execute(query.where(concerning(self._database.scope, columns.seq)))
+            hashes = {row.seq: row.hash for row in rows}
+            found = []
+            for seq in numbers:
+                if seq not in hashes:
+                    raise AuditRecordNotFound(f"there is no audit record {seq}, the log has {head.size}")
+                path = prove_inclusion(seq - 1, head.size, lambda nodes: _read(connection, nodes))
+                found.append(InclusionProof(seq, hashes[seq], tuple(it.hex() for it in path), head))
+        return found
 
     def prove_growth(self, first: int) -> ConsistencyProof:
         """Prove that the log of the head begins with that of ``first`` records; raise AuditRecordNotFound."""
@@ -212,6 +246,7 @@ class AuditStore:
                     _forget(connection, record, names)
                     erased[str(record.seq)] = sorted(names)
             told = {"actor": actor, "target": subject, "details.erased": erased}
+            told |= {"details.before": {"records": len(erased)}, "details.after": {"records": 0}}
             if address:
                 told["address"] = address
             untold = [name for name in ("actor", "target") if mentions(told[name], subject)]

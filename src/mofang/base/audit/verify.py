@@ -5,12 +5,13 @@ The server runs it on its database; anyone else on an exported file, with the pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mofang.base.audit.chain import ERASURE, GENESIS, AuditRecord, check
+from mofang.base.audit.chain import ERASURE, GENESIS, AuditRecord, check, check_content
 from mofang.base.audit.heads import AuditPublicKey, Head
 from mofang.base.audit.merkle import Edge, hash_leaf
+from mofang.base.audit.proof import InclusionProof
 from mofang.base.domain.errors import AuditBroken
 
 
@@ -20,6 +21,10 @@ class Anchor:
 
     head: Head
     hashes: tuple[str, ...] = ()
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """Yield the hashes that were kept, each with the number of its record."""
+        return enumerate(self.hashes, self.head.size - len(self.hashes) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,38 @@ def verify(
     return VerifyReport(edge.size, previous, edge.root.hex(), len(anchors), len(erased))
 
 
+def verify_part(
+    records: Sequence[AuditRecord],
+    proofs: Mapping[int, InclusionProof],
+    head: Head,
+    anchors: Sequence[Anchor] = (),
+    key: AuditPublicKey | None = None,
+) -> VerifyReport:
+    """Check some records of a log, each by its proof, by number; raise AuditBroken, which names the first bad one.
+
+    It tells that what is there was written so, and not whether more should be there.
+    """
+    roots = {anchor.head.size: anchor.head.root for anchor in anchors}
+    hashes = {seq: it for anchor in anchors for seq, it in anchor.numbered()}
+    last = 0
+    for record in records:
+        if record.seq <= last:
+            raise AuditBroken(f"audit record {record.seq} is out of order: it stands after {last}")
+        check_content(record)
+        proof = proofs.get(record.seq)
+        if proof is None or (proof.seq, proof.hash) != (record.seq, record.hash):
+            raise AuditBroken(f"audit record {record.seq} has no proof that it is in the log")
+        proof.check(key)
+        known = hashes.get(record.seq, record.hash), roots.get(proof.head.size, proof.head.root)
+        if known != (record.hash, proof.head.root):
+            raise AuditBroken(f"audit record {record.seq} was rewritten: an anchored head knows another log")
+        last = record.seq
+    if key is not None and head.size and not key.has_signed(head):
+        raise AuditBroken(f"the head of {head.size} records is not signed by that key")
+    erased = sum(bool(record.erased) for record in records)
+    return VerifyReport(len(records), head.last, head.root, len(anchors), erased)
+
+
 class _Known:
     """What anchors say about single records, and about the log of each size."""
 
@@ -74,8 +111,7 @@ class _Known:
         self._good = 0
         for anchor in anchors:
             self._heads.setdefault(anchor.head.size, []).append(anchor.head)
-            first = anchor.head.size - len(anchor.hashes) + 1
-            self._hashes.update(enumerate(anchor.hashes, first))
+            self._hashes.update(anchor.numbered())
 
     def check_hash(self, seq: int, found: str) -> None:
         if self._hashes.get(seq, found) != found:

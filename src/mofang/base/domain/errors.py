@@ -520,6 +520,20 @@ class ExtraMissing(Conflict):
     hint = "install it where the server runs: `pip install 'mofang[boosting]'`"
 
 
+class ToolchainMissing(Conflict):
+    """What the model needs lives in an environment of its own, which is not installed."""
+
+    code = "toolchain.missing"
+    hint = "install it where the server runs: `mofang toolchains install tensorflow`"
+
+
+class ToolchainFailed(Conflict):
+    """A toolchain cannot be installed on this machine."""
+
+    code = "toolchain.failed"
+    hint = "see that the machine reaches a package index, and has room; then try again"
+
+
 class NoNetwork(Conflict):
     """What asks for a network's layers and weights was given something else."""
 

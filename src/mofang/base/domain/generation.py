@@ -57,6 +57,8 @@ class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
     tokens: Sequence[int] = ()  # the prompt, if it is there in tokens already
     priority: int = 0
     weight: float = 1.0
+    part: int = 0  # which order of its request it is
+    choices: int = 1  # how many orders of the request, one after the other, have the same prompt
 
 
 class Chosen(msgspec.Struct, frozen=True, array_like=True):

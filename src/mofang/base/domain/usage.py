@@ -14,6 +14,10 @@ Meter = Literal[
 ]  # fmt: skip
 METERED = frozenset({"input_tokens", "audio_seconds", "images"})
 """Meters that a model may report itself: by an output of whole numbers of that name, one for each row."""
+COUNTED: tuple[Meter, ...] = (
+    "requests", "rows", "compute_us", "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
+)  # fmt: skip
+"""Meters that are counted where an engine computes as well as where its answers are recorded."""
 Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
 
@@ -45,10 +49,14 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     charges: tuple[Charge, ...] = ()  # what this took out of budgets
 
 
+UsageLine = tuple[str, int, int, int, int]
+"""Request id, rows, compute microseconds, input bytes, output bytes."""
+
+
 class UsageSheet(msgspec.Struct, frozen=True, array_like=True):
     """The answers that one turn of the event loop gave to one key: records that share most of what they say.
 
-    A line is ``(request id, rows, compute microseconds, input bytes, output bytes)``.
+    ``charges`` are what all lines together took out of budgets.
     """
 
     at: int
@@ -59,10 +67,12 @@ class UsageSheet(msgspec.Struct, frozen=True, array_like=True):
     revision: int
     version: int
     digest: str
-    lines: list[tuple[str, int, int, int, int]]
+    lines: list[UsageLine]
+    charges: tuple[Charge, ...] = ()
 
     def records(self) -> Iterator[UsageRecord]:
-        """Yield the record of every line."""
+        """Yield the record of every line; the first has the charges, since all are written or none."""
+        charges = self.charges
         for request_id, rows, compute_us, input_bytes, output_bytes in self.lines:
             yield UsageRecord(
                 request_id,
@@ -82,7 +92,9 @@ class UsageSheet(msgspec.Struct, frozen=True, array_like=True):
                     "input_bytes": input_bytes,
                     "output_bytes": output_bytes,
                 },
+                charges=charges,
             )
+            charges = ()
 
 
 @dataclass(frozen=True, slots=True)

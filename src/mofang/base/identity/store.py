@@ -40,6 +40,7 @@ from mofang.base.domain.access import (
     Project,
     Reach,
     Role,
+    Scope,
     Tenant,
 )
 from mofang.base.domain.errors import (
@@ -339,6 +340,13 @@ class IdentityStore:
             self.get_project(name)
         else:
             self.get_tenant(name)
+
+    def scope_of(self, scope: LimitScope, name: str) -> Scope:
+        """Return the project of a key, the project, or the tenant as a whole; raise as :meth:`check_scope`."""
+        if scope == "tenant":
+            return Scope(self.get_tenant(name).name, "", "tenant")
+        project = self.get_project(self.get_key(name).project if scope == "key" else name)
+        return Scope(project.tenant, project.name)
 
     def bootstrap(self) -> str | None:
         """Create the first tenant, projects and admin key, and return the key's text; None if that was done before.

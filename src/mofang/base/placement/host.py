@@ -228,7 +228,9 @@ class _RemoteParty:
 
     def __init__(self, embark: Embark, inputs: dict[str, Array]) -> None:
         self.inputs = inputs
+        self.rows_of = embark.rows
         self.rows = sum(embark.rows)
+        self.tenants = [(tenant, weight) for tenant, weight, count in embark.tenants for _ in range(count)]
         self.answer: list[Buffer] = []
         self._embark = embark
         if any(not array.ndim or len(array) != self.rows for array in inputs.values()):
@@ -242,8 +244,7 @@ class _RemoteParty:
     def calls(self) -> Iterator[Call]:
         """Yield its calls."""
         start = 0
-        tenants = [(tenant, weight) for tenant, weight, count in self._embark.tenants for _ in range(count)]
-        for (tenant, weight), rows in zip(tenants, self._embark.rows, strict=True):
+        for (tenant, weight), rows in zip(self.tenants, self.rows_of, strict=True):
             inputs = {name: array[start : start + rows] for name, array in self.inputs.items()}
             start += rows
             yield Call("", tenant, inputs, rows, self._embark.deadline, 0, weight)

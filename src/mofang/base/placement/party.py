@@ -27,14 +27,6 @@ class Joined(Protocol):
         """How many there are."""
         ...
 
-    def computed(self, answer: Answer, /) -> None:
-        """Give the outputs of all rows, in their order. Called once, unless they go apart."""
-        ...
-
-
-class Party(Joined, Protocol):
-    """Calls that can go apart again."""
-
     @property
     def rows_of(self) -> Sequence[int]:
         """The rows of each call."""
@@ -44,6 +36,14 @@ class Party(Joined, Protocol):
     def tenants(self) -> Sequence[tuple[str, float]]:
         """The tenant of each call, and its weight."""
         ...
+
+    def computed(self, answer: Answer, /) -> None:
+        """Give the outputs of all rows, in their order. Called once, unless they go apart."""
+        ...
+
+
+class Party(Joined, Protocol):
+    """Calls that can go apart again."""
 
     @property
     def deadline(self) -> float:

@@ -23,6 +23,7 @@ from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
 from mofang.base.placement.party import Joined, Party
 from mofang.base.placement.queue import FairQueue
+from mofang.base.placement.tally import Tally, Uncounted, count_answers, count_party, metered
 from mofang.base.placement.ticket import FutureTicket, Ticket
 from mofang.base.placement.watchdog import Watchdog
 
@@ -36,8 +37,10 @@ _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nob
 class Replica:
     """A :class:`ReplicaHandle` on an engine in this process. Made in any thread, it then lives in one event loop."""
 
-    def __init__(self, engine: Engine, limits: ReplicaLimits) -> None:
+    def __init__(self, engine: Engine, limits: ReplicaLimits, tally: Tally | None = None) -> None:
         self._engine = engine
+        self._tally = tally or Uncounted()
+        self._meters = metered(engine.signature)
         self._limits = limits
         self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes)
         self._shapes = Shapes(engine.signature, join=limits.join)
@@ -115,6 +118,7 @@ class Replica:
             self._failed_parties += 1
             return False
         self._failed_parties = 0
+        count_party(self._tally, party, answer)
         party.computed(answer)
         return True
 
@@ -125,7 +129,7 @@ class Replica:
             and not self._queue.count
             and not self._closed
             and rows <= self._limits.max_batch_rows
-            and (not rows or 0.0 < self._pace.expect(rows) < _INLINE_SECONDS)
+            and 0.0 < self._pace.expect(rows or 1) < _INLINE_SECONDS
             and self._shapes.joinable
             and not self._limits.max_wait_us
             and self._failed_parties < _FAILED_PARTIES
@@ -266,11 +270,14 @@ class Replica:
             self._learn(batch.rows, seconds)
         self._interrupted = None
         if self._queue.is_contended:
-            pairs = zip(batch.tickets, outcomes, strict=True)
-            self._queue.measured([(each.call, said.compute_us) for each, said in pairs if isinstance(said, Answer)])
-        for ticket, outcome in zip(batch.tickets, outcomes, strict=True):
+            said = zip(batch.tickets, outcomes, strict=True)
+            self._queue.measured([(each.call, to.compute_us) for each, to in said if isinstance(to, Answer)])
+        pairs = [pair for pair in zip(batch.tickets, outcomes, strict=True) if not pair[0].done()]
+        answers = [(ticket, outcome) for ticket, outcome in pairs if isinstance(outcome, Answer)]
+        count_answers(self._tally, answers, self._meters)
+        for ticket, outcome in pairs:
             if ticket.done():
-                continue
+                continue  # what became of another made it go
             if isinstance(outcome, MofangError):
                 ticket.set_exception(outcome)
             else:
@@ -291,6 +298,7 @@ class Replica:
         if self._thread is not None:
             self._thread.shutdown()
         self._engine.close()
+        self._tally.close()
         self._idle.set_result(None)
 
 

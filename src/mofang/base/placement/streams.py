@@ -29,6 +29,7 @@ from mofang.base.engines.template import ChatTemplate
 from mofang.base.placement.deadlines import expired
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.tail import Tail
+from mofang.base.placement.tally import Tally, Uncounted
 
 _QUEUED_PER_SLOT = 32
 _WARM_UP_SECONDS = 120.0
@@ -81,12 +82,16 @@ def open_streams(
     folder: Path,
     limits: ReplicaLimits,
     options: Options | None = None,
+    tally: Tally | None = None,
 ) -> StreamReplica:
-    """Load and warm up; blocks. Raises EngineNotFound, EngineLoadFailed or WarmUpFailed."""
+    """Load and warm up; blocks. What it says is counted by ``tally``.
+
+    Raises EngineNotFound, EngineLoadFailed or WarmUpFailed.
+    """
     loaded = load(engine, folder, options or {})
     try:
         _warm_up(loaded)
-        return StreamReplica(loaded, limits)
+        return StreamReplica(loaded, limits, tally)
     except BaseException:
         loaded.close()
         raise
@@ -114,9 +119,10 @@ def _warm_up(engine: GenerativeEngine) -> None:
 class StreamReplica:
     """Streams that wait and streams that are computed."""
 
-    def __init__(self, engine: GenerativeEngine, limits: ReplicaLimits) -> None:
+    def __init__(self, engine: GenerativeEngine, limits: ReplicaLimits, tally: Tally | None = None) -> None:
         """Take over ``engine``. Raises EngineLoadFailed if its chat template is none."""
         self._engine = engine
+        self._tally = tally or Uncounted()
         self.profile: Profile = engine.profile
         about = self.profile
         self._template = ChatTemplate(about.chat_template, about.bos, about.eos) if about.chat_template else None
@@ -204,6 +210,7 @@ class StreamReplica:
     def close(self) -> None:
         """Let go of the engine."""
         self._engine.close()
+        self._tally.close()
 
     def _check(self, order: Order) -> None:
         """Raise InvalidParameter for what this engine does not do."""
@@ -292,8 +299,22 @@ class StreamReplica:
         if text or finish or not stream.begun:
             told = Delta(stream.id, text, stream.tokens, finish, tuple(stream.chosen), delta.cached_tokens,
                          round(stream.compute_us), stream.queue_us, stream.tail.met)  # fmt: skip
+            self._count(stream, told)
             stream.tokens, stream.compute_us, stream.queue_us, stream.chosen, stream.begun = 0, 0.0, 0, [], True
             events.append((stream, told))
+
+    def _count(self, stream: Stream, told: Delta) -> None:
+        """Count what is told: the request and the prompt, once each, with the first that is said of them."""
+        order = stream.order
+        work = {
+            "output_tokens": told.tokens,
+            "cached_tokens": told.cached_tokens,
+            "compute_us": told.compute_us,
+        }
+        if not stream.begun:
+            work["requests"] = int(order.part == 0)
+            work["input_tokens"] = len(stream.prompt) if order.part % order.choices == 0 else 0
+        self._tally.add(order.tenant, work)
 
     def _end_late(self, now: float, events: list[tuple[Stream, Event]]) -> None:
         for stream in [each for each in self._running.values() if each.order.deadline <= now]:

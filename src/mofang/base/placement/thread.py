@@ -12,6 +12,7 @@ from pathlib import Path
 from mofang.base.domain.deployment import ReplicaLimits, ReplicaSpec
 from mofang.base.engines.base import Engine, Options, warm_up
 from mofang.base.placement.replica import Replica
+from mofang.base.placement.tally import Tally, Uncounted
 
 Load = Callable[
     [str, Path, Options], Engine
@@ -19,26 +20,42 @@ Load = Callable[
 
 
 def open_replica(
-    load: Load, engine: str, folder: Path, limits: ReplicaLimits, options: Options | None = None
+    load: Load,
+    engine: str,
+    folder: Path,
+    limits: ReplicaLimits,
+    options: Options | None = None,
+    tally: Tally | None = None,
 ) -> Replica:
-    """Load and warm up; blocks. Raises EngineNotFound, EngineLoadFailed or WarmUpFailed."""
+    """Load and warm up; blocks. What it computes is counted by ``tally``.
+
+    Raises EngineNotFound, EngineLoadFailed or WarmUpFailed.
+    """
     loaded = load(engine, folder, options or {})
     try:
         warm_up(loaded)
     except BaseException:
         loaded.close()
         raise
-    return Replica(loaded, limits)
+    return Replica(loaded, limits, tally)
 
 
 class ThreadPlacement:
-    """Opens replicas in this process; ``options`` are each engine's, by its name."""
+    """Opens replicas in this process; ``options`` are each engine's, by its name; ``tally`` makes what counts one's
+    work."""
 
-    def __init__(self, load: Load, options: Mapping[str, Options] | None = None) -> None:
+    def __init__(
+        self,
+        load: Load,
+        options: Mapping[str, Options] | None = None,
+        tally: Callable[[ReplicaSpec], Tally] = lambda _: Uncounted(),
+    ) -> None:
         self._load = load
         self._options = options or {}
+        self._tally = tally
 
     async def open(self, spec: ReplicaSpec) -> Replica:
         """See :meth:`Placement.open`. Loading happens in a thread, so that the gateway goes on answering."""
         options = self._options.get(spec.engine)
-        return await asyncio.to_thread(open_replica, self._load, spec.engine, Path(spec.folder), spec.limits, options)
+        folder, tally = Path(spec.folder), self._tally(spec)
+        return await asyncio.to_thread(open_replica, self._load, spec.engine, folder, spec.limits, options, tally)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mofang.base.domain.errors import JournalDamaged
-from mofang.base.storage.files import sync_folder, write_all, writing
+from mofang.base.storage.files import create_locked, sync_folder, write_all, writing
 
 _MAGIC = b"MFJ1"
 _HEADER = struct.Struct("<4sIII")
@@ -105,7 +105,7 @@ class JournalWriter:
 
     def _begin_segment(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _open_locked(self._folder, self._writer, self._next_path())
+        descriptor = create_locked(self._next_path(), os.O_WRONLY | os.O_APPEND)
         try:
             sync_folder(self._folder)
         except OSError:
@@ -149,7 +149,7 @@ def sync_all(descriptors: list[int]) -> None:
 def announce(folder: Path, writer: str) -> int:
     """Say that ``writer`` lives, until the descriptor that is returned is closed, however its process ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = _open_locked(folder, writer, _alive(folder, writer))
+    descriptor = create_locked(_alive(folder, writer))
     sync_folder(folder)
     return descriptor
 
@@ -179,21 +179,6 @@ def writer_of(segment: str) -> str:
 
 def _alive(folder: Path, writer: str) -> Path:
     return folder / f"{writer}{_ALIVE}"
-
-
-def _open_locked(folder: Path, writer: str, path: Path) -> int:
-    """Create ``path``, locked before it gets its name: nobody ever meets a live one that looks finished."""
-    draft = folder / f".{writer}-{os.getpid()}.draft"
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(draft, path)
-    except OSError:
-        os.close(descriptor)
-        draft.unlink(missing_ok=True)
-        raise
-    return descriptor
 
 
 def segments(folder: Path) -> list[Path]:

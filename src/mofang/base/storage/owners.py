@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Index, String, Table, 
 from mofang.base.domain.access import Scope
 from mofang.base.storage.database import Database, metadata
 
-Kind = Literal["model", "endpoint", "dataset", "run", "evaluation", "variant", "job", "upload", "audit"]
+Kind = Literal["model", "endpoint", "dataset", "run", "evaluation", "variant", "job", "upload"]
 
 owners = Table(
     "owners",
@@ -59,7 +59,7 @@ def owns(connection: Connection, scope: Scope, kind: Kind, name: str) -> bool:
 
 
 class Owners:
-    """Owners of what is kept in no table of its own: uploads."""
+    """Owners of things: who they are, and those of what is kept in no table of its own (uploads)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,6 +68,12 @@ class Owners:
         """Write down that the thing belongs to whoever uses the database now."""
         with self._database.write() as connection:
             claim(connection, self._database.scope, kind, name)
+
+    def of(self, kind: Kind, name: str) -> list[Scope]:
+        """Return the projects that own the thing, whoever asks."""
+        query = select(owners.c.tenant, owners.c.project).where(owners.c.kind == kind, owners.c.id == name)
+        with self._database.read() as connection:
+            return [Scope(*row) for row in connection.execute(query.order_by(owners.c.project))]
 
     def has(self, kind: Kind, name: str) -> bool:
         """Tell whether the thing is within reach of whoever uses the database now."""

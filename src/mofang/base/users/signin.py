@@ -45,8 +45,8 @@ class SignIn:
         self._passwords = Passwords()
         self._backoff = Backoff()
 
-    def by_password(self, name: str, password: str, project: str = "") -> tuple[ApiKey, str]:
-        """Return a session and its token. Raises SignInFailed, SignInLater or SignInForbidden.
+    def by_password(self, name: str, password: str) -> User:
+        """Return whose name and password that is. Raises SignInFailed or SignInLater.
 
         A name that nobody has fails in the same words, after the same time.
         """
@@ -56,13 +56,16 @@ class SignIn:
             raise SignInFailed("the name or the password is wrong")
         self._backoff.succeeded(name)
         with self._acting(EVERYTHING):
-            user = self._users.get(name)
-            return self.open(user, user.grants, project)
+            return self._users.get(name)
 
-    def redeem(self, name: str, code: str, password: str) -> None:
-        """Set a password with a one-time code. Raises SignInFailed, SignInLater or InvalidPassword."""
+    def hashed(self, name: str, password: str) -> str:
+        """Return what is kept of a new password. Raises SignInLater or InvalidPassword."""
         self._check_backoff(name)
-        if not self._users.redeem(name, code, self._passwords.hash(password)):
+        return self._passwords.hash(password)
+
+    def redeem(self, name: str, code: str, password_hash: str) -> None:
+        """Set a password, hashed, with a one-time code. Raises SignInFailed."""
+        if not self._users.redeem(name, code, password_hash):
             self._backoff.failed(name)
             raise SignInFailed(
                 "the name or the code is wrong, or the code is too old", hint="a code works once, for a week"

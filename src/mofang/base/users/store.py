@@ -6,6 +6,7 @@ that gateways know it, and lose it, like any other.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import hmac
 import secrets
@@ -28,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 
-from mofang.base.domain.access import Grant, Role, User
+from mofang.base.domain.access import Grant, Role, Scope, User
 from mofang.base.domain.errors import GrantNotFound, UserExists, UserNotFound
 from mofang.base.domain.names import now_us
 from mofang.base.domain.users import check_user_name
@@ -157,6 +158,15 @@ class UserStore:
         query = select(users.c.password).where(users.c.name == name, users.c.disabled_at.is_(None))
         with self._database.read() as connection:
             return connection.scalar(query)
+
+    def places(self, name: str) -> builtins.list[Scope] | None:
+        """Return where the user has roles, the platform apart, whoever asks; None if nobody has that name."""
+        with self._database.read() as connection:
+            try:
+                found = _get(connection, name)
+            except UserNotFound:
+                return None
+        return [Scope(it.tenant, it.project, it.reach) for it in found.grants if it.tenant]
 
     def _end_sessions(self, name: str) -> None:
         self._identity.revoke_sessions(name)

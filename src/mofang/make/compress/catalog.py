@@ -13,14 +13,18 @@ from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
 from mofang.make.compress.propose import Can
-from mofang.make.compress.step import Half, Int4, Int8, Optimise, Prune, Step, Steps, Thin, told
+from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Step, Steps, Student, Thin, Tune, told
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
 
-On = Literal["model", "files"]
+On = Literal["model", "files", "any"]
 
 _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
     {
+        Prune: ("model", "torch.prune:prune"),
+        Student: ("any", "torch.teach:student"),
+        Tune: ("model", "torch.teach:tune"),
+        Distil: ("model", "torch.teach:distil"),
         Int8: ("files", "onnx.int8:quantise"),
         Int4: ("files", "onnx.int4:quantise"),
         Half: ("files", "onnx.half:halve"),

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
+
 _LONGEST_NAME = 40
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -35,6 +37,19 @@ class Prune(_Step, frozen=True, tag="prune"):
         return f"prune {self.share:.0%}" + ("" if self.what == "channels" else " of weights")
 
 
+class Student(_Step, frozen=True, tag="student"):
+    """Begin again with another, smaller network that knows nothing yet: ``network`` is what `[train]` says of it.
+
+    What it learns from, by a later step, may be of any sort: also a forest, or a file that was pushed.
+    """
+
+    network: Dense | Cnn | Vgg | ResNet | Rnn | Transformer
+
+    def __str__(self) -> str:
+        shape = [f"{name} {_plain(value)}" for name, value in _layers(self.network)]
+        return f"student {' '.join([self.network.algorithm, *shape])}"
+
+
 class Tune(_Step, frozen=True, tag="tune"):
     """Train the network further on the labels of the training data."""
 
@@ -48,14 +63,20 @@ class Distil(_Step, frozen=True, tag="distil"):
     """Train the network to answer as the original does (Hinton et al., 2015).
 
     ``soft`` is the share of the loss that compares with the teacher, at ``temperature``; the rest compares with labels.
+    With ``hints``, the weight of one more term, rows are also to be alike where the teacher finds them alike, in what
+    the last layer is given (Tung and Mori, 2019). ``teacher`` is another version than the original, ``model@version``.
     """
 
     epochs: Epochs
     temperature: Annotated[float, Meta(gt=0, le=100)] = 4.0
     soft: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    hints: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    teacher: Annotated[str, Meta(max_length=512)] = ""
 
     def __str__(self) -> str:
-        return f"distil {_epochs(self.epochs)}"
+        hints = " with hints" if self.hints else ""
+        teacher = f" from {self.teacher}" if self.teacher else ""
+        return f"distil {_epochs(self.epochs)}{hints}{teacher}"
 
 
 class Thin(_Step, frozen=True, tag="thin"):
@@ -116,7 +137,7 @@ class Bits(_Step, frozen=True, tag="bits"):
         return f"gguf {self.type}"
 
 
-Step = Prune | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise | Bits
+Step = Prune | Student | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise | Bits
 Steps = tuple[Step, ...]
 
 
@@ -144,6 +165,16 @@ def unpacked(text: str) -> Steps:
 def fingerprint(steps: Sequence[Step]) -> str:
     """Return SHA-256 (hex) of ``steps``, a name for what they make of one version."""
     return hashlib.sha256(packed(steps).encode()).hexdigest()
+
+
+def _layers(network: Network) -> list[tuple[str, object]]:
+    """Return the settings of the layers of ``network``, as opposed to those of its training."""
+    return [(name, getattr(network, name)) for name in network.__struct_fields__
+            if name not in Network.__struct_fields__ and name != "dropout"]  # fmt: skip
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _epochs(count: float) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress, Silent
+from mofang.base.engines.base import Engine
 from mofang.make.prepare.dataset import Examples
 
 
@@ -33,14 +35,17 @@ class Means:
     """What techniques work with.
 
     ``original`` is the version as it is, the teacher of those that learn. ``examples`` are the training rows with their
-    target; None if nobody knows them. ``calibration`` has inputs by name as clients send them, n rows each; empty if
-    there are none. ``scratch`` gives a new empty folder that lasts as long as the job.
+    target, which is empty if nobody knows the labels; None if nobody knows the rows. ``calibration`` has inputs by name
+    as clients send them, n rows each; empty if there are none. ``scratch`` gives a new empty folder that lasts as long
+    as the job. ``teacher`` opens another version by its name, for steps that learn from one.
     """
 
     original: Subject
     scratch: Callable[[], Path]
+    teacher: Callable[[str], AbstractContextManager[Engine]] | None = None
     examples: Examples | None = None
     calibration: Mapping[str, Array] = field(default_factory=dict)
+    checkpoints: Path | None = None  # a folder that a killed job finds again
     image: bool = False  # whether the version takes files of images
     progress: Progress = field(default_factory=Silent)
     seed: int = 0

@@ -75,13 +75,13 @@ class Said:
     hint: str = ""
 
 
-def make_apart(task: Task, progress: Progress) -> Made:
-    """Have ``task`` done on a bench and return what was made there.
+def make_apart(task: Task, progress: Progress, python: Path = Path(sys.executable)) -> Made:
+    """Have ``task`` done on a bench, by the interpreter ``python``, and return what was made there.
 
     Raises what the opening module raised (ConversionFailed, ParityFailed, InvalidModel, ExtraMissing, SandboxMissing),
     and ConversionFailed if the process died over the file, or JobCancelled.
     """
-    with _process(task) as (process, lines, log):
+    with _process(task, python) as (process, lines, log):
         for line in lines:
             said = _decode(line)
             if said.made is not None:
@@ -100,14 +100,14 @@ def make_apart(task: Task, progress: Progress) -> Made:
 
 
 @contextmanager
-def _process(task: Task) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes], Path]]:
+def _process(task: Task, python: Path) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes], Path]]:
     ours, theirs = os.pipe()
     task.target.mkdir(parents=True, exist_ok=True)
     room = task.target.parent / "room"  # home and temporary folder, thrown away with what the file left there
     room.mkdir()
     log = task.target.parent / "bench.log"
     asked = msgspec.json.encode(task, enc_hook=str).decode()
-    command = [sys.executable, "-P", "-m", "mofang.make.convert.benchwork", str(theirs), str(room), asked]
+    command = [str(python), "-P", "-m", "mofang.make.convert.benchwork", str(theirs), str(room), asked]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": _environment(room), "cwd": room}
     with log.open("wb") as out, os.fdopen(ours, "rb") as said:
         process = subprocess.Popen(command, stdout=out, stderr=out, pass_fds=[theirs], **streams)

@@ -36,6 +36,7 @@ _OPENERS = MappingProxyType(
         "safetensors": "pushed.torch:open_safetensors",
         "keras": "pushed.keras:open_keras",
         "keras.h5": "pushed.keras:open_h5",
+        "savedmodel": "pushed.tensorflow:open_folder",
         "huggingface": "pushed.transformers.torch:open_folder",
     }
 )

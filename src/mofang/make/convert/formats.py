@@ -39,7 +39,8 @@ class Format:
     name: FormatName
     title: str
     told_by: str
-    needs: str = ""  # an extra of the package, or what to do where there is no conversion
+    needs: str = ""  # an extra of the package, a toolchain, or what to do where there is no conversion
+    toolchain: str = ""
 
 
 def _table(*formats: Format) -> Mapping[str, Format]:
@@ -61,7 +62,13 @@ FORMATS: Mapping[str, Format] = _table(
     Format("safetensors", "PyTorch (safetensors)", "a length, then JSON of tensors", "extra `torch`"),
     Format("keras", "Keras (.keras)", "a zip with `config.json` and `model.weights.h5`", "extra `keras`"),
     Format("keras.h5", "Keras (.h5)", "the signature of HDF5", "extra `keras`"),
-    Format("savedmodel", "TensorFlow SavedModel", "a folder with `saved_model.pb`", "convert it to ONNX with tf2onnx"),
+    Format(
+        "savedmodel",
+        "TensorFlow SavedModel",
+        "a folder with `saved_model.pb`",
+        "toolchain `tensorflow`",
+        toolchain="tensorflow",
+    ),
     Format("mindir", "MindSpore MindIR", "a protobuf whose version is text", "export it as ONNX from MindSpore"),
     Format(
         "huggingface", "Hugging Face folder", "`config.json` with a `model_type`, and weights", "extra `transformers`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import generator_names
 from mofang.make.convert import gguf
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
+from mofang.make.convert.formats import FORMATS
 from mofang.make.convert.parity import PROBABILITIES
 from mofang.make.convert.recognise import Recognised, recognise
 from mofang.make.convert.rows import settled
@@ -32,7 +34,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     With ``spec["parent"]``, a number, that version is registered again with another signature. With ``spec["engine"]``
     they are an artifact of that engine as they are; without, their format is recognised. Of
     ``spec["wishes"]`` see :class:`Wishes`. Raises InvalidName, InvalidPath, UnknownFormat, InvalidModel, PickleRefused,
-    ConversionFailed, ParityFailed, EngineNotFound or EngineLoadFailed; nothing is registered then.
+    ToolchainMissing, ConversionFailed, ParityFailed, EngineNotFound or EngineLoadFailed; nothing is registered then.
     """
     model, engine = check_name("model", spec["model"]), spec.get("engine", "")
     wishes = msgspec.convert(spec.get("wishes", {}), Wishes)
@@ -108,11 +110,13 @@ def _recognised(
         return _language_model(_LANGUAGE_ENGINE, named, folder), Lineage("push", code=code())
     if found.format == "pickle" and not wishes.allow_pickle:
         raise PickleRefused(f"{found.path.name!r} is a pickle: opening it runs whatever program its maker put into it")
+    chain = FORMATS[found.format].toolchain
+    python = tools.toolchains.python(chain) if chain else Path(sys.executable)
     size = sum(entry.size_bytes for entry in entries)
     memory = _LEAST_MEMORY_BYTES + _MEMORY_PER_BYTE * size
     target = parent / "bench" / "artifact"
     target.parent.mkdir()
-    made = make_apart(Task(found.format, found.path, target, wishes, memory), progress)
+    made = make_apart(Task(found.format, found.path, target, wishes, memory), progress, python)
     artifact = _look_into(made, target, wishes, tools)
     kept = _as_on_disk(_of(found, entries, parent), parent / "pushed")
     conversion = Conversion(f"{found.inside} {found.format}".strip(), kept, made.proof, made.why_native)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -108,17 +108,25 @@ class Examples:
 
     def rows(self) -> NDArray[np.float32]:
         """Return all features [n, d] as a model sees them, images flattened, nothing augmented."""
-        return self.schema.prepared(self.features, self.texts).reshape(len(self.features), -1)
+        return self.prepared().reshape(len(self.features), -1)
 
     def batch(self, index: NDArray[Any], random: np.random.Generator | None = None) -> NDArray[np.float32]:
         """Return the features of rows ``index`` [b] as [b, d] or [b, *schema.shape], as a model sees them.
 
         With ``random`` images are augmented first: give it to train on them, leave it out to measure.
         """
+        return self.some(index, random).prepared()
+
+    def some(self, index: NDArray[Any], random: np.random.Generator | None = None) -> Examples:
+        """Return the examples ``index`` [b] alone, as stored; with ``random`` their images are augmented."""
         chosen = self.features[index]
         if random is not None and self.augmentation and self.schema.shape:
             chosen = augment(self.augmentation, chosen, random)
-        return self.schema.prepared(chosen, self.texts)
+        return replace(self, features=chosen, target=self.target[index] if len(self.target) else self.target)
+
+    def prepared(self) -> NDArray[np.float32]:
+        """Return all features as a model sees them, images in their shape, nothing augmented."""
+        return self.schema.prepared(self.features, self.texts)
 
 
 def examples_of(features: NDArray[Any], target: NDArray[Any]) -> Examples:

@@ -5,7 +5,7 @@ Who meters and who pays is handed in (``admit``), so that this room does not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mofang.base.domain.access import Principal
@@ -20,6 +20,13 @@ class Admitted(Protocol):
     @property
     def pending(self) -> bool:
         """Whether it has to :meth:`wait` first."""
+
+    @property
+    def charges(self) -> bool:
+        """Whether a budget pays for it."""
+
+    def apart(self, members: Sequence[tuple[int, int]]) -> Sequence[Admitted]:
+        """Return what each of those who were admitted together holds from now on; they have (rows, bytes) each."""
 
     def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
         """Call ``told`` later, once: with None if it may go on, or with the reason why not. Not after a release."""
@@ -41,8 +48,8 @@ class Admit(Protocol):
         """Raise Forbidden, Exhausted or TooLarge if the principal may not have these rows, in a body of so many bytes,
         computed now.
 
-        With ``party``, so many requests with these rows in all travel together, and are not charged one by one: raise
-        also if not all of them may pass, or if each has to be charged.
+        With ``party``, so many requests with these rows in all travel together, the largest with so many bytes: raise
+        also if not all of them may pass.
         """
 
 
@@ -50,6 +57,11 @@ class Unbounded:
     """Admitted without any bounds."""
 
     pending = False
+    charges = False
+
+    def apart(self, members: Sequence[tuple[int, int]]) -> Sequence[Admitted]:
+        """All hold this together; the last lets it go."""
+        return [_Shared(self, len(members))] * len(members)
 
     def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
         """It never has to wait."""
@@ -64,6 +76,20 @@ class Unbounded:
 
     def release(self) -> None:
         """Nothing is held."""
+
+
+class _Shared(Unbounded):
+    """What several still hold together."""
+
+    def __init__(self, held: Admitted, count: int) -> None:
+        self._held = held
+        self._count = count
+
+    def release(self) -> None:
+        """One of them is answered, or will not be."""
+        self._count -= 1
+        if not self._count:
+            self._held.release()
 
 
 UNBOUNDED = Unbounded()

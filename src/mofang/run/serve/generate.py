@@ -101,8 +101,12 @@ class Generator:
             generation = Generation(self, route, principal, replica, held, started, input_bytes)
             self._fleet.enter(route.revision.key)
             weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
-            weighed = [msgspec.structs.replace(order, weight=weight) for order in orders]
-            generation.ask(weighed, len(orders) // prompts)
+            choices = len(orders) // prompts
+            weighed = [
+                msgspec.structs.replace(order, weight=weight, part=part, choices=choices)
+                for part, order in enumerate(orders)
+            ]
+            generation.ask(weighed)
         except MofangError as error:
             self.observe(endpoint, error.code, time.monotonic() - started)
             raise
@@ -158,15 +162,15 @@ class Generation:
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
 
-    def ask(self, orders: Sequence[Order], choices: int) -> None:
-        """Begin the streams; of each ``choices`` that follow one another, the prompt is counted once."""
+    def ask(self, orders: Sequence[Order]) -> None:
+        """Begin the streams; the prompt of several choices is counted once."""
         self.request_id = orders[0].request_id
         self._choices = self._unbegun = len(orders)
         try:
             if self.held.pending:
-                self.held.wait(orders[0].deadline, partial(self._go_on, orders, choices))
+                self.held.wait(orders[0].deadline, partial(self._go_on, orders))
             else:
-                self._send(orders, choices)
+                self._send(orders)
         except BaseException:
             self.cancel()
             raise
@@ -249,21 +253,21 @@ class Generation:
         except Exception as error:  # the journal is closed: nothing is on record, and nothing is charged
             written(error)
 
-    def _go_on(self, orders: Sequence[Order], choices: int, error: MofangError | None) -> None:
+    def _go_on(self, orders: Sequence[Order], error: MofangError | None) -> None:
         """The budgets let the request go on, or not."""
         if self._ended:
             return
         try:
             if error is not None:
                 raise error
-            self._send(orders, choices)
+            self._send(orders)
         except MofangError as refusal:
             self._failure = refusal
         self._wake()
 
-    def _send(self, orders: Sequence[Order], choices: int) -> None:
-        for index, order in enumerate(orders):
-            choice = _Choice(self, index, counts=index % choices == 0)
+    def _send(self, orders: Sequence[Order]) -> None:
+        for order in orders:
+            choice = _Choice(self, order.part, counts=order.part % order.choices == 0)
             choice.number = self._replica.begin(order, choice)
             self._streams[choice.number] = choice
 

@@ -214,7 +214,7 @@ class Lane:
         except MofangError:
             return None
         plan = self._plan(route)
-        return Party(self._desk, plan, replica, timeout_seconds) if plan.row and replica.takes(0) else None
+        return Party(self._desk, plan, replica, timeout_seconds) if plan.together and replica.takes(0) else None
 
     def _follow(self, snapshot: Snapshot) -> None:
         self._principals, self._plans, self._known_of = {}, {}, snapshot.number

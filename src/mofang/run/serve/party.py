@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +23,10 @@ from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import Internal, MofangError
 from mofang.base.domain.inference import Answer, Call, InferRequest
 from mofang.base.domain.names import new_ids, now_us
-from mofang.base.domain.tensors import Array, size_bytes
-from mofang.base.domain.usage import UsageSheet
+from mofang.base.domain.tensors import NUMPY, Array, size_bytes
+from mofang.base.domain.usage import Charge, UsageLine, UsageSheet
 from mofang.base.placement.base import ReplicaHandle
-from mofang.run.serve.admitting import Admitted, Unbounded
+from mofang.run.serve.admitting import Admitted
 from mofang.run.serve.desk import Desk, Measure, Stages
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
@@ -53,12 +53,11 @@ class Party:
 
     __slots__ = (
         "_answer", "_computed", "_computed_at", "_departed", "_desk", "_held", "_host", "_passages", "_replica",
-        "_started", "buffer", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes",
+        "_started", "buffers", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes",
         "rows", "rows_of",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, plan: Plan, replica: ReplicaHandle, timeout_seconds: float) -> None:
-        assert plan.row is not None
         self._desk = desk
         self._replica = replica
         self._host: Host
@@ -71,10 +70,11 @@ class Party:
         self.plan = plan
         self.deadline = self._started + timeout_seconds
         self.full = plan.route.revision.limits.max_batch_rows
-        array = np.empty((self.full, *plan.row.shape[1:]), np.float32)
-        self.inputs: Mapping[str, Array] = {plan.row.name: array}
-        self.buffer = array.data.cast("B")
-        self.row_bytes = len(self.buffer) // self.full
+        self.inputs: Mapping[str, Array] = {
+            spec.name: np.empty((self.full, *spec.shape[1:]), NUMPY[spec.datatype]) for spec in plan.together
+        }
+        self.buffers = [array.reshape(-1).view(np.uint8).data for array in self.inputs.values()]
+        self.row_bytes = [len(buffer) // self.full for buffer in self.buffers]
         self.rows = 0
         self.ids: list[str] = []
         self.principals: list[Principal] = []
@@ -88,7 +88,7 @@ class Party:
         return [(principal.tenant, weights.get(principal.tenant, 1.0)) for principal in self.principals]
 
     def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
-        """Let a member in whose ``rows`` rows stand in the buffer, after those of the members before."""
+        """Let a member in whose ``rows`` rows stand in the buffers, after those of the members before."""
         self.rows += rows
         self.principals.append(principal)
         self.rows_of.append(rows)
@@ -102,8 +102,7 @@ class Party:
         refused = self._admit()
         if len(refused) == len(everybody):
             return refused
-        [(name, array)] = self.inputs.items()
-        self.inputs = {name: array[: self.rows]}
+        self.inputs = {name: array[: self.rows] for name, array in self.inputs.items()}
         self.ids = new_ids("req", len(everybody))
         self._host = host
         self._departed = time.monotonic()
@@ -152,6 +151,8 @@ class Party:
         recorded_at = time.monotonic()
         said = "ok" if error is None else error.code if isinstance(error, MofangError) else "cancelled"
         for admitted, _ in self._held:
+            if error is not None:
+                admitted.refund()
             admitted.release()
         self._desk.fleet.leave(self.plan.revision, len(self.ids))
         self._desk.count(self.plan, said, self._started, len(self.ids))
@@ -185,14 +186,13 @@ class Party:
 
     def apart(self) -> list[Passage]:
         """See :class:`mofang.base.placement.party.Party`: make a passage of each member, admitted already."""
-        [(name, array)] = self.inputs.items()
         revision = self.plan.route.revision
         ends = self._ends()
         tenants = self.tenants
         for admitted, members in self._held:
-            held = _Shared(admitted, len(members))
-            for index in members:
-                inputs = {name: array[ends[index] : ends[index + 1]]}
+            parts = admitted.apart([(self.rows_of[index], self.bytes_of[index]) for index in members])
+            for index, held in zip(members, parts, strict=True):
+                inputs = {name: array[ends[index] : ends[index + 1]] for name, array in self.inputs.items()}
                 principal = self.principals[index]
                 tenant, weight = tenants[index]
                 self._passages[index] = Passage(
@@ -251,11 +251,14 @@ class Party:
         row_bytes = sum([size_bytes(array) for array in answer.outputs.values()]) // self.rows
         us = [answer.compute_us * end // self.rows for end in self._ends()]
         sheets = []
-        for _, members in self._held:
+        for admitted, members in self._held:
             lines = [
                 (self.ids[i], self.rows_of[i], us[i + 1] - us[i], self.bytes_of[i], self.rows_of[i] * row_bytes)
                 for i in members
             ]
+            charges: tuple[Charge, ...] = ()
+            if admitted.charges:
+                lines, charges = _charged(admitted, lines)
             principal = self.principals[members[0]]
             sheets.append(
                 UsageSheet(
@@ -268,20 +271,31 @@ class Party:
                     revision.version,
                     revision.digest,
                     lines,
+                    charges,
                 )
             )
         return sheets
 
 
-class _Shared(Unbounded):
-    """What members who have gone apart still hold together; let go by the last."""
+def _charged(admitted: Admitted, lines: list[UsageLine]) -> tuple[list[UsageLine], tuple[Charge, ...]]:
+    """Charge budgets for all lines at once; what is not to be paid is taken off them by their shares."""
+    compute, output = sum(line[2] for line in lines), sum(line[4] for line in lines)
+    quantities = {
+        "requests": len(lines),
+        "rows": sum(line[1] for line in lines),
+        "compute_us": compute,
+        "input_bytes": sum(line[3] for line in lines),
+        "output_bytes": output,
+    }
+    charges = admitted.charge(quantities)
+    us = _shares([line[2] for line in lines], compute, quantities["compute_us"])
+    sent = _shares([line[4] for line in lines], output, quantities["output_bytes"])
+    return [(line[0], line[1], us[i], line[3], sent[i]) for i, line in enumerate(lines)], charges
 
-    def __init__(self, held: Admitted, count: int) -> None:
-        self._held = held
-        self._count = count
 
-    def release(self) -> None:
-        """One of them is answered, or will not be."""
-        self._count -= 1
-        if not self._count:
-            self._held.release()
+def _shares(parts: list[int], whole: int, paid: int) -> list[int]:
+    """Lower ``parts``, which add up to ``whole``, so that they add up to ``paid``."""
+    if paid == whole:
+        return parts
+    ends = [0, *accumulate(parts)]
+    return [paid * end // whole - paid * start // whole for start, end in pairwise(ends)]

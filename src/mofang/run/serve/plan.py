@@ -12,7 +12,7 @@ from mofang.run.serve.statistics import Entry
 class Plan:
     """One route: the check of its inputs, the names of its outputs, its counters."""
 
-    __slots__ = ("check", "meters", "outputs", "revision", "route", "row", "statistics")
+    __slots__ = ("check", "meters", "outputs", "revision", "route", "statistics", "together")
 
     def __init__(self, route: Route, statistics: Entry) -> None:
         revision = route.revision
@@ -22,7 +22,7 @@ class Plan:
         self.check = InputCheck(revision.signature, f"endpoint {revision.endpoint!r}")
         self.outputs = tuple(spec.name for spec in revision.signature.outputs)
         self.meters = tuple(METERED.intersection(self.outputs))  # an output that is called like a meter is counted
-        self.row = _row(route)
+        self.together = () if self.meters else _together(route)
 
     def check_outputs(self, wanted: tuple[str, ...]) -> None:
         """Raise TensorName for an output the model does not have."""
@@ -33,11 +33,10 @@ class Plan:
                 raise TensorName(f"output {name!r} is unknown: endpoint {endpoint!r} gives {shown}")
 
 
-def _row(route: Route) -> TensorSpec | None:
-    """Return the only input, if requests of this route can travel together: fixed rows of floats."""
+def _together(route: Route) -> tuple[TensorSpec, ...]:
+    """Return the inputs, if requests of this route can travel together: rows of numbers, of fixed shapes."""
     signature = route.revision.signature
-    if not signature.batchable or len(signature.inputs) != 1 or not route.revision.limits.join:
-        return None
-    [spec] = signature.inputs
-    fixed = all(size > 0 for size in spec.shape[1:])
-    return spec if fixed and spec.datatype == "FP32" else None
+    if not signature.batchable or not route.revision.limits.join:
+        return ()
+    fixed = all(min(spec.shape[1:], default=1) > 0 and spec.datatype != "BYTES" for spec in signature.inputs)
+    return signature.inputs if fixed else ()

@@ -63,20 +63,17 @@ class Purse:
     def admit(self, principal: Principal, route: Route, rows: int, input_bytes: int, party: int = 0) -> Admitted:
         """Return what to hold while the request is answered; it may have to wait first.
 
-        Raises what ``admit`` raises, BudgetExhausted, QuotaExhausted or BudgetCurrency, and BudgetUnconfirmed for a
-        party for which a budget pays: what each of its requests costs has to be on a record of its own.
+        Raises what ``admit`` raises, BudgetExhausted, QuotaExhausted or BudgetCurrency.
         """
         snapshot = self._snapshot()
         if snapshot.number != self._number:
             self._follow(snapshot)
-        if party and self._budgets and self._binding(principal, route):
-            raise BudgetUnconfirmed("each of these requests is charged to a budget")
         held = self._admit(principal, route, rows, input_bytes, party)
         if not self._budgets:
             return held
         try:
             bound = self._binding(principal, route)
-            return self._reserve(held, bound, route, rows, input_bytes) if bound else held
+            return self._reserve(held, bound, route, rows, input_bytes, party) if bound else held
         except MofangError:
             held.release()
             raise
@@ -133,12 +130,13 @@ class Purse:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _reserve(self, held: Admitted, bound: Bound, route: Route, rows: int, input_bytes: int) -> Admitted:
+    def _reserve(self, held: Admitted, bound: Bound, route: Route, rows: int, input_bytes: int, party: int) -> Admitted:
         key = route.revision.key
-        quantities = {"requests": 1, "rows": rows, "input_bytes": input_bytes, **self._expected.of(key, rows)}
+        known = {"requests": party or 1, "rows": rows, "input_bytes": input_bytes * (party or 1)}
+        quantities = known | self._expected.of(key, rows)
         lines = []
         for budget, tariff in bound:
-            units = -(-tariff.grains(quantities) // GRAINS)
+            units = -(-tariff.grains(quantities) // GRAINS) + party  # should they go apart, each is rounded up
             lines.append(Line(self._share(budget.id, self._start(budget)), tariff, units))
         reservation = Reservation(self, held, lines, key, rows)
         lacking = reservation.lacking()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from mofang.base.domain.budget import GRAINS, Tariff
@@ -67,10 +68,29 @@ class Reservation:
         self._timer: asyncio.TimerHandle | None = None
         self.gone = False
 
+    charges = True
+
     @property
     def pending(self) -> bool:
         """See :class:`Admitted`."""
         return not self._held
+
+    def apart(self, members: Sequence[tuple[int, int]]) -> Sequence[Admitted]:
+        """See :class:`Admitted`: each gets what it is known to cost, and its part of the rest by its rows."""
+        known = [{"requests": 1, "rows": rows, "input_bytes": size} for rows, size in members]
+        parts = [Reservation(self._desk, inner, [], self._revision, rows)
+                 for inner, (rows, _) in zip(self._inner.apart(members), members, strict=True)]  # fmt: skip
+        ends = [0, *accumulate(rows for rows, _ in members)]
+        for line in self._lines:
+            least = [-(-line.tariff.grains(quantities) // GRAINS) for quantities in known]
+            rest = line.units - sum(least)
+            for part, units, (start, end) in zip(parts, least, pairwise(ends), strict=True):
+                share = rest * end // ends[-1] - rest * start // ends[-1]
+                part._lines.append(Line(line.share, line.tariff, units + share))
+        for part in parts:
+            part._held = True
+        self._held = False  # every unit is theirs now
+        return parts
 
     def lacking(self) -> Share | None:
         """Return a share without enough units, if there is one."""

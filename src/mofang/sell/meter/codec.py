@@ -1,6 +1,6 @@
 """How usage is written in the journal: one byte for the format, then a msgpack array.
 
-Formats 1 and 2 are a UsageRecord, format 3 is a UsageSheet, which stands for many records.
+Formats 1 and 2 are a UsageRecord, 3 and 4 are a UsageSheet, which stands for many records.
 
 The recorder encodes, the settler decodes, possibly years and releases apart: a format that was written once stays
 readable, and a new one takes the next version byte. It must not know files, offsets or the ledger.
@@ -19,7 +19,7 @@ MAX_QUANTITY = (1 << 48) - 1
 within the 64 bits of the ledger."""
 
 _RECORDS = (b"\x01", b"\x02")  # 1: without charges
-_SHEET = b"\x03"
+_SHEETS = (b"\x03", b"\x04")  # 3: without charges
 _encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(UsageRecord)
 _sheet_decoder = msgspec.msgpack.Decoder(UsageSheet)
@@ -40,7 +40,7 @@ def encode_sheet(sheet: UsageSheet) -> bytes:
     """Return ``sheet`` as bytes. Its quantities are the lane's own counts, so that only its time is looked at."""
     if not 0 <= sheet.at < MAX_AT:
         raise InvalidUsage(f"{len(sheet.lines)} requests were answered at {sheet.at!r}, outside of the calendar")
-    return _SHEET + _encoder.encode(sheet)
+    return _SHEETS[-1] + _encoder.encode(sheet)
 
 
 def decode(payload: bytes) -> list[UsageRecord]:
@@ -49,11 +49,11 @@ def decode(payload: bytes) -> list[UsageRecord]:
     try:
         if written in _RECORDS:
             return [_record_decoder.decode(content)]
-        if written == _SHEET:
+        if written in _SHEETS:
             return list(_sheet_decoder.decode(content).records())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JournalDamaged(f"a usage record cannot be read: {error}") from error
     raise JournalDamaged(
-        f"a usage record has format {written.hex() or 'none'}, this release reads 01 to {_SHEET.hex()}",
+        f"a usage record has format {written.hex() or 'none'}, this release reads 01 to {_SHEETS[-1].hex()}",
         hint="run the release that wrote it, or a later one",
     )

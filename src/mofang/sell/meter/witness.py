@@ -48,12 +48,15 @@ class Witness:
         used = {event[1] for event in fold.events}
         for series_id in sorted(used - self._known):
             name = str(series_id)
-            if self._audit.list(limit=1, action=SERIES, target=name):
+            if self._audit.has(SERIES, name):
                 self._known.add(series_id)
             else:
-                self._audit.append(ACTOR, SERIES, name, fold.series[series_id]._asdict())
+                told = fold.series[series_id]._asdict()  # word by word, so that each can be erased alone
+                self._audit.append(ACTOR, SERIES, name, before=None, after={"series": series_id}, details=told)
         first, last = fold.events[0][0], fold.events[-1][0]
-        self._audit.append(ACTOR, FOLD, fold.segment, {"events": [first, last, digest_of([*fold.events])]})
+        told = {"events": [first, last, digest_of([*fold.events])]}
+        before, after = {"last_event": first - 1}, {"last_event": last}
+        self._audit.append(ACTOR, FOLD, fold.segment, before=before, after=after, details=told)
 
     def verify(self, usage: UsageStore) -> UsageReport:
         """Compare the whole ledger with the log; raise LedgerBroken, which names the first events that differ.
@@ -84,5 +87,6 @@ def _check_fold(record: AuditRecord, usage: UsageStore, seen: int) -> int:
 
 
 def _check_series(record: AuditRecord, series: Series | None) -> None:
-    if series is None or any(str(word) != str(getattr(series, name)) for name, word in record.details.items()):
+    told = {name: word for name, word in record.details.items() if name in Series._fields}
+    if series is None or any(str(word) != str(getattr(series, name)) for name, word in told.items()):
         raise LedgerBroken(f"series {record.target} of the ledger is not the one that audit record {record.seq} saw")

@@ -65,12 +65,13 @@ class Door:
         given = headers.get("x-request-id", "")
         answer = _Answer(send, given if _REQUEST_ID.fullmatch(given) else new_id("req"))
         try:
+            address = _address(headers)
+            scope.setdefault("state", {})["address"] = address
             if (scope["method"], scope["path"]) in PUBLIC:
                 sees = NOTHING
             else:
-                address = _address(headers)
                 who = replace(self._authenticate(headers.get("authorization"), address), address=address)
-                scope.setdefault("state", {})["principal"], sees = who, who.scope
+                scope["state"]["principal"], sees = who, who.scope
             limit = None if scope["path"] == UPLOADS else self._body_limit_bytes
             with self._acting(sees):
                 await self._app(scope, _bounded(receive, headers, limit), answer.send)
@@ -166,6 +167,15 @@ async def _caller(request: Request) -> Principal:
 
 Caller = Annotated[Principal, Depends(_caller)]
 """Type of a route's parameter that receives who asks."""
+
+
+async def _address_of(request: Request) -> str:
+    address: str = request.state.address
+    return address
+
+
+Address = Annotated[str, Depends(_address_of)]
+"""Type of a route's parameter that receives where the request comes from."""
 
 
 def check_bounding(who: Principal, scope: access.LimitScope) -> None:

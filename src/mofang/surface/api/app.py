@@ -55,7 +55,7 @@ def create_app(platform: Platform) -> FastAPI:
 
 
 def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
-    changes = Changes(p.transaction, p.audit, p.publish)
+    changes = Changes(p.transaction, p.audit, p.owners, p.publish)
     return [
         prepare.router(p.datasets),
         train.router(p.runs, p.registry, p.jobs, changes, p.sources),
@@ -65,12 +65,12 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),
         deploy.router(p.deployments, p.registry, p.variants, p.replicas, changes),
-        meter.router(p.usage, p.identity, p.settle),
+        meter.router(p.usage, p.counters, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.billing, p.identity, changes),
         invoices.router(p.bills, p.billing, p.identity, p.settle, changes),
         identity.router(p.identity, p.usage, changes),
-        users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes),
+        users.router(p.users, p.identity, p.sign_in, p.provider, p.rules, changes, p.refusals),
         audit.router(p.audit, p.usage, p.bills, p.users, p.scrub, changes),
         jobs.router(p.jobs, changes),
         operate.router(p, app.openapi),

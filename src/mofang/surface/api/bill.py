@@ -18,7 +18,7 @@ from mofang.sell.bill.charge import Step
 from mofang.sell.bill.pricebook import ANY, Price, PublishedBook, Terms
 from mofang.sell.bill.store import BillStore
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import PLATFORM, Changes
 from mofang.surface.api.fields import AfterNumber, At, Body, EndpointName, Limit, Page, TenantName, Text, page
 
 Units = Annotated[int, Field(ge=0, le=10**15)]
@@ -100,10 +100,10 @@ class Bill:
 
     def publish_prices(self, body: BookBody, who: Caller) -> BookView:
         """Publish a price book."""
-        with self._changes.record(who, "prices.publish") as entry:
+        with self._changes.record(who, "prices.publish", of=PLATFORM, before=self._newest()) as entry:
             book = self._bills.publish(body.book, body.effective_at)
             entry.target = str(book.version)
-            entry.details |= {"digest": book.book.digest, "effective_at": book.effective_at}
+            entry.after = {"version": book.version, "digest": book.book.digest, "effective_at": book.effective_at}
         return _book(book, who)
 
     def quote(self, body: QuoteBody, who: Caller) -> QuoteView:
@@ -137,6 +137,10 @@ class Bill:
             at_most_micros=found.at_most.total.micros,
             meters=meters,
         )
+
+    def _newest(self) -> dict[str, object] | None:
+        books = self._bills.price_books()
+        return {"version": books[-1].version, "digest": books[-1].book.digest} if books else None
 
 
 def _plain(quantities: Mapping[Meter, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field
 
-from mofang.base.domain.access import LimitScope, Principal
+from mofang.base.domain.access import LimitScope, Principal, Scope
 from mofang.base.domain.budget import METERS, Budget, BudgetPeriod
 from mofang.base.domain.errors import BudgetNotFound, InvalidMoney, InvalidRequest
 from mofang.base.domain.money import Money
@@ -124,23 +124,26 @@ class Budgets:
         self._identity.check_scope(body.scope, body.name)
         check_bounding(who, body.scope)
         target = f"{body.scope}/{body.name}"
-        details = {"unit": body.unit, "period": body.period, "amount": body.amount}
-        with self._changes.record(who, "budget.set", target, **details) as entry:
-            found = self._budgets.put(body.scope, body.name, body.unit, body.period, body.amount)
-            entry.details["budget"] = found.id
+        place = (body.scope, body.name, body.unit, body.period)
+        known = (it for it in self._budgets.list() if (it.scope, it.name, it.unit, it.period) == place)
+        of = self._identity.scope_of(body.scope, body.name)
+        with self._changes.record(who, "budget.set", target, of=of, before=next(known, None)) as entry:
+            entry.after = found = self._budgets.put(*place, body.amount)
         return self._publish(found)
 
     def top_up_budget(self, budget: Id, body: TopUpBody, who: Caller) -> BudgetView:
         """Add to the amount of a budget."""
-        self._get(budget, who)
-        with self._changes.record(who, "budget.top_up", budget, amount=body.amount):
-            found = self._budgets.top_up(budget, body.amount)
+        before = self._get(budget, who).budget
+        with self._changes.record(who, "budget.top_up", budget, of=self._of(before), before=before) as entry:
+            entry.after = found = self._budgets.top_up(budget, body.amount)
         return self._publish(found)
 
     def remove_budget(self, budget: Id, who: Caller) -> BudgetView:
         """Remove a budget: what it bound is not bound by it any more."""
         state = self._get(budget, who)
-        with self._changes.record(who, "budget.remove", budget):
+        with self._changes.record(
+            who, "budget.remove", budget, of=self._of(state.budget), before=state.budget, after=None
+        ):
             self._budgets.remove(budget)
         self._changes.publish()
         return self._view(state)
@@ -152,17 +155,18 @@ class Budgets:
 
     def set_alert(self, budget: Id, body: AlertBody, who: Caller) -> NewAlert:
         """Have a webhook told when so many percent of a budget are spent, in each of its months."""
-        self._get(budget, who)
+        of = self._of(self._get(budget, who).budget)
         check_url(body.url)
         secret = new_secret()
-        with self._changes.record(who, "budget.alert", budget, percent=body.percent, url=body.url):
+        with self._changes.record(who, "budget.alert", budget, of=of, before=self._budgets.alerts(budget)) as entry:
             found = self._budgets.set_alert(budget, body.percent, body.url, secret)
+            entry.after = self._budgets.alerts(budget)
         return NewAlert(**asdict(found), secret=secret)
 
     def remove_alerts(self, budget: Id, who: Caller) -> Page[AlertView]:
         """Tell nobody of a budget any more."""
-        self._get(budget, who)
-        with self._changes.record(who, "budget.alert", budget, percent=None):
+        of, before = self._of(self._get(budget, who).budget), self._budgets.alerts(budget)
+        with self._changes.record(who, "budget.alert", budget, of=of, before=before, after=[]):
             self._budgets.remove_alerts(budget)
         return Page(items=[])
 
@@ -174,6 +178,9 @@ class Budgets:
             raise BudgetNotFound(f"there is no budget {budget!r}")
         check_bounding(who, state.budget.scope)
         return state
+
+    def _of(self, budget: Budget) -> Scope:
+        return self._identity.scope_of(budget.scope, budget.name)
 
     def _sees(self, budget: Budget) -> bool:
         return self._identity.sees(budget.scope, budget.name)

@@ -112,10 +112,13 @@ class Compress:
         version = self._registry.get(VersionRef.parse(body.version))
         if body.calibration and not self._owners.has("upload", body.calibration):
             raise BlobNotFound(f"no upload has the digest {body.calibration!r}")
-        with self._changes.record(who, "compression.start", str(version), max_drop=str(body.max_drop)) as entry:
+        owner = self._registry.owner(version.model)
+        with self._changes.record(
+            who, "compression.start", str(version), of=owner, before=None, max_drop=str(body.max_drop)
+        ) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("compress", spec, who.key_id, self._registry.owner(version.model))
-            entry.details["job"] = job.id
+            job = self._jobs.submit("compress", spec, who.key_id, owner)
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def list_variants(

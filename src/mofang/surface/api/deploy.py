@@ -27,7 +27,7 @@ from mofang.make.compress.store import VariantStore, best
 from mofang.make.register.store import Registry
 from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import Changes, Entry, Owned
 from mofang.surface.api.fields import (
     AfterName,
     Body,
@@ -139,8 +139,9 @@ class Deploy:
     def put_endpoint(self, name: EndpointName, body: DeployBody, who: Caller) -> Started:
         """Roll a version out to an endpoint, which is made if there is none."""
         version = self._chosen(self._registry.get(VersionRef.parse(body.version)), body.variant)
-        with self._changes.record(who, "endpoint.deploy", name, version=str(version), digest=version.digest) as entry:
-            now = self._current(name)
+        now = self._current(name)
+        of = Owned("endpoint", name)
+        with self._changes.record(who, "endpoint.deploy", name, of=of, before=_told(now)) as entry:
             rollout = self._deployments.deploy(
                 name,
                 version,
@@ -149,15 +150,16 @@ class Deploy:
                 body.limits or (now.limits if now else ReplicaLimits()),
                 Audience(everyone=not body.private),
             )
-            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
+            self._tell(entry, rollout)
         self._changes.publish()
         return Started(rollout=rollout)
 
     def roll_back_endpoint(self, name: EndpointName, body: RollbackBody, who: Caller) -> Started:
         """Roll an endpoint back to an earlier revision."""
-        with self._changes.record(who, "endpoint.roll_back", name) as entry:
+        before = _told(self._current(name))
+        with self._changes.record(who, "endpoint.roll_back", name, of=Owned("endpoint", name), before=before) as entry:
             rollout = self._deployments.roll_back(name, body.revision)
-            entry.details |= {"rollout": rollout.id, "revision": rollout.to_revision}
+            self._tell(entry, rollout)
         self._changes.publish()
         return Started(rollout=rollout)
 
@@ -168,14 +170,16 @@ class Deploy:
         """
         audience = Audience(body.everyone, tuple(sorted({*body.tenants})), tuple(sorted({*body.projects})))
         before = self._deployments.audience(name)
-        with self._changes.record(who, "endpoint.share", name, before=asdict(before), after=asdict(audience)):
+        of = Owned("endpoint", name)
+        with self._changes.record(who, "endpoint.share", name, of=of, before=before, after=audience):
             self._deployments.share(name, audience)
         self._changes.publish()
         return audience
 
     def delete_endpoint(self, name: EndpointName, who: Caller) -> None:
         """Take an endpoint out of service; its revisions and usage stay on record."""
-        with self._changes.record(who, "endpoint.delete", name):
+        of, before = Owned("endpoint", name), _told(self._current(name))
+        with self._changes.record(who, "endpoint.delete", name, of=of, before=before, after=None):
             self._deployments.delete(name)
         self._changes.publish()
 
@@ -184,6 +188,12 @@ class Deploy:
         return await watch(
             request, lambda: self._deployments.get_rollout(rollout), lambda found: found.state in ROLLOUT_ENDED, wait
         )
+
+    def _tell(self, entry: Entry, rollout: Rollout) -> None:
+        """Say what a rollout makes the active revision, once it has ended."""
+        revisions = self._deployments.revisions(rollout.endpoint)
+        entry.after = _told(next(it for it in revisions if it.number == rollout.to_revision))
+        entry.details["rollout"] = rollout.id
 
     def _chosen(self, version: ModelVersion, variant: str) -> ModelVersion:
         """Return the variant of ``version`` that was named, or the best by a policy; without one, the version."""
@@ -224,6 +234,14 @@ def router(
         Route("POST", "/endpoints/{name}/rollback", "deploy", api.roll_back_endpoint, 202),
         Route("GET", "/rollouts/{rollout}", "read", api.get_rollout),
     )
+
+
+def _told(revision: Revision | None) -> dict[str, Any] | None:
+    """Return what the audit log says of a revision."""
+    if revision is None:
+        return None
+    told = {"revision": revision.number, "version": revision.ref, "digest": revision.digest}
+    return told | {"placement": revision.placement, "replicas": revision.replicas, "limits": asdict(revision.limits)}
 
 
 def _active(endpoint: Endpoint, revisions: Sequence[Revision]) -> Revision | None:

@@ -82,10 +82,11 @@ class Evaluate:
             parse_gate(body.gate)
         if body.against and self._registry.get(VersionRef.parse(body.against)).model != version.model:
             raise InvalidRequest(f"{body.against!r} is no version of {version.model!r}: only such can be compared")
-        with self._changes.record(who, "evaluation.start", str(version)) as entry:
+        owner = self._registry.owner(version.model)
+        with self._changes.record(who, "evaluation.start", str(version), of=owner, before=None) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("evaluate", spec, who.key_id, self._registry.owner(version.model))
-            entry.details["job"] = job.id
+            job = self._jobs.submit("evaluate", spec, who.key_id, owner)
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def list_evaluations(

@@ -43,10 +43,11 @@ class Export:
     def start_export(self, body: ExportBody, who: Caller) -> Submitted:
         """Export a version, as a job."""
         version = self._registry.get(VersionRef.parse(body.version))
-        with self._changes.record(who, "export.start", str(version), to=body.to) as entry:
+        owner = self._registry.owner(version.model)
+        with self._changes.record(who, "export.start", str(version), of=owner, before=None, to=body.to) as entry:
             spec = {**body.model_dump(), "version": str(version)}
-            job = self._jobs.submit("export", spec, who.key_id, self._registry.owner(version.model))
-            entry.details["job"] = job.id
+            job = self._jobs.submit("export", spec, who.key_id, owner)
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def get_archive(self, job: Id) -> Response:

@@ -18,6 +18,7 @@ from mofang.base.domain.access import (
     Project,
     Reach,
     Role,
+    Scope,
     Tenant,
 )
 from mofang.base.domain.errors import Forbidden, OutOfReach
@@ -25,7 +26,8 @@ from mofang.base.domain.names import now_us
 from mofang.base.identity.store import USUAL_WEIGHT, IdentityStore
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, check_bounding, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import PLATFORM, Changes
+from mofang.surface.api.changes import tenant as tenant_of
 from mofang.surface.api.fields import Body, EndpointName, Id, Network, Page, ProjectName, TenantName, Text
 
 HUNDRED_YEARS_SECONDS = 100 * 365 * 86_400
@@ -119,8 +121,9 @@ class Identity:
 
     def create_tenant(self, body: TenantBody, who: Caller) -> Tenant:
         """Make a tenant."""
-        with self._changes.record(who, "tenant.create", body.name):
-            return self._identity.create_tenant(body.name)
+        with self._changes.record(who, "tenant.create", body.name, of=tenant_of(body.name), before=None) as entry:
+            entry.after = made = self._identity.create_tenant(body.name)
+        return made
 
     def list_weights(self) -> Page[WeightView]:
         """List what share each tenant has of engines that several want."""
@@ -130,7 +133,9 @@ class Identity:
 
     def set_weight(self, tenant: TenantName, body: WeightBody, who: Caller) -> WeightView:
         """Give a tenant a larger or smaller share of engines that several want. In force everywhere on return."""
-        with self._changes.record(who, "tenant.weigh", tenant, weight=body.weight):
+        before = {"weight": self._identity.weights().get(tenant, USUAL_WEIGHT)}
+        after = {"weight": body.weight}
+        with self._changes.record(who, "tenant.weigh", tenant, of=tenant_of(tenant), before=before, after=after):
             self._identity.set_weight(tenant, body.weight)
         self._changes.publish()
         return WeightView(tenant=tenant, weight=body.weight)
@@ -144,8 +149,10 @@ class Identity:
         if not who.scope.covers(body.tenant):
             self._identity.get_tenant(body.tenant)  # raises TenantNotFound for another's
             raise OutOfReach("a key that reaches one project makes no others")
-        with self._changes.record(who, "project.create", body.name, tenant=body.tenant):
-            return self._identity.create_project(body.name, body.tenant)
+        of = Scope(body.tenant, body.name)
+        with self._changes.record(who, "project.create", body.name, of=of, before=None) as entry:
+            entry.after = made = self._identity.create_project(body.name, body.tenant)
+        return made
 
     def list_keys(self, project: ProjectName | None = None) -> Page[ApiKey]:
         """List keys, those of a project or all, without their text; revoked ones as well."""
@@ -160,12 +167,11 @@ class Identity:
         lifetime = body.expires_in_seconds
         expires_at = None if lifetime is None else now_us() + lifetime * 1_000_000
         _check_gift(who, body.role, body.reach, body.verbs)
-        with self._changes.record(who, "key.create") as entry:
+        with self._changes.record(who, "key.create", of=PLATFORM, before=None) as entry:
             key, text = self._identity.create_key(
                 body.project, body.role, body.name, expires_at, body.endpoints, body.reach, body.verbs, body.networks
             )
-            entry.target = key.id
-            entry.details |= _told(key)
+            entry.target, entry.of, entry.after = key.id, _home(key), _told(key)
         self._changes.publish()
         return _new_key(key, text)
 
@@ -173,16 +179,21 @@ class Identity:
         """Make a key in the place of another, which works for a while longer. Every gateway knows both on return."""
         old = self._identity.get_key(key)
         _check_gift(who, old.role, old.reach, old.verbs)
-        with self._changes.record(who, "key.rotate", key, overlap_seconds=body.overlap_seconds) as entry:
-            new, text = self._identity.rotate_key(key, body.overlap_seconds * 1_000_000)
-            entry.details["key"] = new.id
+        overlap = body.overlap_seconds
+        with self._changes.record(
+            who, "key.rotate", key, of=_home(old), before=_told(old), overlap_seconds=overlap
+        ) as entry:
+            new, text = self._identity.rotate_key(key, overlap * 1_000_000)
+            entry.after, entry.details["key"] = _told(self._identity.get_key(key)), new.id
         self._changes.publish()
         return _new_key(new, text)
 
     def revoke_key(self, key: Id, who: Caller) -> ApiKey:
         """Revoke a key. No gateway takes it any more when the answer comes."""
-        with self._changes.record(who, "key.revoke", key, **_told(self._identity.get_key(key))):
+        old = self._identity.get_key(key)
+        with self._changes.record(who, "key.revoke", key, of=_home(old), before=_told(old)) as entry:
             revoked = self._identity.revoke_key(key)
+            entry.after = _told(revoked)
         self._changes.publish()
         return revoked
 
@@ -194,8 +205,10 @@ class Identity:
         """Limit a key, a project or a tenant, in place of the limits it had. In force everywhere on return."""
         bounds = body.model_dump()
         check_bounding(who, scope)
-        with self._changes.record(who, "limits.set", f"{scope}/{name}", **bounds):
-            found = self._identity.set_limits(AccessLimits(scope, name, **bounds))
+        of = self._identity.scope_of(scope, name)
+        known = (it for it in self._identity.list_limits() if (it.scope, it.name) == (scope, name))
+        with self._changes.record(who, "limits.set", f"{scope}/{name}", of=of, before=next(known, None)) as entry:
+            entry.after = found = self._identity.set_limits(AccessLimits(scope, name, **bounds))
         self._changes.publish()
         return found
 
@@ -212,7 +225,12 @@ def _check_gift(who: Principal, role: Role, reach: Reach, verbs: Sequence[Permis
 def _told(key: ApiKey) -> dict[str, Any]:
     """Return what the audit log says of a key."""
     told = {"project": key.project, "role": key.role, "reach": key.reach, "endpoints": list(key.endpoints)}
-    return told | {"verbs": list(key.verbs), "networks": list(key.networks), "expires_at": key.expires_at}
+    told |= {"verbs": list(key.verbs), "networks": list(key.networks)}
+    return told | {"expires_at": key.expires_at, "revoked_at": key.revoked_at}
+
+
+def _home(key: ApiKey) -> Scope:
+    return Scope(key.tenant, key.project)
 
 
 def _new_key(key: ApiKey, text: str) -> NewKey:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -20,7 +22,8 @@ from mofang.sell.bill.paper import csv_text, html_page
 from mofang.sell.bill.rating import InvoiceLine, Unrated
 from mofang.sell.bill.store import BillStore, Invoice, Party
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import PLATFORM, Changes, Entry
+from mofang.surface.api.changes import tenant as tenant_of
 from mofang.surface.api.fields import AfterId, AfterNumber, At, Body, Id, Limit, Page, TenantName, Text, page
 
 LineNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -108,35 +111,37 @@ class Invoices:
         """Make the invoice of a tenant for a period, as a draft."""
         self._check_tenant(body.tenant)
         self._settle()
-        with self._changes.record(who, "invoice.create", tenant=body.tenant) as entry:
+        with self._changes.record(who, "invoice.create", of=tenant_of(body.tenant), before=None) as entry:
             invoice = self._billing.draft(body.tenant, body.start, body.end)
-            entry.target = invoice.id
-            entry.details["sha256"] = invoice.document.sha256
+            entry.target, entry.after = invoice.id, _told(invoice)
         return _view(invoice)
 
     def issue_invoice(self, invoice: Id, who: Caller) -> InvoiceView:
         """Make a draft final: it gets the next number, and its period is closed."""
         self._settle()
-        with self._changes.record(who, "invoice.issue", invoice) as entry:
-            return self._moved(entry.details, self._billing.issue(invoice))
+        with self._move(who, "invoice.issue", invoice) as entry:
+            entry.after = _told(moved := self._billing.issue(invoice))
+        return _view(moved)
 
     def pay_invoice(self, invoice: Id, who: Caller) -> InvoiceView:
         """Note that an invoice was paid, or that the money of a credit note went back."""
-        with self._changes.record(who, "invoice.pay", invoice) as entry:
-            return self._moved(entry.details, self._billing.pay(invoice))
+        with self._move(who, "invoice.pay", invoice) as entry:
+            entry.after = _told(moved := self._billing.pay(invoice))
+        return _view(moved)
 
     def void_invoice(self, invoice: Id, who: Caller) -> InvoiceView:
         """Make a draft or an unpaid invoice void."""
-        with self._changes.record(who, "invoice.void", invoice) as entry:
-            return self._moved(entry.details, self._billing.void(invoice))
+        with self._move(who, "invoice.void", invoice) as entry:
+            entry.after = _told(moved := self._billing.void(invoice))
+        return _view(moved)
 
     def credit_invoice(self, invoice: Id, body: CreditBody, who: Caller) -> InvoiceView:
         """Issue a credit note for lines of an invoice, or for all that is left of it."""
         amounts = None if body.lines is None else [(line.line, line.amount_micros) for line in body.lines]
-        with self._changes.record(who, "invoice.credit", invoice, reason=body.reason) as entry:
+        with self._move(who, "invoice.credit", invoice, reason=body.reason) as entry:
             note = self._billing.credit(invoice, amounts, body.reason)
-            entry.details["credit_note"] = note.id
-            return self._moved(entry.details, note)
+            entry.after, entry.details["credit_note"] = _told(self._bills.get(invoice)), _told(note)
+        return _view(note)
 
     def list_invoices(
         self, who: Caller, tenant: TenantName | None = None, after: AfterId = "", limit: Limit = 100
@@ -194,7 +199,9 @@ class Invoices:
 
     def _set_party(self, tenant: str, body: PartyBody, who: Caller) -> Party:
         party = Party(tenant, **body.model_dump())
-        with self._changes.record(who, "party.set", tenant or "seller"):
+        old, of = self._bills.party(tenant), tenant_of(tenant) if tenant else PLATFORM
+        told = {"before": _filled(old), "after": _filled(party), "changed": _differing(old, party)}
+        with self._changes.record(who, "party.set", tenant or "seller", of=of, **told):
             return self._bills.set_party(party)
 
     def _get(self, invoice: str, who: Principal) -> Invoice:
@@ -206,9 +213,25 @@ class Invoices:
         if all(found.name != tenant for found in self._identity.list_tenants()):
             raise TenantNotFound(f"there is no tenant {tenant!r}")
 
-    def _moved(self, details: dict[str, object], invoice: Invoice) -> InvoiceView:
-        details |= {"number": invoice.number, "state": invoice.state, "sha256": invoice.document.sha256}
-        return _view(invoice)
+    def _move(self, who: Principal, action: str, invoice: str, **details: object) -> AbstractContextManager[Entry]:
+        """Record what is about to happen to an invoice."""
+        now = self._bills.get(invoice)
+        of = tenant_of(now.document.tenant)
+        return self._changes.record(who, action, invoice, of=of, before=_told(now), **details)
+
+
+def _told(invoice: Invoice) -> dict[str, object]:
+    """Return what the audit log says of an invoice."""
+    return {"id": invoice.id, "number": invoice.number, "state": invoice.state, "sha256": invoice.document.sha256}
+
+
+def _filled(party: Party) -> dict[str, object]:
+    """Return what the audit log says of a party: what is known of it, not the words themselves, which name people."""
+    return {"known": sorted(name for name, word in asdict(party).items() if name != "tenant" and word)}
+
+
+def _differing(one: Party, other: Party) -> list[str]:
+    return [name for name, word in asdict(one).items() if word != getattr(other, name)]
 
 
 def _check_payer(who: Principal, tenant: str, missing: NotFound) -> None:

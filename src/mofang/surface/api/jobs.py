@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from mofang.base.domain.work import JOB_ENDED, Job, JobEvent, JobState
 from mofang.base.jobs.store import JobStore
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import Changes, Owned
 from mofang.surface.api.fields import AfterNumber, Id, JobKind, Limit, Page, Wait
 from mofang.surface.api.watching import events, watch
 
@@ -75,8 +75,15 @@ class Jobs:
 
     def cancel_job(self, job: Id, who: Caller) -> Job:
         """Ask a job to stop."""
-        with self._changes.record(who, "job.cancel", job):
-            return self._jobs.request_cancel(job)
+        with self._changes.record(who, "job.cancel", job, of=Owned("job", job), before=None) as entry:
+            entry.before = _told(self._jobs.get(job))
+            found = self._jobs.request_cancel(job)
+            entry.after = _told(found)
+        return found
+
+
+def _told(job: Job) -> dict[str, object]:
+    return {"state": job.state, "cancel_requested": job.cancel_requested}
 
 
 def router(jobs: JobStore, changes: Changes) -> APIRouter:

@@ -9,9 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import OutOfReach
 from mofang.base.domain.usage import UsageEvent
 from mofang.base.identity.store import IdentityStore
+from mofang.base.storage.counters import CounterArchive
 from mofang.sell.meter.pages import UsageTotal
+from mofang.sell.meter.reconcile import compare
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.fields import AfterNumber, At, EndpointName, Id, Limit, Page, ProjectName
@@ -36,11 +39,32 @@ class Sums(BaseModel):
     items: list[Row]
 
 
+class Difference(BaseModel):
+    """One meter of an endpoint: what engines counted, what the ledger has; below zero was billed and not computed."""
+
+    endpoint: str
+    tenant: str
+    meter: str
+    counted: int
+    ledger: int
+    difference: int
+
+
+class Reconciliation(BaseModel):
+    """The ledger beside the counters of engines, which count ``since`` (microseconds since the epoch)."""
+
+    since: int | None
+    items: list[Difference]
+
+
 class Meter:
     """The routes of `meter`."""
 
-    def __init__(self, usage: UsageStore, identity: IdentityStore, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, usage: UsageStore, counters: CounterArchive, identity: IdentityStore, settle: Callable[[], None]
+    ) -> None:
         self._usage = usage
+        self._counters = counters
         self._identity = identity
         self._settle = settle
 
@@ -74,6 +98,17 @@ class Meter:
         found = self._usage.events(filters, after=after, limit=limit)
         return Page(items=found.items, next=found.next)
 
+    def reconcile_usage(self, who: Caller) -> Reconciliation:
+        """Compare the ledger with what engines counted by themselves, of the caller's tenant or of all."""
+        if who.reach == "project":
+            raise OutOfReach("engines count by tenant: this is for keys that reach a tenant, not only a project")
+        tenant = who.tenant if who.reach == "tenant" else None
+        self._settle()
+        filters = {} if tenant is None else {"tenant": tenant}
+        totals = self._usage.totals(("endpoint", "tenant", "meter"), filters=filters)
+        items = [Difference(**each.to_dict()) for each in compare(self._counters.read(), totals, tenant)]
+        return Reconciliation(since=self._counters.since, items=items)
+
     def _filters(self, who: Principal, project: str | None, others: dict[str, str | None]) -> dict[str, str]:
         """Narrow what was asked for to what the caller may see; raise ProjectNotFound for another's project."""
         scope = {"platform": {}, "tenant": {"tenant": who.tenant}, "project": {"project": who.project}}[who.reach]
@@ -82,13 +117,16 @@ class Meter:
         return scope | {name: value for name, value in others.items() if value is not None}
 
 
-def router(usage: UsageStore, identity: IdentityStore, settle: Callable[[], None]) -> APIRouter:
+def router(
+    usage: UsageStore, counters: CounterArchive, identity: IdentityStore, settle: Callable[[], None]
+) -> APIRouter:
     """Make the router of `meter`."""
-    api = Meter(usage, identity, settle)
+    api = Meter(usage, counters, identity, settle)
     return table(
         "meter",
         Route("GET", "/usage", "usage", api.sum_usage),
         Route("GET", "/usage/events", "usage", api.list_usage_events),
+        Route("GET", "/usage/reconciliation", "usage", api.reconcile_usage),
     )
 
 

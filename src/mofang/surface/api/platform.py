@@ -16,6 +16,7 @@ from mofang.base.domain.access import Principal, Scope
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import Blobs
+from mofang.base.storage.counters import CounterArchive
 from mofang.base.storage.owners import Owners
 from mofang.base.users.rules import Rule
 from mofang.base.users.signin import SignIn
@@ -31,6 +32,7 @@ from mofang.sell.bill.store import BillStore
 from mofang.sell.budget.store import BudgetStore, Place
 from mofang.sell.meter.store import UsageStore
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Platform:
     audit: AuditStore
     users: UserStore
     sign_in: SignIn
+    refusals: Refusals
     provider: Provider | None
     rules: tuple[Rule, ...]  # which roles the provider's claims give
     jobs: JobStore
@@ -64,6 +67,7 @@ class Platform:
     owners: Owners
     deployments: Deployments
     usage: UsageStore
+    counters: CounterArchive
     budgets: BudgetStore
     bills: BillStore
     billing: Billing

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName
+from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
 from mofang.base.jobs.store import JobStore
@@ -15,7 +15,7 @@ from mofang.base.storage.owners import Owners
 from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.register.store import Model, Registry
 from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.changes import Changes, Owned
 from mofang.surface.api.fields import (
     MAX_NUMBER,
     NEWEST,
@@ -111,9 +111,9 @@ class Register:
                 raise BlobNotFound(f"no upload has the digest {file.sha256!r}")
         owner = self._registry.owner(name)
         spec = {"model": name, **body.model_dump()}
-        with self._changes.record(who, "version.push", name, files=spec["files"]) as entry:
+        with self._changes.record(who, "version.push", name, of=owner, before=None, files=spec["files"]) as entry:
             job = self._jobs.submit("push", spec, who.key_id, owner)
-            entry.details["job"] = job.id
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def set_alias(self, name: ModelName, alias: Word, body: AliasBody, who: Caller) -> ModelVersion:
@@ -127,8 +127,20 @@ class Register:
                 f"{version} did not pass its gate: {'; '.join(newest.report.failures)}",
                 hint="evaluate it again with a gate it passes, or promote it all the same with `--force`",
             )
-        with self._changes.record(who, "alias.set", f"{name}@{alias}", version=body.version, force=body.force):
+        target, of = f"{name}@{alias}", Owned("model", name)
+        pointed = {"version": version.number, "digest": version.digest}
+        with self._changes.record(
+            who, "alias.set", target, of=of, before=self._pointed(name, alias), after=pointed, force=body.force
+        ):
             return self._registry.set_alias(name, alias, body.version)
+
+    def _pointed(self, name: str, alias: str) -> dict[str, object] | None:
+        """Return what an alias points to, if there is one."""
+        try:
+            found = self._registry.get(VersionRef(name, alias))
+        except VersionNotFound:
+            return None
+        return {"version": found.number, "digest": found.digest}
 
 
 def router(

@@ -59,9 +59,10 @@ class Train:
         return self._runs.get(run)
 
     def _submit(self, kind: str, action: str, name: str, body: RecipeBody, who: Caller) -> Submitted:
-        with self._changes.record(who, action, name) as entry:
-            job = self._jobs.submit(kind, body.model_dump(), who.key_id, self._registry.owner(name))
-            entry.details["job"] = job.id
+        owner = self._registry.owner(name)
+        with self._changes.record(who, action, name, of=owner, before=None) as entry:
+            job = self._jobs.submit(kind, body.model_dump(), who.key_id, owner)
+            entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
     def _checked(self, body: RecipeBody, who: Caller) -> Recipe:

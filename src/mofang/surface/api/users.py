@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.access import ApiKey, Grant, Permission, Principal, Reach, Role, User
+from mofang.base.domain.access import Grant, Permission, Principal, Reach, Role, Scope, User
 from mofang.base.domain.errors import Forbidden, NotSignedIn, OutOfReach, SignInUnavailable
 from mofang.base.identity.store import IdentityStore
 from mofang.base.users.passwords import MAX_LENGTH
 from mofang.base.users.rules import Rule
 from mofang.base.users.signin import SignIn
 from mofang.base.users.store import UserStore
-from mofang.surface.api.access import Caller, Route, table
-from mofang.surface.api.changes import Changes
+from mofang.surface.api.access import Address, Caller, Route, table
+from mofang.surface.api.changes import PLATFORM, Changes
 from mofang.surface.api.fields import Body, Page, ProjectName, TenantName, Text, UserName
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 
 _log = logging.getLogger("mofang.api")
 
@@ -119,6 +121,7 @@ class Users:
         provider: Provider | None,
         rules: Sequence[Rule],
         changes: Changes,
+        refusals: Refusals,
     ) -> None:
         self._users = users
         self._identity = identity
@@ -126,14 +129,22 @@ class Users:
         self._provider = provider
         self._rules = rules
         self._changes = changes
+        self._refusals = refusals
 
-    def sign_in(self, body: PasswordBody) -> SessionView:
+    def sign_in(self, body: PasswordBody, address: Address) -> SessionView:
         """Open a session with a password. Needs no key."""
-        return self._opened(*self._sign_in.by_password(body.user, body.password, body.project or ""), body.user)
+        with self._refusals.watch(body.user, "password", address):
+            user = self._sign_in.by_password(body.user, body.password)
+            return self._open(user, user.grants, body.project, address)
 
-    def redeem_code(self, body: CodeBody) -> None:
+    def redeem_code(self, body: CodeBody, address: Address) -> None:
         """Set a password with a one-time code. Needs no key."""
-        self._sign_in.redeem(body.user, body.code, body.password)
+        of = self._users.places(body.user) or PLATFORM
+        with self._refusals.watch(body.user, "code", address):
+            hashed = self._sign_in.hashed(body.user, body.password)
+            who, old = _person(body.user, address), {"code": "open"}
+            with self._changes.record(who, "user.password", body.user, of=of, before=old, after={"code": "used"}):
+                self._sign_in.redeem(body.user, body.code, hashed)
         self._changes.publish()  # sessions of before have ended
 
     def begin_oidc(self, body: BeginBody) -> Begun:
@@ -141,17 +152,20 @@ class Users:
         url, ticket = self._known_provider().begin(body.redirect_uri)
         return Begun(url=url, ticket=ticket)
 
-    def finish_oidc(self, body: FinishBody) -> SessionView:
+    def finish_oidc(self, body: FinishBody, address: Address) -> SessionView:
         """Open a session for whom the OIDC provider has named. Needs no key."""
-        claims = self._known_provider().finish(body.ticket, body.state, body.code)
-        user, given = self._sign_in.known_by(claims, self._rules)
-        return self._opened(*self._sign_in.open(user, given, body.project or ""), user.name)
+        with self._refusals.watch("", "oidc", address):
+            claims = self._known_provider().finish(body.ticket, body.state, body.code)
+            user, given = self._sign_in.known_by(claims, self._rules)
+            return self._open(user, given, body.project, address)
 
     def sign_out(self, who: Caller) -> None:
         """End the session that asks."""
         if not who.user:
             raise NotSignedIn(f"{who} is a key, not a person")
-        with self._changes.record(who, "session.end", who.user):
+        told = {"role": who.role, "reach": who.reach, "project": who.project, "key": who.key_id}
+        of = Scope(who.tenant, who.project)
+        with self._changes.record(who, "session.end", who.user, of=of, before=told, after=None):
             self._identity.end_session(who.key_id)
         self._changes.publish()
 
@@ -168,63 +182,71 @@ class Users:
             endpoints=list(who.endpoints),
         )
 
-    def list_users(self) -> Page[User]:
+    def list_users(self, who: Caller) -> Page[User]:
         """List users by name."""
-        return Page(items=self._users.list())
+        return Page(items=[_shown(user, who) for user in self._users.list()])
 
     def create_user(self, body: UserBody, who: Caller) -> Invited:
         """Make a user with her first role; the answer has the code with which she sets her password."""
         grant = self._grant(body.grant, who)
-        with self._changes.record(who, "user.create", body.name, grant=str(grant)):
+        with self._changes.record(who, "user.create", body.name, of=_of(grant), before=None) as entry:
             self._users.create(body.name, [grant])
             user, code = self._users.new_code(body.name)
+            entry.after = {"grant": str(grant), "code_expires_at": user.code_expires_at}
         return Invited(user=user, code=code)
 
     def create_code(self, user: UserName, who: Caller) -> Invited:
         """Make a new one-time code for a user, who may have forgotten her password."""
-        self._check_power(self._users.get(user), who)
-        with self._changes.record(who, "user.code", user):
+        before = self._users.get(user)
+        self._check_power(before, who)
+        with self._changes.record(who, "user.code", user, of=_of(*before.grants), before=_entry(before)) as entry:
             found, code = self._users.new_code(user)
-        return Invited(user=found, code=code)
+            entry.after = _entry(found)
+        return Invited(user=_shown(found, who), code=code)
 
     def put_grant(self, user: UserName, body: GrantBody, who: Caller) -> User:
         """Give a user a role, in place of the one she had there; her sessions end."""
         grant, before = self._grant(body, who), self._users.get(user)
-        _check_gift(who, *(each for each in before.grants if _place(each) == _place(grant)))
-        with self._changes.record(who, "user.grant", user, before=list(map(str, before.grants)), grant=str(grant)):
+        old = [each for each in before.grants if _place(each) == _place(grant)]
+        _check_gift(who, *old)
+        with self._changes.record(who, "user.grant", user, of=_of(grant), before=_named(*old), after=_named(grant)):
             found = self._users.put_grant(user, grant)
         self._changes.publish()
-        return found
+        return _shown(found, who)
 
     def drop_grant(
         self, user: UserName, who: Caller, tenant: TenantName | None = None, project: ProjectName | None = None
     ) -> User:
         """Take a role back from a user; her sessions end."""
         before, place = self._users.get(user), self._place(tenant, project, who)
-        _check_gift(who, *(each for each in before.grants if _place(each) == place))
-        with self._changes.record(who, "user.revoke", user, before=list(map(str, before.grants))) as entry:
+        old = [each for each in before.grants if _place(each) == place]
+        _check_gift(who, *old)
+        with self._changes.record(who, "user.revoke", user, of=_of(*old), before=_named(*old), after=None):
             found = self._users.drop_grant(user, *place)
-            entry.details["after"] = list(map(str, found.grants))
         self._changes.publish()
-        return found
+        return _shown(found, who)
 
     def disable_user(self, user: UserName, who: Caller) -> User:
         """Let a user in no more; her sessions end."""
-        self._check_power(self._users.get(user), who)
-        with self._changes.record(who, "user.disable", user):
+        before = self._users.get(user)
+        self._check_power(before, who)
+        with self._changes.record(who, "user.disable", user, of=_of(*before.grants), before=_entry(before)) as entry:
             found = self._users.disable(user)
+            entry.after = _entry(found)
         self._changes.publish()
-        return found
+        return _shown(found, who)
 
-    def _opened(self, key: ApiKey, token: str, user: str) -> SessionView:
-        who = Principal(key.id, key.tenant, key.project, key.role, reach=key.reach, user=user)
-        with self._changes.record(who, "session.open", user, role=key.role, reach=key.reach, project=key.project):
-            pass
+    def _open(self, user: User, given: Iterable[Grant], project: str | None, address: str) -> SessionView:
+        who = _person(user.name, address)
+        with self._changes.record(who, "session.open", user.name, of=PLATFORM, before=None) as entry:
+            key, token = self._sign_in.open(user, given, project or "")
+            entry.of = Scope(key.tenant, key.project)
+            entry.after = {"role": key.role, "reach": key.reach, "project": key.project, "key": key.id}
         self._changes.publish()
         assert key.expires_at is not None
         return SessionView(
             token=token,
-            user=user,
+            user=user.name,
             role=key.role,
             reach=key.reach,
             tenant=key.tenant,
@@ -262,6 +284,30 @@ class Users:
             raise OutOfReach(f"user {user.name!r} has roles beyond yours")
 
 
+def _person(user: str, address: str) -> Principal:
+    """Return who is about to sign in, as the audit log names her."""
+    return Principal("", "", "", "viewer", user=user, address=address)
+
+
+def _shown(user: User, who: Principal) -> User:
+    """Return the user as the caller may see her: with the roles that are within reach."""
+    return replace(user, grants=tuple(each for each in user.grants if who.scope.covers(*_place(each))))
+
+
+def _entry(user: User) -> dict[str, object]:
+    """Return what the audit log says of how a user gets in."""
+    return {"disabled_at": user.disabled_at, "code_expires_at": user.code_expires_at}
+
+
+def _named(*grants: Grant) -> dict[str, str] | None:
+    """Return what the audit log says of the role somebody has in one place."""
+    return {"grant": str(grants[0])} if grants else None
+
+
+def _of(*grants: Grant) -> list[Scope]:
+    return [Scope(each.tenant, each.project, each.reach) for each in grants if each.tenant]
+
+
 def _place(grant: Grant) -> tuple[str, str]:
     return grant.tenant, grant.project
 
@@ -280,9 +326,10 @@ def router(
     provider: Provider | None,
     rules: Sequence[Rule],
     changes: Changes,
+    refusals: Refusals,
 ) -> APIRouter:
     """Make the router of people."""
-    api = Users(users, identity, sign_in, provider, rules, changes)
+    api = Users(users, identity, sign_in, provider, rules, changes, refusals)
     one = "/users/{user}"
     return table(
         "users",

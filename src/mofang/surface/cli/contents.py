@@ -25,6 +25,7 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("up", "operate", "start the server on this machine"),
             Entry("down", "operate", "stop it, after the answers in flight"),
             Entry("status", "operate", "what runs: processes, endpoints, versions"),
+            Entry("toolchains", "toolchains", "environments of large frameworks: install, remove"),
             Entry("doctor", "doctor", "check this machine, the data directory and the server"),
         ),
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mofang.base.domain.errors import LedgerBroken
 from mofang.base.domain.names import now_us
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.session import Session, plain
@@ -132,6 +133,40 @@ def events(
         _write_csv(plain(event) for event in found)
     else:
         _draw_events([*found])
+
+
+@usage.verb(
+    "reconcile",
+    example="mofang usage reconcile",
+    json="One object: since (microseconds), items, each: endpoint, tenant, meter, counted, ledger, difference.",
+)
+@click.pass_obj
+def reconcile(session: Session) -> None:
+    """Compare the ledger with what engines counted by themselves."""
+    found = session.client.meter.reconcile()
+    unbilled = [each for each in found.items if each.difference > 0]
+    invented = [each for each in found.items if each.difference < 0]
+
+    def draw() -> None:
+        screen.heading(
+            f"counted by engines since {format.moment(found.since)}" if found.since else "counted by engines"
+        )
+        heads = ("endpoint", "tenant", "meter", ">counted", ">ledger", ">difference")
+        rows = [(e.endpoint, e.tenant, e.meter, *(format.count(n) for n in (e.counted, e.ledger, e.difference)))
+                for e in found.items]  # fmt: skip
+        screen.table(heads, rows, empty="nothing was used yet; `mofang predict ENDPOINT` is counted")
+        if unbilled:
+            screen.say("above zero: computed and not billed, as of requests that broke off or are under way")
+        if not unbilled and not invented:
+            screen.say("no difference: what was billed is what was computed")
+
+    session.answer(found, draw)
+    if invented:
+        worst = min(invented, key=lambda each: each.difference)
+        raise LedgerBroken(
+            f"the ledger has {-worst.difference} {worst.meter} more of {worst.tenant!r} at endpoint {worst.endpoint!r}"
+            " than engines computed"
+        )
 
 
 def cloud_event(event: UsageEvent) -> dict[str, object]:

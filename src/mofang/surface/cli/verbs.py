@@ -89,11 +89,11 @@ class Topic(click.Group):
         """Name the verbs in the order they were declared."""
         return list(self.commands)
 
-    def verb(self, name: str, *, example: str, json: str) -> Callable[[Callable[..., None]], Verb]:
+    def verb(self, name: str, *, example: str, json: str, remote: bool = True) -> Callable[[Callable[..., None]], Verb]:
         """Declare a verb of this noun."""
 
         def declare(function: Callable[..., None]) -> Verb:
-            command = verb(name, example=example, json=json)(function)
+            command = verb(name, example=example, json=json, remote=remote)(function)
             self.add_command(command)
             return command
 

@@ -30,6 +30,26 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvedRecord:
+    """A record with all that its hash is made of, and the proof that it is in the log."""
+
+    seq: int
+    at: int
+    action: str
+    told: Mapping[str, Any]
+    salts: Mapping[str, str]
+    commitments: Mapping[str, str]
+    previous: str
+    hash: str
+    proof: InclusionProof
+
+    @property
+    def sealed(self) -> SealedRecord:
+        """The record without its proof."""
+        return SealedRecord(**{name: getattr(self, name) for name in SealedRecord.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReport:
     """What the audit log vouches for: so many events of the ledger, added by so many folds."""
 
@@ -94,6 +114,13 @@ class Audit:
     def export(self) -> Iterator[SealedRecord]:
         """Yield all records with all that their hashes are made of, oldest first."""
         return walk(self._wire, "/audit/records", SealedRecord, after=0)
+
+    def export_proved(self) -> Iterator[tuple[SealedRecord, InclusionProof]]:
+        """Yield the records that concern whoever asks, each with the proof that it is in the log; for a tenant."""
+        key = AuditPublicKey(self.public_key())
+        for record in walk(self._wire, "/audit/records", ProvedRecord, {"proofs": "true"}, after=0):
+            record.proof.check(key)
+            yield record.sealed, record.proof
 
     def head(self) -> Head:
         """Return the signed head of the log: keep it where whoever can change the log cannot."""

@@ -27,6 +27,26 @@ class UsageReport:
     items: list[UsageRow]
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One meter of an endpoint: units that engines ``counted`` by themselves, and units in the ``ledger``."""
+
+    endpoint: str
+    tenant: str
+    meter: str
+    counted: int
+    ledger: int
+    difference: int  # computed and not billed; below zero: billed and not computed
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The ledger beside the counters of engines, which count ``since``: microseconds since the epoch."""
+
+    since: int | None
+    items: list[Difference]
+
+
 class Meter:
     """``client.meter``."""
 
@@ -48,6 +68,13 @@ class Meter:
         """
         query = {"by": ",".join(by), "from": start, "to": end, "project": project, "endpoint": endpoint}
         return self._wire.get("/usage", UsageReport, query)
+
+    def reconcile(self) -> Reconciliation:
+        """Compare the ledger with what engines counted by themselves, of the key's tenant or of all it reaches.
+
+        Raises OutOfReach for a key that reaches a project only.
+        """
+        return self._wire.get("/usage/reconciliation", Reconciliation)
 
     def events(
         self,

@@ -26,6 +26,7 @@ from mofang.surface.api.access import needs
 from mofang.surface.api.app import create_app
 from mofang.surface.api.platform import Platform, Process
 from mofang.surface.api.provider import Provider
+from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
@@ -34,7 +35,7 @@ from mofang.surface.server.wiring import Stores
 
 
 def control_app(
-    settings: Settings, stores: Stores, floor: ShopFloor, lender: Lender, settle: Callable[[], None]
+    settings: Settings, stores: Stores, floor: ShopFloor, lender: Lender, settle: Callable[[], None], refusals: Refusals
 ) -> ASGIApp:
     """Put the control API on the stores and on the running server; called in its event loop."""
     loop = asyncio.get_running_loop()
@@ -55,6 +56,7 @@ def control_app(
         audit=stores.audit,
         users=stores.users,
         sign_in=SignIn(stores.users, stores.identity, stores.database.acting, settings.session_seconds),
+        refusals=refusals,
         provider=_provider(settings),
         rules=parse_rules(settings.oidc_roles),
         jobs=stores.jobs,
@@ -67,6 +69,7 @@ def control_app(
         owners=stores.owners,
         deployments=Deployments(stores.deployments),
         usage=stores.usage,
+        counters=stores.counters,
         budgets=stores.budgets,
         bills=stores.bills,
         billing=stores.billing,

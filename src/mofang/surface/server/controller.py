@@ -21,9 +21,11 @@ from mofang.sell.bill.tariff import tariffs_at
 from mofang.sell.budget.alerts import Notifier
 from mofang.sell.budget.lender import Lender
 from mofang.sell.budget.release import release_dead
+from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.anchoring import Anchoring
 from mofang.surface.server.child import run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
+from mofang.surface.server.counting import open_counters
 from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.jobloop import JobLoop
@@ -54,6 +56,7 @@ class Controller:
         self._rollouts: dict[str, asyncio.Task[None]] = {}
         self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, self._folders.jobs)
         heads = Path(settings.audit_heads).expanduser() if settings.audit_heads else self._folders.audit_heads
+        self.refusals = Refusals(stores.audit, stores.users)
         self.anchoring = Anchoring(stores.audit, heads, settings.audit_webhook)
         self.floor = ShopFloor(
             folders=self._folders,
@@ -93,10 +96,12 @@ class Controller:
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def sweep_for_ever(self) -> None:
-        """Remove kept answers that are too old, or too many."""
+        """Remove kept answers that are too old, or too many; sum up failed sign-ins and counters of the dead."""
         once = Once(self._folders.once, self._settings.idempotency_seconds)
         while True:
             await asyncio.to_thread(once.sweep, self._settings.idempotency_bytes)
+            await asyncio.to_thread(self.refusals.flush)
+            await asyncio.to_thread(self._stores.counters.fold)
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def anchor_for_ever(self) -> None:
@@ -139,7 +144,7 @@ async def control(stop: asyncio.Event) -> None:
     controller = Controller(settings, stores, gateways, processes, news)
     await controller.floor.publish()
     port = ControlPort(
-        control_app(settings, stores, controller.floor, controller.lender, controller.settle),
+        control_app(settings, stores, controller.floor, controller.lender, controller.settle, controller.refusals),
         folders.sockets / "control.sock",
     )
     serving = asyncio.create_task(port.serve())
@@ -162,6 +167,7 @@ async def control(stop: asyncio.Event) -> None:
     await asyncio.gather(*loops, return_exceptions=True)
     await processes.close()
     await asyncio.to_thread(controller.settle)
+    await asyncio.to_thread(partial(controller.refusals.flush, early=True))
     await controller.anchoring.step()
     stores.database.close()
 
@@ -170,6 +176,7 @@ def _prepare(stores: Stores, folders: DataDirectory) -> None:
     """Bring the schema up to date, sweep up after a crash and, on the first start, make the first key."""
     stores.database.migrate()
     stores.blobs.sweep()
+    open_counters(stores.counters, stores.settler, stores.usage)
     with stores.database.write():  # if the key cannot be written down, the next start is a first start again
         key = stores.identity.bootstrap()
         if key is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from mofang.base.domain.errors import DataDirectoryInUse, DataDirectoryUnusable
 
 _SOCKET_BASE = 20  # bytes left for the base, if a socket's whole path may have 107
-_SUBFOLDERS = ("blobs", "journal", "cache", "logs", "jobs", "uploads")
+_SUBFOLDERS = ("blobs", "journal", "counters", "cache", "logs", "jobs", "uploads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,11 @@ class DataDirectory:
     def journal(self) -> Path:
         """Usage that is not in the ledger yet."""
         return self.root / "journal"
+
+    @property
+    def counters(self) -> Path:
+        """What engines have computed, counted by themselves."""
+        return self.root / "counters"
 
     @property
     def once(self) -> Path:
@@ -57,6 +62,11 @@ class DataDirectory:
     def uploads(self) -> Path:
         """Uploads in progress."""
         return self.root / "uploads"
+
+    @property
+    def toolchains(self) -> Path:
+        """Environments of frameworks that do not live beside the server; can be deleted while it is down."""
+        return self.root / "toolchains"
 
     @property
     def admin_key(self) -> Path:

@@ -35,6 +35,7 @@ from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.server.child import run_child
+from mofang.surface.server.counting import counters_of
 from mofang.surface.server.descriptors import affordable_connections
 from mofang.surface.server.exchange import Direct, Limits, Route, Router, Streamed, Whole
 from mofang.surface.server.folders import DataDirectory
@@ -97,7 +98,9 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         name,
         {
             "process": StreamPlacement(ProcessPlacement(), generator_names),
-            "thread": ThreadPlacement(load_engine, settings.engine_options),
+            "thread": ThreadPlacement(
+                load_engine, settings.engine_options, lambda spec: counters_of(spec, folders.counters)
+            ),
         },
         on_change=lambda: link.tell(),
     )

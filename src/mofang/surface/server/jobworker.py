@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from mofang.base.domain.errors import Internal, JobCancelled, LeaseLost, MofangError
 from mofang.base.jobs.store import JobStore, Lease
+from mofang.make.convert.toolchains import Toolchains
 from mofang.make.pipeline import JOB_KINDS
 from mofang.make.workshop import Workshop
 from mofang.surface.server.child import start_logging
@@ -57,15 +57,15 @@ def main() -> int:
         return 0
     try:
         with _heartbeat(stores.jobs, lease), stores.database.acting(stores.jobs.owner(lease.job.id)):
-            _work(stores, lease, DataDirectory(settings.data).jobs)
+            _work(stores, lease, DataDirectory(settings.data))
     finally:
         stores.database.close()
     return 0
 
 
-def _work(stores: Stores, lease: Lease, scratch: Path) -> None:
+def _work(stores: Stores, lease: Lease, folders: DataDirectory) -> None:
     try:
-        workshop = _workshop(stores, scratch, lease.job.id)
+        workshop = _workshop(stores, folders, lease.job.id)
         result = JOB_KINDS[lease.job.kind](lease.job.spec, workshop, LeasedProgress(stores.jobs, lease))
         stores.jobs.succeed(lease, result)
     except Stopped:
@@ -82,10 +82,10 @@ def _work(stores: Stores, lease: Lease, scratch: Path) -> None:
         log.exception("job %s failed", lease.job.id)
         fault = Internal(f"{lease.job.kind} failed: {type(error).__name__}: {error}")
         stores.jobs.fail(lease, {"code": fault.code, "message": fault.message, "hint": fault.hint})
-    shutil.rmtree(scratch / lease.job.id, ignore_errors=True)
+    shutil.rmtree(folders.jobs / lease.job.id, ignore_errors=True)
 
 
-def _workshop(stores: Stores, scratch: Path, job: str) -> Workshop:
+def _workshop(stores: Stores, folders: DataDirectory, job: str) -> Workshop:
     return Workshop(
         blobs=stores.blobs,
         datasets=stores.datasets,
@@ -93,8 +93,9 @@ def _workshop(stores: Stores, scratch: Path, job: str) -> Workshop:
         evaluations=stores.evaluations,
         variants=stores.variants,
         registry=stores.registry,
-        scratch=scratch / job,
+        scratch=folders.jobs / job,
         job=job,
+        toolchains=Toolchains(folders.toolchains),
     )
 
 

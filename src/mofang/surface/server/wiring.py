@@ -10,6 +10,7 @@ from mofang.base.domain.access import EVERYTHING
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.counters import CounterArchive
 from mofang.base.storage.database import Database
 from mofang.base.storage.journal import writer_of
 from mofang.base.storage.owners import Owners
@@ -52,6 +53,7 @@ class Stores:
     registry: Registry
     deployments: DeploymentStore
     usage: UsageStore
+    counters: CounterArchive
     budgets: BudgetStore
     bills: BillStore
     billing: Billing
@@ -92,6 +94,7 @@ def open_stores(settings: Settings) -> Stores:
         registry=registry,
         deployments=deployments,
         usage=usage,
+        counters=CounterArchive(folders.counters),
         budgets=budgets,
         bills=bills,
         billing=Billing(

@@ -20,19 +20,23 @@ from mofang.base.placement.streamhost import host_streams
 from mofang.base.placement.streams import StreamReplica, open_streams
 from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
+from mofang.surface.server.counting import counters_of
+from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
 
 
 def main() -> int:
     """Serve one replica until told to stop; what is queued is answered first."""
     spec = msgspec.json.decode(sys.argv[1], type=ReplicaSpec)
-    options = Settings.load().engine_options.get(spec.engine, {})
+    settings = Settings.load()
+    options = settings.engine_options.get(spec.engine, {})
+    tally = counters_of(spec, DataDirectory(settings.data).counters)
 
     def load() -> Replica:
-        return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options)
+        return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     def load_streams() -> StreamReplica:
-        return open_streams(load_generator, spec.engine, Path(spec.folder), spec.limits, options)
+        return open_streams(load_generator, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     async def serve(stop: asyncio.Event) -> None:
         if spec.engine in generator_names():

@@ -172,7 +172,6 @@ class Recurrent(nn.Module):
             dropout=between,
         )
         self.both = spec.bidirectional
-        self.width = spec.width
         self.head = nn.Sequential(
             nn.Dropout(spec.dropout), nn.Linear(spec.width * (2 if spec.bidirectional else 1), outputs)
         )
@@ -184,7 +183,8 @@ class Recurrent(nn.Module):
             return self.head(mean_of_words(told, steps))
         last = told[:, -1]
         if self.both:  # the backward direction has read everything when it is at the first step
-            last = torch.cat([last[:, : self.width], told[:, 0, self.width :]], dim=1)
+            width = self.cells.hidden_size
+            last = torch.cat([last[:, :width], told[:, 0, width:]], dim=1)
         return self.head(last)
 
 
@@ -193,7 +193,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_width = heads, width // heads
         self.asks, self.offers, self.tells = (nn.Linear(width, width) for _ in range(3))
         self.joins = nn.Linear(width, width)
 

@@ -1,13 +1,15 @@
 """A whole network: scaling, layers, and what its numbers mean; built from a blueprint, kept as safetensors.
 
 A blueprint and the weights are all that is needed to have the network again: to export it, to train it further, or to
-make a smaller one of it. One file holds both.
+make a smaller one of it. One file holds both. The weights tell how wide each layer is: of a network that was pruned,
+less than the recipe says.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 
 import msgspec
 import torch
@@ -22,6 +24,7 @@ from mofang.make.prepare.dataset import Schema
 from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.train.store import RunStore
 from mofang.make.train.torch.layers import Shape, body
+from mofang.make.train.torch.resize import resize
 
 _KEY = "blueprint"
 _Spec = Dense | Cnn | Vgg | ResNet | Rnn | Transformer
@@ -163,10 +166,23 @@ def read_network(data: bytes) -> Net:
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         plan = msgspec.json.decode(header["__metadata__"][_KEY], type=Blueprint)
-        net = Net(plan)
-        net.load_state_dict(load(data))
+        net = shaped(plan, load(data))
     except (ValueError, KeyError, RuntimeError, SafetensorError, msgspec.MsgspecError) as error:
         raise NoNetwork(f"the file holds no network of ours: {str(error).splitlines()[0]}") from error
+    return net
+
+
+def shaped(plan: Blueprint, weights: Mapping[str, Tensor]) -> Net:
+    """Return a network of ``weights``, in evaluation mode, with layers as narrow as they are.
+
+    Raises KeyError or RuntimeError if they are not the weights of a network of this blueprint.
+    """
+    net = Net(plan)
+    if any(value.shape != weights[name].shape for name, value in net.state_dict().items()):
+        resize(net, weights)
+        with torch.no_grad():
+            net.eval()(torch.zeros(2, plan.features))  # layers that do not fit together
+    net.load_state_dict(weights)
     net.eval()
     return net
 

@@ -68,6 +68,11 @@ def build(spec: Network, known: Prepared) -> Net:
     initialise(net, spec.initialisation)
     some = torch.linspace(0, len(known) - 1, min(len(known), _ROWS_TO_SCALE_BY)).long()
     net.learn_scale(*known.take(some, None))
+    return placed(net)
+
+
+def placed(net: Net) -> Net:
+    """Move ``net`` to where it trains fastest, and return it."""
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     if len(net.plan.shape) == 3:
         net.to(memory_format=torch.channels_last)  # the faster order for convolutions
@@ -79,13 +84,18 @@ def build(spec: Network, known: Prepared) -> Net:
 
 def loss_of(spec: Network, target: NDArray[Any]) -> Loss:
     """Return the loss of a batch, as ``spec`` says; numbers are compared in standard deviations of the target."""
+    compare = comparison_of(spec, target)
+    return lambda net, rows, target: compare(net, net(rows), target)
+
+
+def comparison_of(spec: Network, target: NDArray[Any]) -> Loss:
+    """Return the same loss for those who have what the network found: it takes that in place of the rows."""
     if target.dtype.kind == "f":
         compare = _COMPARISONS[spec.loss]
-        return lambda net, rows, numbers: compare(net(rows), _scaled(net, numbers))
+        return lambda net, found, numbers: compare(found, _scaled(net, numbers))
     weights = _class_weights(target) if spec.class_weights == "balanced" else None
 
-    def loss(net: nn.Module, rows: Tensor, classes: Tensor) -> Tensor:
-        found = net(rows)
+    def loss(net: nn.Module, found: Tensor, classes: Tensor) -> Tensor:
         each = None if weights is None else weights.to(found)
         return functional.cross_entropy(found, classes, each, label_smoothing=spec.label_smoothing)
 

@@ -139,8 +139,9 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
         if array.dtype.kind == "f":
             values = _ENCODER.encode(array.ravel().tolist())
             if b"null" not in values:
-                before, after = _frame_of(response.endpoint, response.version, name, array.dtype, array.shape)
-                return before + values + after, None
+                told = (name, array.dtype, array.shape)
+                before, after = _frame_of(response.endpoint, response.version, -1, told)
+                return before + values[1:-1] + after, None
     tensors: list[_OutputTensor] = []
     raw: list[bytes] = []
     for name, array in response.outputs.items():
@@ -163,28 +164,43 @@ def render_rows(
 ) -> list[bytes] | None:
     """Return the bodies of answers that were computed together, each with its rows; all numbers are written in one go.
 
-    None if that cannot be done: several outputs, texts, binary data, or a value JSON cannot write.
+    None if that cannot be done: texts, binary data, or a value JSON cannot write.
     """
-    if len(outputs) != 1 or any(each is not _AS_JSON for each in wants):
+    if any(each is not _AS_JSON for each in wants):
         return None
-    [(name, array)] = outputs.items()
-    if array.dtype.kind not in "fiu":
-        return None
-    text = _ENCODER.encode(array.reshape(len(array), -1).tolist())
-    if b"null" in text:
-        return None
-    values = text[2:-2].split(b"],[")
-    shape = array.shape[1:]
-    if len(values) == len(rows_of):
-        before, after = _frame_of(revision.endpoint, revision.version, name, array.dtype, (1, *shape))
-        return [b"%b[%b]%b" % (before, value, after) for value in values]
+    columns: list[list[bytes]] = []
+    for array in outputs.values():
+        column = _rows_of_json(array)
+        if column is None:
+            return None
+        columns.append(column)
+    if len(columns) == 1 and len(columns[0]) == len(rows_of):
+        [(name, array)] = outputs.items()
+        told = (name, array.dtype, array.shape[1:])
+        before, after = _frame_of(revision.endpoint, revision.version, 1, told)
+        return [b"%b%b%b" % (before, numbers, after) for numbers in columns[0]]
+    tensors = [(name, array.dtype, array.shape[1:]) for name, array in outputs.items()]
+    frames: dict[int, list[bytes]] = {}  # by rows
     bodies: list[bytes] = []
     start = 0
     for rows in rows_of:
-        before, after = _frame_of(revision.endpoint, revision.version, name, array.dtype, (rows, *shape))
-        bodies.append(b"%b[%b]%b" % (before, b",".join(values[start : start + rows]), after))
+        if rows not in frames:
+            frames[rows] = _frame_of(revision.endpoint, revision.version, rows, *tensors)
+        first, *others = frames[rows]
+        pieces = [first]
+        for values, part in zip(columns, others, strict=True):
+            pieces += (values[start] if rows == 1 else b",".join(values[start : start + rows]), part)
+        bodies.append(b"".join(pieces))
         start += rows
     return bodies
+
+
+def _rows_of_json(array: Array) -> list[bytes] | None:
+    """Return the numbers of each row as they stand in JSON; None for what cannot be written so."""
+    if array.dtype.kind not in "fiub" or not array.size:
+        return None
+    text = _ENCODER.encode(array.reshape(len(array), -1).tolist())
+    return None if b"null" in text else text[2:-2].split(b"],[")
 
 
 @lru_cache(maxsize=1024)
@@ -223,12 +239,16 @@ def _plain_inputs(body: bytes) -> dict[str, Array] | None:
 
 @lru_cache(maxsize=1024)
 def _frame_of(
-    endpoint: str, version: int, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]
-) -> tuple[bytes, bytes]:
-    """Return what stands before and after the values of an answer's only output."""
-    tensor = _OutputTensor(name, datatype_of(np.empty(0, dtype)), shape, data=[])
-    before, _, after = _ENCODER.encode(_AnswerBody(endpoint, str(version), [tensor])).rpartition(b"[]")
-    return before, after
+    endpoint: str, version: int, rows: int, *tensors: tuple[str, np.dtype[np.generic], tuple[int, ...]]
+) -> list[bytes]:
+    """Return what stands before, between and after the numbers of an answer's outputs; -1 rows: in their shapes."""
+    outputs = [
+        _OutputTensor(name, datatype_of(np.empty(0, dtype)), shape if rows < 0 else (rows, *shape), data=[])
+        for name, dtype, shape in tensors
+    ]
+    parts = _ENCODER.encode(_AnswerBody(endpoint, str(version), outputs)).split(b'"data":[]')
+    opened = [part + b'"data":[' for part in parts[:-1]]
+    return [opened[0], *(b"]" + part for part in opened[1:]), b"]" + parts[-1]]
 
 
 def _split(json_length: str | None, body: bytes) -> tuple[bytes, memoryview]:

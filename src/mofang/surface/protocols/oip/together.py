@@ -65,8 +65,7 @@ class Together:
     def _travel(self, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
         """Let a party go with as many as it takes; return those for whom it had no room."""
         if self._plan is not party.plan:
-            assert party.plan.row is not None
-            self._plan, self._bodies = party.plan, KnownBodies(party.plan.row, party.plan.outputs)
+            self._plan, self._bodies = party.plan, KnownBodies(party.plan.together, party.plan.outputs)
         read = self._bodies.read
         trip = Trip(self.voice, party)
         note = client = principal = None

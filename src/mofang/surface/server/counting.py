@@ -1,0 +1,30 @@
+"""Where engines count their work, and from what balance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mofang.base.domain.deployment import ReplicaSpec
+from mofang.base.domain.names import now_us
+from mofang.base.domain.usage import COUNTED
+from mofang.base.storage.counters import CounterArchive, Counters, Counts
+from mofang.sell.meter.settler import Settler
+from mofang.sell.meter.store import UsageStore
+
+
+def counters_of(spec: ReplicaSpec, folder: Path) -> Counters:
+    """Return counters, kept in ``folder``, for the work of one replica."""
+    return Counters(folder, spec.id.partition("/")[0], spec.id.replace("/", "."))
+
+
+def open_counters(archive: CounterArchive, settler: Settler, usage: UsageStore) -> None:
+    """Begin to count, once: what was used before anything was counted is taken from the ledger."""
+    if archive.since is not None:
+        return
+    settler.fold()
+    balances: dict[str, Counts] = {}
+    for total in usage.totals(("endpoint", "tenant", "meter")):
+        endpoint, tenant, meter = (total.group[name] for name in ("endpoint", "tenant", "meter"))
+        if meter in COUNTED:
+            balances.setdefault(endpoint, {}).setdefault(tenant, {})[meter] = total.quantity
+    archive.open(now_us(), balances)
