@@ -1,21 +1,26 @@
-"""The datasets the platform knows: one row each, their content in blobs."""
+"""The datasets the platform knows: a row for each project that has prepared one, their content in blobs.
+
+Content is addressed by its digest and kept once. What a project calls it, where it came from, and what was left out on
+the way are the project's own: the same content prepared by two of them tells neither of the other.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Row, String, Table, insert, select
+from sqlalchemy import JSON, BigInteger, Column, Row, Select, String, Table, func, insert, select, true
 
 from mofang.base.domain.errors import DatasetNotFound
 from mofang.base.storage.database import Database, metadata
-from mofang.base.storage.owners import claim, visible
 from mofang.make.prepare.dataset import Dataset
 
-datasets = Table(
-    "datasets",
+prepared = Table(
+    "prepared",
     metadata,
     Column("digest", String(71), primary_key=True),
+    Column("project", String(63), primary_key=True),
+    Column("tenant", String(63), nullable=False),
     Column("name", String(255), nullable=False),
     Column("source", String(4096), nullable=False),
     Column("task", String(32), nullable=False),
@@ -27,24 +32,27 @@ datasets = Table(
 
 
 class DatasetStore:
-    """Datasets by digest. They are immutable: recorded once, never changed."""
+    """Datasets by digest. They are immutable: recorded once in each project, never changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, dataset: Dataset) -> Dataset:
-        """Keep ``dataset``; one of the same digest that is there already stays, and is returned."""
+        """Keep ``dataset``; one of the same digest that the project has already stays, and is returned."""
+        scope = self._database.scope
         with self._database.write() as connection:
-            row = connection.execute(select(datasets).where(datasets.c.digest == dataset.digest)).one_or_none()
+            own = select(prepared).where(prepared.c.digest == dataset.digest, prepared.c.project == scope.project)
+            row = connection.execute(own).one_or_none()
             if row is None:
-                connection.execute(insert(datasets).values(asdict(dataset)))
-            claim(connection, self._database.scope, "dataset", dataset.digest)
+                place = {"project": scope.project, "tenant": scope.tenant}
+                connection.execute(insert(prepared).values(**asdict(dataset), **place))
             return dataset if row is None else _dataset(row)
 
     def find(self, digest: str) -> Dataset | None:
         """Return the dataset, if it is known."""
+        seen = self._seen()
         with self._database.read() as connection:
-            row = connection.execute(select(datasets).where(datasets.c.digest == digest, self._visible())).one_or_none()
+            row = connection.execute(seen.where(seen.selected_columns.digest == digest)).one_or_none()
         return None if row is None else _dataset(row)
 
     def get(self, digest: str) -> Dataset:
@@ -56,12 +64,19 @@ class DatasetStore:
 
     def list(self, limit: int = 100) -> list[Dataset]:
         """Return the newest ``limit`` datasets, newest first."""
-        newest = select(datasets).where(self._visible()).order_by(datasets.c.created_at.desc(), datasets.c.digest)
+        seen = self._seen()
+        newest = seen.order_by(seen.selected_columns.created_at.desc(), seen.selected_columns.digest)
         with self._database.read() as connection:
             return [_dataset(row) for row in connection.execute(newest.limit(limit))]
 
-    def _visible(self) -> ColumnElement[bool]:
-        return visible(self._database.scope, "dataset", datasets.c.digest)
+    def _seen(self) -> Select[tuple[object, ...]]:
+        """Select what is within reach; who reaches several projects sees what the first of them has called it."""
+        scope, columns = self._database.scope, prepared.c
+        reached = columns.tenant == scope.tenant if scope.reach == "tenant" else columns.project == scope.project
+        number = func.row_number().over(partition_by=columns.digest, order_by=(columns.created_at, columns.project))
+        inner = select(prepared, number.label("number")).where(true() if scope.reach == "platform" else reached)
+        found = inner.subquery()
+        return select(*(found.c[column.name] for column in columns)).where(found.c.number == 1)
 
 
 def _dataset(row: Row[tuple[object, ...]]) -> Dataset:
