@@ -4,10 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import inspect
+from alembic import command
+from sqlalchemy import inspect, text
 
+from mofang.base.domain.access import Scope
 from mofang.base.storage.database import Database
+from mofang.base.storage.migrations import config
 from mofang.base.storage.revise import all_tables, differences
+from mofang.make.prepare.store import DatasetStore
 
 
 def test_the_revisions_lead_to_the_tables_of_all_stores(empty_database: Database) -> None:
@@ -32,3 +36,22 @@ def test_processes_migrate_at_once(database_url: str) -> None:
     command = [sys.executable, "-W", "error", "-c", program, database_url]
     children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     assert [child.communicate(timeout=60)[1] for child in children] == [""] * 3
+
+
+def test_datasets_of_before_have_the_projects_that_owned_them(empty_database: Database) -> None:
+    with empty_database.write() as connection:
+        command.upgrade(config(connection), "0014")
+        connection.execute(
+            text(
+                "INSERT INTO datasets (digest, name, source, task, splits, schema, created_at, removed) VALUES"
+                " ('sha256:1', 'flowers', 'csv:/f.csv', 'classification', '{}',"
+                """ '{"features": 4, "dtype": "float32", "labels": ["a"]}', 7, '{}')"""
+            )
+        )
+        owned = "INSERT INTO owners (kind, id, project, tenant) VALUES ('dataset', 'sha256:1', :project, 'acme')"
+        connection.execute(text(owned), [{"project": "shop"}, {"project": "lab"}])
+    empty_database.migrate()
+    for project, seen in (("shop", True), ("lab", True), ("other", False)):
+        with empty_database.acting(Scope("acme", project)):
+            found = DatasetStore(empty_database).find("sha256:1")
+        assert (found is not None and (found.name, found.created_at) == ("flowers", 7)) is seen
