@@ -11,14 +11,14 @@ from mofang.base.storage.revise import all_tables
 
 STORES = Path(__file__).parents[2] / "src" / "mofang"
 OWNED: dict[str, Kind] = {
-    "models": "model", "versions": "model", "aliases": "model", "version_variants": "model", "datasets": "dataset",
+    "models": "model", "versions": "model", "aliases": "model", "version_variants": "model",
     "runs": "run", "jobs": "job",
     "job_events": "job", "evaluations": "evaluation", "variants": "variant", "endpoints": "endpoint",
     "revisions": "endpoint", "rollouts": "endpoint", "audiences": "endpoint",
 }  # fmt: skip
 """Table -> the kind of thing it is about, whose owner is in the table ``owners``."""
 OTHERS = {
-    "owners": "says who owns what",
+    "owners": "says who owns what", "prepared": "names tenant and project", "audit_concerns": "names whom",
     "tenants": "a tenant is itself", "projects": "names its tenant", "api_keys": "names its project",
     "access_limits": "names a key, project or tenant", "users": "seen through its grants",
     "grants": "names tenant and project", "quotes": "by the digest of a recipe's whole text",
@@ -30,7 +30,7 @@ OTHERS = {
     "price_books": "the platform's", "invoices": "names its tenant",
     "late_usage": "names its tenant", "parties": "names its tenant; shown to the platform only",
 }  # fmt: skip
-PREFIXES = {"audit_": "the platform's", "invoice": "names its tenant, or its invoice", "price": "the platform's",
+PREFIXES = {"audit_": "by audit_concerns; else the platform's", "invoice": "names its tenant, or its invoice", "price": "the platform's",
             "usage_": "the ledger: names tenant and project", "bill": "names its tenant"}  # fmt: skip
 
 
