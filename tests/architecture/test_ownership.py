@@ -30,8 +30,9 @@ OTHERS = {
     "price_books": "the platform's", "invoices": "names its tenant",
     "late_usage": "names its tenant", "parties": "names its tenant; shown to the platform only",
 }  # fmt: skip
-PREFIXES = {"audit_": "by audit_concerns; else the platform's", "invoice": "names its tenant, or its invoice", "price": "the platform's",
-            "usage_": "the ledger: names tenant and project", "bill": "names its tenant"}  # fmt: skip
+PREFIXES = {"audit_": "by audit_concerns; else the platform's", "invoice": "names its tenant, or its invoice",
+            "price": "the platform's", "usage_": "the ledger: names tenant and project",
+            "bill": "names its tenant"}  # fmt: skip
 
 
 def test_every_table_says_to_whom_its_rows_belong() -> None:
