@@ -3,7 +3,7 @@
 import pytest
 
 from mofang.make.recipe import Dense
-from mofang.make.train.torch.rates import Rates, epochs_since_best, falls
+from mofang.make.train.rates import Rates, epochs_since_best, falls
 
 
 def rates(**keys: object) -> list[float]:

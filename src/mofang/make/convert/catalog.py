@@ -28,14 +28,14 @@ _OPENERS = MappingProxyType(
         "pickle": "sklearn:open_pickle",
         "xgboost": "xgboost:open_file",
         "lightgbm": "lightgbm:open_file",
-        "catboost": "pushed.catboost:open_file",
+        "catboost": "catboost:open_file",
         "vowpalwabbit": "pushed.vowpalwabbit:open_file",
         "torch.export": "pushed.torch:open_export",
         "torchscript": "pushed.torch:open_script",
         "torch.state": "pushed.torch:open_state",
         "safetensors": "pushed.torch:open_safetensors",
-        "keras": "pushed.keras:open_keras",
-        "keras.h5": "pushed.keras:open_h5",
+        "keras": "keras:open_keras",
+        "keras.h5": "keras:open_h5",
         "savedmodel": "pushed.tensorflow:open_folder",
         "huggingface": "pushed.transformers.torch:open_folder",
     }
@@ -53,6 +53,18 @@ def converter(framework: str) -> tuple[ToOnnx, Reference]:
             from mofang.make.convert import torch
 
             return torch.to_onnx, torch.reference
+        case "catboost":
+            from mofang.make.convert import catboost
+
+            return catboost.to_onnx, catboost.source
+        case "vowpalwabbit":
+            from mofang.make.convert import vowpalwabbit
+
+            return vowpalwabbit.to_onnx, vowpalwabbit.reference
+        case "keras":
+            from mofang.make.convert import keras
+
+            return keras.to_onnx, keras.reference
         case "xgboost":
             from mofang.make.convert import xgboost
 

@@ -12,6 +12,7 @@ from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Signature, TensorSpec
 
 _INT64 = 7  # TensorProto.INT64
+_INT = 2  # AttributeProto.INT
 
 
 def regression_signature(features: int) -> Signature:
@@ -55,6 +56,18 @@ def name_value(graph: Any) -> None:
     output.name = "value"
     del output.type.tensor_type.shape.dim[:]
     output.type.tensor_type.shape.dim.add(dim_param="n")
+
+
+def name_winner(graph: Any) -> None:
+    """Let a graph that answers ``probabilities`` [n, classes] also answer ``label`` [n], the first of the largest."""
+    (probabilities,) = graph.output
+    best = graph.node.add(name="winner", op_type="ArgMax", input=[probabilities.name], output=["label"])
+    for name, value in (("axis", 1), ("keepdims", 0)):
+        best.attribute.add(name=name, i=value, type=_INT)
+    label = graph.output.add(name="label").type.tensor_type
+    label.elem_type = _INT64
+    label.shape.dim.add(dim_param="n")
+    graph.output.sort(key=lambda output: output.name)
 
 
 def sort_opsets(model: Any) -> None:

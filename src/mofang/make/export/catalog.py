@@ -24,7 +24,8 @@ _WRITERS = MappingProxyType(
         "torch": "torch:program",
         "torchscript": "torch:script",
         "safetensors": "torch:weights",
-        "keras": "files:keras",
+        "keras": "networks:keras",
+        "tensorflow": "networks:tensorflow",
     }
 )
 

@@ -19,7 +19,6 @@ _NATIVE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Engines whose file is a model of their framework, and what reads it elsewhere."""
-_NETWORKS: Mapping[str, str] = MappingProxyType({"keras": "model.keras", "keras.h5": "model.h5"})
 
 
 def onnx(source: Source, folder: Path) -> Written:
@@ -67,18 +66,6 @@ def mindspore(source: Source, folder: Path) -> Written:
     if source.was != "mindir":
         raise source.refuse("mindspore", "only what came as MindIR can leave as MindIR")
     return original(source, folder)
-
-
-def keras(source: Source, folder: Path) -> Written:
-    """Write a network of Keras as it was trained, or as it was pushed."""
-    if source.framework == "keras":
-        (folder / "model.keras").write_bytes(source.network)
-        return Written("keras", source.version.artifact.signature, ("keras", "torch"), prepared=True)
-    if source.was in _NETWORKS and source.pushed is not None:
-        (file,) = (path for path in source.pushed.rglob("*") if path.is_file())
-        shutil.copyfile(file, folder / _NETWORKS[source.was])
-        return Written("keras", source.version.artifact.signature, ("keras", "torch"), runs=False)
-    raise source.refuse("keras", "it was made by no Keras")
 
 
 def _copy(found: Path, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mofang.base.domain.errors import NoExport
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.tensors import Signature
+from mofang.make.convert.toolchains import Toolchains
 from mofang.make.export.forms import FORMS, FormName
 from mofang.make.prepare.dataset import Examples
 
@@ -26,6 +28,7 @@ class Source:
     network: bytes = b""
     framework: str = ""
     test: Examples | None = None
+    toolchains: Toolchains = field(default_factory=Toolchains)
 
     @property
     def engine(self) -> str:
@@ -60,3 +63,4 @@ class Written:
     packages: tuple[str, ...]
     prepared: bool = False
     runs: bool = True
+    python: Path = Path(sys.executable)  # what runs it here

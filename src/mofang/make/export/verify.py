@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +56,7 @@ def trials_of(source: Source, written: Written) -> list[Trial]:
 
 def verify(folder: Path, written: Written, trials: list[Trial], engine: Engine, progress: Progress) -> Verdict:
     """Ask the code in ``folder`` and ``engine`` the same; raise ParityFailed or ExportFailed."""
-    found = _run(folder, [trial.inputs for trial in trials])
+    found = _run(written.python, folder, [trial.inputs for trial in trials])
     outcome = compare(
         lambda asked: dict(engine.infer(asked)), lambda _: next(found), trials, progress, tolerance=_TOLERANCE
     )
@@ -67,12 +66,12 @@ def verify(folder: Path, written: Written, trials: list[Trial], engine: Engine, 
     return Verdict(said, rows, difference)
 
 
-def _run(folder: Path, asked: Sequence[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+def _run(python: Path, folder: Path, asked: Sequence[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
     """Run ``predict.py`` on all requests at once, as people would; yield its answers."""
     paths = [folder.parent / f"request-{number}.json" for number in range(len(asked))]
     for path, inputs in zip(paths, asked, strict=True):
         path.write_text(json.dumps(request(inputs)), "utf-8")
-    command = [sys.executable, "-W", "ignore", "predict.py", *map(str, paths)]
+    command = [str(python), "-W", "ignore", "predict.py", *map(str, paths)]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_LONGEST_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -84,7 +84,7 @@ def _source(version: ModelVersion, tools: Workshop) -> Iterator[Source]:
         conversion, pushed = version.lineage.conversion, None
         if conversion and conversion.files:
             pushed = tools.blobs.materialise(conversion.files, root / "pushed")
-        yield Source(version, folder, pushed, network, framework, test)
+        yield Source(version, folder, pushed, network, framework, test, tools.toolchains)
 
 
 def _made_here(version: ModelVersion, tools: Workshop) -> tuple[bytes, str, Examples | None]:
@@ -97,7 +97,7 @@ def _made_here(version: ModelVersion, tools: Workshop) -> tuple[bytes, str, Exam
     except (RunNotFound, DatasetNotFound):
         return b"", "", None
     network = tools.blobs.read(run.network) if run.network else b""
-    framework = parse_recipe(run.recipe, run.recipe_name).train.framework if network else ""
+    framework = parse_recipe(run.recipe, run.recipe_name).train.made_by if network else ""
     return network, framework, load_examples(tools.blobs, dataset, split="test")
 
 

@@ -47,7 +47,10 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sklearn": ("scikit-learn", "skl2onnx"),
         "xgboost": ("xgboost-cpu", "xgboost", "onnxmltools"),
         "lightgbm": ("lightgbm", "onnxmltools"),
+        "catboost": ("catboost",),
+        "vowpalwabbit": ("vowpalwabbit", "onnx"),
         "torch": ("torch", "onnxscript"),
+        "keras": ("keras", "torch", "onnxscript"),
         "function": ("numpy", "onnx"),
     }
 )
@@ -101,7 +104,7 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
         algorithm=recipe.train.algorithm,
         state="running",
         created_at=earlier.created_at if earlier else now_us(),
-        code=code(*_PACKAGES[recipe.train.framework]),
+        code=code(*_PACKAGES[recipe.train.made_by]),
         provenance=provenance(),
         estimate=tools.runs.find_quote(recipe_digest(text)),
         trials=earlier.trials if earlier else (),
@@ -173,7 +176,7 @@ def check_task(recipe: Recipe, dataset: Dataset) -> None:
 def _convert(recipe: Recipe, pipeline: Any, test: Examples, folder: Path) -> tuple[str, Signature, Callable[..., Any]]:
     """Write the artifact, preparation included; return its engine, its signature, and the source to hold it against."""
     schema = test.schema
-    to_onnx, reference = converter(recipe.train.framework)
+    to_onnx, reference = converter(recipe.train.made_by)
     if recipe.convert.format == "skops":
         from mofang.make.convert.sklearn import save
 

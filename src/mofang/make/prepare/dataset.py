@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mofang.base.domain.errors import DigestMismatch
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
 from mofang.make.prepare.augment import augment
@@ -165,6 +166,18 @@ def load_examples(
 
 def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:
     parts = dataset.splits[split]
-    features = np.load(io.BytesIO(blobs.read(parts.features)), allow_pickle=False)
     target = np.load(io.BytesIO(blobs.read(parts.target)), allow_pickle=False)
-    return features, target.astype(np.float64 if dataset.task == "regression" else np.int64)
+    return _mapped(blobs, parts.features), target.astype(np.float64 if dataset.task == "regression" else np.int64)
+
+
+def _mapped(blobs: Blobs, sha256: str) -> NDArray[Any]:
+    """Return the array in a blob, verified, as a map of its file: what is not looked at takes no memory."""
+    with blobs.open(sha256) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]  # a file is one
+            raise DigestMismatch(f"object {sha256!r} is damaged")
+        file.seek(0)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) == 0:
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", file.tell(), shape)

@@ -5,6 +5,7 @@ not know how any stage does its work.
 """
 
 from mofang.make.recipe.algorithms import (
+    CatBoost,
     DecisionTree,
     LightGBM,
     LinearRegression,
@@ -12,10 +13,11 @@ from mofang.make.recipe.algorithms import (
     Mlp,
     RandomForest,
     Train,
+    VowpalWabbit,
     XGBoost,
 )
 from mofang.make.recipe.data import Augment, Clean, Encode, Normalise, Prepare, Splitting, Task
-from mofang.make.recipe.function import Function
+from mofang.make.recipe.function import Function, Keras
 from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.search import Search
@@ -24,6 +26,7 @@ from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Regis
 __all__ = [
     "ALGORITHMS",
     "Augment",
+    "CatBoost",
     "Clean",
     "Cnn",
     "Convert",
@@ -32,6 +35,7 @@ __all__ = [
     "Encode",
     "Evaluate",
     "Function",
+    "Keras",
     "LightGBM",
     "LinearRegression",
     "LogisticRegression",
@@ -50,6 +54,7 @@ __all__ = [
     "Train",
     "Transformer",
     "Vgg",
+    "VowpalWabbit",
     "XGBoost",
     "algorithms",
     "parse_recipe",

@@ -23,6 +23,8 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
     framework: ClassVar[str] = "sklearn"
+    runs_code: ClassVar[bool] = False
+    """Whether the recipe brings Python code, which only whoever operates the server may send."""
     length: ClassVar[str] = ""
     """The key that says how long it trains: twice as much takes twice as long; empty: there is none."""
 
@@ -33,6 +35,11 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     def algorithm(self) -> str:
         """The name of the algorithm, as in the recipe."""
         return str(type(self).__struct_config__.tag)
+
+    @property
+    def made_by(self) -> str:
+        """The framework that trains this one."""
+        return self.framework
 
     def complaint(self, task: str) -> tuple[str, str] | None:
         """Name a key whose value does not go with the others or with the ``task``, and say why; None if all is well."""
@@ -122,3 +129,31 @@ class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     min_samples_leaf: Leaf = 20
     l2: Decay = 0.0
     early_stopping: Patience = 20
+
+
+class CatBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="catboost"):
+    """Gradient boosting by CatBoost, symmetric trees on ordered rows. Needs the extra `catboost`."""
+
+    framework: ClassVar[str] = "catboost"
+    length: ClassVar[str] = "rounds"
+
+    rounds: Rounds = 200
+    learning_rate: Rate = 0.1
+    max_depth: Annotated[int, Meta(ge=1, le=16, description="questions from the root to a leaf")] = 6
+    l2: Decay = 3.0
+    early_stopping: Patience = 20
+
+
+class VowpalWabbit(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vowpal_wabbit"):
+    """A linear model by Vowpal Wabbit, learned row by row from data of any size. Needs the extra `vowpalwabbit`."""
+
+    framework: ClassVar[str] = "vowpalwabbit"
+    length: ClassVar[str] = "epochs"
+
+    epochs: Epochs = 5
+    learning_rate: Rate = 0.5
+    decay: Annotated[
+        float, Meta(ge=0, le=1, description="of the learning rate: 0 leaves it as it is, 1 divides it by the rows")
+    ] = 0.5
+    l1: Annotated[float, Meta(ge=0, le=1, description="strength of the L1 penalty")] = 0.0
+    l2: Annotated[float, Meta(ge=0, le=1, description="strength of the L2 penalty")] = 0.0

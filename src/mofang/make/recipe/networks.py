@@ -30,6 +30,9 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
     framework: ClassVar[str] = "torch"
     length: ClassVar[str] = "epochs"
 
+    library: Annotated[
+        Literal["torch", "keras"], Meta(description="what builds and trains it; keras needs the extra `keras`")
+    ] = "torch"
     epochs: Epochs = 10
     batch_size: Annotated[int, Meta(ge=0, le=1_000_000, description="rows of one step, 0: all of them")] = 128
     optimiser: Annotated[
@@ -70,6 +73,11 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "float32", "bfloat16"],
         Meta(description="of products; auto: bfloat16 where the device is faster with it"),
     ] = "auto"
+
+    @property
+    def made_by(self) -> str:
+        """See :attr:`Train.made_by`."""
+        return self.library
 
     def complaint(self, task: str) -> tuple[str, str] | None:
         """See :meth:`Train.complaint`."""

@@ -99,7 +99,7 @@ class _Parser:
         complaint = recipe.train.complaint(recipe.prepare.task)
         if complaint is not None:
             self._fail(("train", complaint[0]), f"[train] {complaint[0]} {complaint[1]}")
-        if recipe.convert.format == "skops" and recipe.train.framework != "sklearn":
+        if recipe.convert.format == "skops" and recipe.train.made_by != "sklearn":
             self._fail(
                 ("convert", "format"),
                 f"[convert] format 'skops' is for models of scikit-learn, not for {recipe.train.algorithm!r}",

@@ -35,7 +35,7 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def misfit(space: Mapping[str, Any], table: Mapping[str, Any], kind: type[Train]) -> tuple[str, str] | None:
     """Name a key of ``space`` that cannot be tried in ``table``, a [train] of ``kind``, and say why; else None."""
     for key, values in space.items():
-        if kind.framework == "function":
+        if kind.runs_code:
             return key, "cannot be searched: a function of your own has no keys"
         if key not in kind.__struct_fields__:
             return key, f"is no key of algorithm {table['algorithm']!r}; {nearest(key, kind.__struct_fields__)}"

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from mofang.make.recipe.algorithms import (
+    CatBoost,
     DecisionTree,
     LightGBM,
     LinearRegression,
@@ -20,10 +21,11 @@ from mofang.make.recipe.algorithms import (
     Mlp,
     RandomForest,
     Train,
+    VowpalWabbit,
     XGBoost,
 )
 from mofang.make.recipe.data import Prepare
-from mofang.make.recipe.function import Function
+from mofang.make.recipe.function import Function, Keras
 from mofang.make.recipe.networks import Cnn, Dense, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.search import Search
 
@@ -32,7 +34,7 @@ ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
         str(kind.__struct_config__.tag): kind
         for kind in (
             LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM,
-            Dense, Cnn, Vgg, ResNet, Rnn, Transformer, Function,
+            CatBoost, VowpalWabbit, Dense, Cnn, Vgg, ResNet, Rnn, Transformer, Keras, Function,
         )
     }
 )  # fmt: skip
@@ -86,7 +88,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prepare: Prepare
     train: (
         LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
-        | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Function
+        | CatBoost | VowpalWabbit | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Keras | Function
     )  # fmt: skip
     search: Search = Search()
     convert: Convert = Convert()

@@ -1,6 +1,6 @@
-"""What boosting has in common, whichever library adds the trees: the validation rows, and the curve of the rounds.
+"""What training round by round has in common, whichever library does it: validation rows, and the curve.
 
-Used by the trainers of XGBoost and LightGBM; it knows neither.
+Used by the trainers of XGBoost, LightGBM, CatBoost and Vowpal Wabbit; it knows none of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Target
 from mofang.make.prepare.split import draw, strata
-from mofang.make.recipe import LightGBM, XGBoost
+from mofang.make.recipe import CatBoost, LightGBM, VowpalWabbit, XGBoost
 from mofang.make.train.model import curve_report
 
 _REPORTS = 50  # of a run, at most: a round may take a millisecond, and each report is written to the disk
 
 
-def validation_rows(spec: XGBoost | LightGBM, target: Target) -> NDArray[np.bool_]:
+def validation_rows(spec: XGBoost | LightGBM | CatBoost | VowpalWabbit, target: Target) -> NDArray[np.bool_]:
     """Return a mask of the rows kept aside; raise InvalidDataset if there is nothing to learn."""
     if len(np.unique(target)) < 2:
         what = "numbers that differ" if target.dtype.kind == "f" else "rows of two classes or more"
@@ -34,7 +34,8 @@ def validation_rows(spec: XGBoost | LightGBM, target: Target) -> NDArray[np.bool
 class Curve:
     """Grows by a point a round, and reports often enough to follow and to cancel."""
 
-    def __init__(self, rounds: int, rows: int, validation: Target, progress: Progress) -> None:
+    def __init__(self, rounds: int, rows: int, validation: Target, progress: Progress, unit: str = "round") -> None:
+        self._unit = unit
         self._rounds, self._rows, self._progress = rounds, rows, progress
         self._spread = float(validation.var()) if validation.dtype.kind == "f" else 0.0
         self._regression = validation.dtype.kind == "f"
@@ -56,7 +57,7 @@ class Curve:
             {"epoch": float(number), "loss": loss, **quality, "seconds": seconds, "rows_per_second": speed}
         )
         if number % max(self._rounds // _REPORTS, 1) == 0 or number == self._rounds:
-            curve_report(self._progress, number, self._rounds, self.points[-1], "round")
+            curve_report(self._progress, number, self._rounds, self.points[-1], self._unit)
 
     @property
     def best_rounds(self) -> int:

@@ -18,7 +18,16 @@ from mofang.make.train.model import Trainer
 Searcher = Callable[..., Any]
 """``mofang.make.train.optuna.search``."""
 
-EXTRAS: Mapping[str, str] = MappingProxyType({"xgboost": "boosting", "lightgbm": "boosting", "torch": "torch"})
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "xgboost": "boosting",
+        "lightgbm": "boosting",
+        "catboost": "catboost",
+        "vowpalwabbit": "vowpalwabbit",
+        "torch": "torch",
+        "keras": "keras",
+    }
+)
 """Which extra of the package brings a framework that is not always there."""
 
 
@@ -40,13 +49,19 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
     ``checkpoint`` is a file in which a long training keeps how far it is, to go on from there if it is killed.
     """
     try:
-        match spec.framework:
+        match spec.made_by:
             case "torch":
                 from mofang.make.train.torch import train as torch
 
                 return partial(torch.train, checkpoint=checkpoint)
             case "function":
                 from mofang.make.train.function import train
+            case "catboost":
+                from mofang.make.train.catboost import train
+            case "vowpalwabbit":
+                from mofang.make.train.vowpalwabbit import train
+            case "keras":
+                from mofang.make.train.keras.train import train
             case "xgboost":
                 from mofang.make.train.xgboost import train
             case "lightgbm":
@@ -56,6 +71,6 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
     except ModuleNotFoundError as error:
         raise ExtraMissing(
             f"algorithm {spec.algorithm!r} needs the package {error.name!r}, which is not installed",
-            hint=f"install it where the server runs: `pip install 'mofang[{EXTRAS[spec.framework]}]'`",
+            hint=f"install it where the server runs: `pip install 'mofang[{EXTRAS[spec.made_by]}]'`",
         ) from error
     return train

@@ -22,13 +22,13 @@ from mofang.make.prepare.dataset import Examples
 from mofang.make.recipe import Function, Train
 from mofang.make.train.model import TrainedModel
 
-Activation = Literal["none", "relu", "tanh", "sigmoid", "softmax"]
+Activation = Literal["none", "relu", "tanh", "sigmoid", "softmax", "shares"]
 _FILE = "code"  # what the recipe's code is called in messages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """``activation(x @ weights + bias)``: weights [inputs, outputs], bias [outputs]."""
+    """``activation(x @ weights + bias)``: weights [inputs, outputs], bias [outputs]; "shares" divides by the sum."""
 
     weights: NDArray[Any]
     bias: NDArray[Any]

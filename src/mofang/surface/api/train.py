@@ -11,7 +11,7 @@ from pydantic import Field
 from mofang.base.domain.errors import CodeForbidden, SourceForbidden
 from mofang.base.jobs.store import JobStore
 from mofang.make.evaluate.gate import parse_gate
-from mofang.make.recipe import Function, Recipe, parse_recipe
+from mofang.make.recipe import Recipe, parse_recipe
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore, TrainingRun
 from mofang.surface.api.access import Caller, Route, table
@@ -68,7 +68,7 @@ class Train:
     def _checked(self, body: RecipeBody, who: Caller) -> Recipe:
         recipe = parse_recipe(body.recipe, body.filename, check_gate=parse_gate)
         if not who.may("operate") or who.reach != "platform":
-            if isinstance(recipe.train, Function):
+            if recipe.train.runs_code:
                 raise CodeForbidden(
                     f"a key of this role may not send code, as algorithm {recipe.train.algorithm!r} does"
                 )

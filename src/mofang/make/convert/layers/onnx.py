@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,36 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
-from mofang.make.convert.graph import regression_signature
-from mofang.make.train.function import Fitted
+from mofang.make.convert.graph import boosted_signature
+from mofang.make.train.function import Fitted, Layer
 
 _OPSET, _IR = 20, 10
+_LAST = np.array([1], np.int64)
 _OPERATORS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softmax": "Softmax"}
 
 
 def to_onnx(fitted: Fitted, folder: Path) -> Signature:
-    """Write ``folder/model.onnx`` and return its signature. The same weights give the same bytes.
+    """Write ``folder/model.onnx`` and return its signature; see :func:`write`."""
+    return write(fitted.model.layers, fitted.features, fitted.classes, folder)
 
-    Input ``features`` FP32 [n, d]; outputs ``label`` INT64 [n] and ``probabilities`` FP32 [n, classes], or ``value``
-    FP32 [n]. Raises ConversionFailed if the layers do not fit together.
+
+def write(layers: Sequence[Layer], features: int, classes: int, folder: Path, *, fill: bool = False) -> Signature:
+    """Write ``layers`` as ``folder/model.onnx`` and return its signature. The same weights give the same bytes.
+
+    Input ``features`` FP32 [n, d], with ``fill`` zero where it is missing; outputs ``label`` INT64 [n] and
+    ``probabilities`` FP32 [n, classes], or ``value`` FP32 [n]. Raises ConversionFailed if the layers do not fit
+    together.
     """
-    signature = regression_signature(fitted.features)
-    if fitted.classes:
-        probabilities = TensorSpec("probabilities", "FP32", (-1, fitted.classes))
-        signature = Signature(signature.inputs, (TensorSpec("label", "INT64", (-1,)), probabilities))
+    signature = boosted_signature(features, classes)
     graph = _Graph()
-    width, last = fitted.features, "features"
-    for number, layer in enumerate(fitted.model.layers):
+    width, last = features, graph.filled("features") if fill else "features"
+    for number, layer in enumerate(layers):
         last, width = graph.layer(number, layer, last, width)
-    graph.answer(last, width, fitted.classes)
+    graph.answer(last, width, classes)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes, "mofang",
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", fitted.features])],
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", features])],
             [_declared(spec) for spec in signature.outputs], graph.weights,
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR, producer_name="mofang",
@@ -61,6 +66,11 @@ class _Graph:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
+    def filled(self, given: str) -> str:
+        """Add zeros where a number is missing; return what that gives."""
+        zero = self._weight("zero", np.array(0, np.float32))
+        return self._node("Where", "filled", self._node("IsNaN", "missing", given), zero, given)
+
     def layer(self, number: int, layer: Any, given: str, width: int) -> tuple[str, int]:
         """Add a layer; return the name and the width of what it computes."""
         weights, bias = np.asarray(layer.weights, np.float32), np.asarray(layer.bias, np.float32).reshape(-1)
@@ -71,7 +81,10 @@ class _Graph:
             )
         names = [self._weight(f"weights_{number}", weights), self._weight(f"bias_{number}", bias)]
         found = self._node("Gemm", f"sums_{number}", given, *names)
-        if layer.activation != "none":
+        if layer.activation == "shares":
+            total = self._node("ReduceSum", f"total_{number}", found, self._weight(f"axis_{number}", _LAST), keepdims=1)
+            found = self._node("Div", f"layer_{number}", found, total)
+        elif layer.activation != "none":
             axis = {"axis": 1} if layer.activation == "softmax" else {}
             found = self._node(_OPERATORS[layer.activation], f"layer_{number}", found, **axis)
         return found, weights.shape[1]

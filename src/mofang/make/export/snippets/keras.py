@@ -24,7 +24,7 @@ def load(folder: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
         given = list(inputs.values())
         found = model.predict(given if len(given) > 1 else given[0], verbose=0)
         several = list(found) if isinstance(found, (list, tuple)) else [found]
-        if names == ["label", "probabilities"]:
+        if "label" in names:
             return {"label": several[0].argmax(axis=1).astype(np.int64), "probabilities": several[0]}
         return {name: each.reshape(-1) if name == "value" else each for name, each in zip(names, several, strict=True)}
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from mofang.base.domain.errors import TrainingFailed
 from mofang.make.recipe import Network
+from mofang.make.train.rates import Rates, epochs_since_best, falls
 from mofang.make.train.torch.batches import Batches
 from mofang.make.train.torch.checkpoint import Checkpoint
 from mofang.make.train.torch.optimise import optimiser
-from mofang.make.train.torch.rates import Rates, epochs_since_best, falls
 
 Point = dict[str, float]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -52,6 +52,23 @@ def open_file(path: Path, target: Path, wishes: Wishes, progress: Progress) -> M
     )
 
 
+def to_onnx(model: Any, folder: Path) -> Signature:
+    """Write ``folder/model.onnx`` and return its signature; raise ConversionFailed for what has no ONNX form.
+
+    Input ``features`` FP32 [n, d], missing values NaN; outputs ``label`` INT64 [n] (class indices) and
+    ``probabilities`` FP32 [n, classes], or ``value`` FP32 [n]. The same model gives the same bytes.
+    """
+    classes = len(model.classes_) if _is_classifier(model) else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    _to_onnx(model, classes, folder)
+    return boosted_signature(len(model.feature_names_), classes)
+
+
+def source(model: Any, features: NDArray[np.float32]) -> dict[str, Array]:
+    """Return what a model that was trained here answers, by output."""
+    return reference(model, features, len(model.classes_) if _is_classifier(model) else 0)
+
+
 def reference(model: Any, features: NDArray[Any], classes: int) -> dict[str, Array]:
     """Return what the model itself answers, by output; classes are indices."""
     kind = "Probability" if classes else "RawFormulaVal"
@@ -74,6 +91,7 @@ def _to_onnx(model: Any, classes: int, folder: Path) -> None:
 
     def finish(made: Any) -> None:
         _rename(made.graph, classes)
+        del made.metadata_props[:]  # when it was trained, and a number drawn for it
         sort_opsets(made)
 
     rewrite(path, finish)

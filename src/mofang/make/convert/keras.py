@@ -1,32 +1,68 @@
-"""Keras files (.keras and HDF5) to ONNX, with PyTorch as Keras's backend: no TensorFlow is needed."""
+"""Networks of Keras to ONNX, with PyTorch as Keras's backend: trained here, or pushed (.keras and HDF5)."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read when Keras is imported
+
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from mofang.base.domain.errors import ConversionFailed, InvalidModel
-from mofang.base.domain.tensors import Array, Datatype, TensorSpec
+from mofang.base.domain.tensors import Array, Datatype, Signature, TensorSpec
 from mofang.base.domain.work import Progress
+from mofang.base.engines.native import boosted_answers
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
-from mofang.make.convert.graph import sort_opsets
+from mofang.make.convert.graph import boosted_signature, name_value, name_winner, sort_opsets
 from mofang.make.convert.onnx import rewrite
 from mofang.make.convert.probes import tensor_trials
 
+_ROWS_AT_ONCE = 1_024
 _DATATYPES: Mapping[str, Datatype] = {
     "float32": "FP32", "float64": "FP64", "float16": "FP16", "int64": "INT64", "int32": "INT32", "int8": "INT8",
     "uint8": "UINT8", "bool": "BOOL",
 }  # fmt: skip
+
+
+def to_onnx(model: Any, folder: Path) -> Signature:
+    """Write a network that was trained here as ``folder/model.onnx`` and return its signature.
+
+    Input ``features`` FP32 [n, d], missing values NaN; outputs ``label`` INT64 [n] and ``probabilities`` FP32
+    [n, classes], or ``value`` FP32 [n]. Raises ConversionFailed if a layer has no ONNX form.
+    """
+    features, answers = int(model.inputs[0].shape[1]), int(model.outputs[0].shape[1])
+    is_regression = isinstance(model.layers[-1], keras.layers.Rescaling)
+    signature = boosted_signature(features, 0 if is_regression else answers)
+    folder.mkdir(parents=True, exist_ok=True)
+    _to_onnx(model, list(signature.inputs), ["probabilities"], folder)
+
+    def finish(made: Any) -> None:
+        if is_regression:
+            name_value(made.graph)
+        else:
+            name_winner(made.graph)
+
+    rewrite(folder / "model.onnx", finish)
+    return signature
+
+
+def reference(model: Any, features: NDArray[np.float32]) -> dict[str, Array]:
+    """Return what the network itself answers, by output."""
+    parts = [features[start : start + _ROWS_AT_ONCE] for start in range(0, len(features), _ROWS_AT_ONCE)]
+    found = np.concatenate([keras.ops.convert_to_numpy(model(part, training=False)) for part in parts])
+    return boosted_answers(found, 0 if isinstance(model.layers[-1], keras.layers.Rescaling) else found.shape[1])
 
 
 def open_keras(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
@@ -79,7 +115,8 @@ def _open(path: Path, suffix: Literal[".keras", ".h5"], target: Path, progress: 
 def _to_onnx(model: Any, inputs: list[TensorSpec], outputs: list[str], folder: Path) -> None:
     path = folder / "model.onnx"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that become constants: the proof tells whether they may
             model.export(path, format="onnx", verbose=False)
     except Exception as error:  # exporters raise anything
         raise ConversionFailed(f"the model cannot be exported to ONNX: {_first_line(error)}", hint="") from error
