@@ -101,6 +101,14 @@ def test_the_description_is_complete_and_needs_a_key(house: House, ask: Ask) -> 
         for method in methods
     }
     assert described == {(method, path) for method, path, _ in routes(house)} | PUBLIC
+    for method, path, permit in routes(house):
+        one = next(
+            methods[method.lower()]
+            for template, methods in document["paths"].items()
+            if re.sub(r"\{\w+\}", "a-name", template) == path and method.lower() in methods
+        )
+        needed = one["x-mofang-permission"], one["x-mofang-reach"]
+        assert needed == (permit.permission, "platform" if permit.everywhere else "project"), path
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     assert len({one["operationId"] for one in operations}) == len(operations)
     for one in operations:

@@ -101,6 +101,21 @@ def admit_by_role(principal: Principal, route: Route, rows: int, input_bytes: in
     return UNBOUNDED
 
 
+def check_infers(principal: Principal) -> None:
+    """Raise Forbidden unless the role carries ``infer``: before anything is read of what is asked."""
+    if not principal.may("infer"):
+        raise Forbidden(f"a key of role {principal.role!r} may not ask endpoints")
+
+
+def refusal(principal: Principal, endpoint: str) -> MofangError | None:
+    """Return what :func:`check_role` raises, if it does."""
+    try:
+        check_role(principal, endpoint)
+    except MofangError as error:
+        return error
+    return None
+
+
 def check_role(principal: Principal, endpoint: str) -> None:
     """Raise Forbidden unless the role carries ``infer``, and OutOfScope unless the key's scope has the endpoint."""
     if not principal.may("infer"):

@@ -27,7 +27,7 @@ from mofang.base.domain.inference import Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.identity.addresses import client_address
 from mofang.base.identity.keys import authenticate, check_address
-from mofang.run.serve.admitting import Admit
+from mofang.run.serve.admitting import Admit, refusal
 from mofang.run.serve.desk import Desk, Measure, Observe, Record, RecordAll
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.party import Party
@@ -191,11 +191,12 @@ class Lane:
             except BaseException:
                 self._desk.let_go(plan, held)
                 raise
-        except MofangError as error:
+        except MofangError as fault:
+            error = refusal(principal, request.endpoint) or fault  # what is wrong is told to those who may ask
             self._desk.count(plan, error.code, started)
             trace = Trace.of(request.traceparent) if self._desk.watch is not None else None
             self._desk.tell(plan, principal, request_id, error.code, started, 0, input_bytes, trace=trace)
-            raise
+            raise error from None
         return passage
 
     def recognise(self, endpoint: str, authorization: str | None, peer: str, forwarded_for: str | None) -> Principal:

@@ -219,6 +219,15 @@ def table(stage: str, *routes: Route) -> APIRouter:
             status_code=route.status,
             dependencies=permits,
             operation_id=route.endpoint.__name__,
-            **(route.options or {}),
+            **_described(route),
         )
     return router
+
+
+def _described(route: Route) -> dict[str, Any]:
+    """Return a route's options; its description says what permission and reach it takes."""
+    options = route.options or {}
+    if route.permission is None:
+        return options
+    needed = {"x-mofang-permission": route.permission, "x-mofang-reach": "platform" if route.everywhere else "project"}
+    return {**options, "openapi_extra": {**options.get("openapi_extra", {}), **needed}}

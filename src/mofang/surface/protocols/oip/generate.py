@@ -19,6 +19,7 @@ from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed
 from mofang.base.domain.generation import Chosen, Delta, Order, Sampling
+from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generator, Piece, Tally
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
@@ -86,6 +87,7 @@ class OipGenerate:
         name, version, stream = found[1], found[2] or "", bool(found[3])
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST, not {request.method}")
+        check_infers(principal)
         check_target(name, version)
         asked = _parse(request.body)
         deadline = time.monotonic() + deadline_seconds(request.headers, _TIMEOUT_SECONDS)

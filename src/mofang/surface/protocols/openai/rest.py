@@ -17,6 +17,7 @@ import msgspec
 from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, NotFound, RouteNotFound
 from mofang.base.domain.generation import Order
+from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generation, Generator
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, credentials, rate_headers
@@ -74,6 +75,7 @@ class OpenAi:
         if respond is None:
             raise RouteNotFound(f"no such path: {request.path[:200]!r}", hint="see the list of paths under /v1")
         _check_method(request, "POST")
+        check_infers(principal)
         return await respond(self, request, principal, request_id)
 
     # --- models -------------------------------------------------------------------------------------------------------
