@@ -41,8 +41,8 @@ class NoPlacement:
 class Bench:
     """Endpoint ``smol`` on a worker that listens; what was recorded and observed."""
 
-    def __init__(self, folder: Path, **engine: Any) -> None:
-        self.engine = ScriptedGenerator(**engine)
+    def __init__(self, folder: Path, speaker: Any = None, **engine: Any) -> None:
+        self.engine = speaker or ScriptedGenerator(**engine)
         self.records: list[UsageRecord] = []
         self.observed: list[tuple[str, str]] = []
         self.telemetry = Telemetry()

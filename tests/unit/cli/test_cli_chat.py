@@ -42,7 +42,7 @@ def test_one_message_is_answered_and_counted(mofang: Terminal) -> None:
     assert answer == "Paris it is"
     assert summary.startswith(f"{len('[system]Be brief.[user]«Paris it is»')} + 11 tokens, first word ")
     told = json.loads(mofang.good("chat", "smol", "«ab»", "--json", "--max-tokens", "1").out)
-    assert (told["text"], told["finish"], told["output_tokens"]) == ("a", "stop", 1)
+    assert (told["text"], told["finish"], told["output_tokens"]) == ("a", "length", 1)
     assert (told["cost_micros"], told["model"]["digest"]) == (None, "sha256:abc")
 
 

@@ -164,3 +164,17 @@ def test_signatures_that_do_not_fit_are_refused(
     with pytest.raises(InvalidModel, match=message):
         push_files(spec, tools, progress)
     assert tools.registry.list_models() == []
+
+
+def test_a_model_of_another_server_is_a_file_that_names_it(tools: Workshop, progress: Progress) -> None:
+    good = {"upstream.json": b'{"upstream": "openai", "model": "gpt"}'}
+    assert push_files(_spec(tools, good, engine="upstream"), tools, progress)["engine"] == "upstream"
+    wrong: list[tuple[dict[str, bytes], str]] = [
+        ({"upstream.json": b'{"upstream": "openai", "model": "gpt", "key": "sk-1"}'}, "key"),
+        ({"upstream.json": b'{"upstream": "openai"}'}, "model"),
+        ({"upstream.json": b"\xff"}, "upstream.json"),
+        ({"other.json": b"{}"}, "there is no 'upstream.json'"),
+    ]
+    for files, told in wrong:
+        with pytest.raises(InvalidModel, match=told):
+            push_files(_spec(tools, files, engine="upstream"), tools, progress)

@@ -730,6 +730,20 @@ class NotGenerative(Invalid):
     hint = "GET /v1/models lists what each model offers"
 
 
+class UpstreamRefused(Invalid):
+    """The server that computes the model does not take the request."""
+
+    code = "upstream.refused"
+    hint = "the model is another provider's; its documentation says what it takes"
+
+
+class UpstreamFailed(Unavailable):
+    """The server that computes the model does not answer, breaks off, or does not serve us."""
+
+    code = "upstream.failed"
+    hint = "the model is another provider's; try again later"
+
+
 class EngineFailed(Internal):
     """The engine failed while computing."""
 

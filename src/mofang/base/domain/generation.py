@@ -81,6 +81,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     compute_us: int = 0  # the stream's shares of the steps since the last
     queue_us: int = 0  # with the first
     stopped_at: str = ""  # with the last: the text of ``Sampling.stop`` that ended it
+    input_tokens: int = 0  # with the last, of prompts whose tokens could only be guessed: how many more there were
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):

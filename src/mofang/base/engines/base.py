@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mofang.base.domain.errors import MofangError, WarmUpFailed
-from mofang.base.domain.generation import Delta, Profile, Sampling
+from mofang.base.domain.generation import Delta, Order, Profile, Sampling
 from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec
 
 Options = Mapping[str, int | str]
@@ -56,8 +56,8 @@ class Exemplary(Protocol):
         ...
 
 
-class GenerativeEngine(Protocol):
-    """One loaded language model that computes many streams side by side. Called by one thread only, its owner.
+class Speaker(Protocol):
+    """What computes many streams side by side. Called by one thread only, its owner.
 
     Streams have numbers, which the owner gives. Between two steps it adds and cancels as many as it likes.
     """
@@ -65,17 +65,6 @@ class GenerativeEngine(Protocol):
     @property
     def profile(self) -> Profile:
         """Context, slots, chat template, and what can be asked."""
-        ...
-
-    def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
-        """Return the tokens of ``text``, in which special tokens are read as such; raise PromptTooLong.
-
-        ``opening``: put before it what the model was trained to see first (a chat template does that itself).
-        """
-        ...
-
-    def add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
-        """Begin a stream with the next step. Raises InvalidParameter for what the engine cannot do."""
         ...
 
     def cancel(self, number: int) -> None:
@@ -94,10 +83,38 @@ class GenerativeEngine(Protocol):
         ...
 
 
+class GenerativeEngine(Speaker, Protocol):
+    """One loaded language model: it goes on from tokens."""
+
+    def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
+        """Return the tokens of ``text``, in which special tokens are read as such; raise PromptTooLong.
+
+        ``opening``: put before it what the model was trained to see first (a chat template does that itself).
+        """
+        ...
+
+    def add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
+        """Begin a stream with the next step. Raises InvalidParameter for what the engine cannot do."""
+        ...
+
+
+@runtime_checkable
+class Conversational(Speaker, Protocol):
+    """A language model that is somewhere else: it is handed the conversation, and has the last word on its tokens."""
+
+    def guess(self, order: Order) -> int:
+        """Return how many tokens the prompt has, about, at least 1."""
+        ...
+
+    def converse(self, number: int, order: Order, guessed: int) -> None:
+        """Begin a stream with the next step. The last delta says how far off ``guessed`` was (``input_tokens``)."""
+        ...
+
+
 class GenerativeLoader(Protocol):
     """What an entry point of the group ``mofang.generators`` names: usually the engine's class itself."""
 
-    def __call__(self, folder: Path, options: Options) -> GenerativeEngine:
+    def __call__(self, folder: Path, options: Options) -> GenerativeEngine | Conversational:
         """Load the artifact in ``folder``. Raises EngineLoadFailed."""
         ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mofang.base.domain.errors import EngineLoadFailed, EngineNotFound
-from mofang.base.engines.base import Engine, EngineLoader, GenerativeEngine, GenerativeLoader, Options
+from mofang.base.engines.base import Conversational, Engine, EngineLoader, GenerativeEngine, GenerativeLoader, Options
 
 ENGINES = "mofang.engines"
 GENERATORS = "mofang.generators"
@@ -34,7 +34,7 @@ def load_engine(name: str, folder: Path, options: Options | None = None) -> Engi
     return loader(folder, options or {})
 
 
-def load_generator(name: str, folder: Path, options: Options | None = None) -> GenerativeEngine:
+def load_generator(name: str, folder: Path, options: Options | None = None) -> GenerativeEngine | Conversational:
     """Load the artifact in ``folder`` with the generative engine called ``name``. Raises as :func:`load_engine`."""
     loader: GenerativeLoader = _loader(GENERATORS, name)
     return loader(folder, options or {})

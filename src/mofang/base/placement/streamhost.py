@@ -106,6 +106,7 @@ class _Desk:
     def _step(self) -> None:
         assert self.replica is not None
         told: dict[_Gateway, list[Delta]] = {}
+        failed: list[tuple[_Gateway, Stream, MofangError]] = []
         for stream, event in self.replica.step():
             gateway = cast(_Gateway, stream.asker)
             if isinstance(event, Delta):
@@ -113,9 +114,11 @@ class _Desk:
                 if event.finish:
                     gateway.end(stream)
             else:
-                gateway.fail(stream, event)
+                failed.append((gateway, stream, event))
         for gateway, deltas in told.items():
             gateway.write(encode(Deltas(deltas)))
+        for gateway, stream, error in failed:  # after what the streams said before
+            gateway.fail(stream, error)
         self._stepping = False
         self._tell_occupancy(self.replica)
         if self.replica.busy:

@@ -24,7 +24,7 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.generation import Chosen, Delta, Occupancy, Order, Profile, Sampling
 from mofang.base.domain.inference import Call
-from mofang.base.engines.base import GenerativeEngine, Options
+from mofang.base.engines.base import Conversational, GenerativeEngine, Options
 from mofang.base.engines.template import ChatTemplate
 from mofang.base.placement.deadlines import expired
 from mofang.base.placement.queue import FairQueue
@@ -77,7 +77,7 @@ class Stream:
 
 
 def open_streams(
-    load: Callable[[str, Path, Options], GenerativeEngine],
+    load: Callable[[str, Path, Options], GenerativeEngine | Conversational],
     engine: str,
     folder: Path,
     limits: ReplicaLimits,
@@ -90,7 +90,8 @@ def open_streams(
     """
     loaded = load(engine, folder, options or {})
     try:
-        _warm_up(loaded)
+        if not isinstance(loaded, Conversational):  # a word from elsewhere costs money
+            _warm_up(loaded)
         return StreamReplica(loaded, limits, tally)
     except BaseException:
         loaded.close()
@@ -119,7 +120,9 @@ def _warm_up(engine: GenerativeEngine) -> None:
 class StreamReplica:
     """Streams that wait and streams that are computed."""
 
-    def __init__(self, engine: GenerativeEngine, limits: ReplicaLimits, tally: Tally | None = None) -> None:
+    def __init__(
+        self, engine: GenerativeEngine | Conversational, limits: ReplicaLimits, tally: Tally | None = None
+    ) -> None:
         """Take over ``engine``. Raises EngineLoadFailed if its chat template is none."""
         self._engine = engine
         self._tally = tally or Uncounted()
@@ -157,6 +160,10 @@ class StreamReplica:
         if not prompt:
             raise ConversationRefused("the prompt is empty", hint="send at least one character")
         room = self.profile.context_tokens - len(prompt)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has about {len(prompt):,} tokens, the context {self.profile.context_tokens:,}"
+            )
         answer = min(order.sampling.max_tokens or room, room)
         expected = len(prompt) + min(answer, _EXPECTED_TOKENS)
         call = Call(order.request_id, order.tenant, {}, expected, order.deadline, order.priority, order.weight)
@@ -223,10 +230,15 @@ class StreamReplica:
             raise InvalidParameter.of("response_format", "the engine of this model keeps to no such format")
 
     def _prompt(self, order: Order) -> Sequence[int]:
+        engine = self._engine
+        if isinstance(engine, Conversational):
+            if order.tokens:
+                raise InvalidParameter.of("prompt", "this model takes text, not tokens")
+            return range(engine.guess(order))
         if order.messages:
-            return self._engine.encode(self._write(order))
+            return engine.encode(self._write(order))
         if not order.tokens:
-            return self._engine.encode(order.text, opening=True)
+            return engine.encode(order.text, opening=True)
         most, known = self.profile.context_tokens - 1, self.profile.vocabulary
         if len(order.tokens) > most:
             raise PromptTooLong(f"the prompt has more than {most:,} tokens, the context of this model")
@@ -266,7 +278,10 @@ class StreamReplica:
         stream.number = self._numbers
         stream.queue_us = round((now - stream.queued_at) * 1e6)
         try:
-            self._engine.add(stream.number, stream.prompt, stream.order.sampling)
+            if isinstance(self._engine, Conversational):
+                self._engine.converse(stream.number, stream.order, len(stream.prompt))
+            else:
+                self._engine.add(stream.number, stream.prompt, stream.order.sampling)
         except MofangError as error:
             events.append((stream, error))
         else:
@@ -298,7 +313,7 @@ class StreamReplica:
             self._reach -= stream.reach
         if text or finish or not stream.begun:
             told = Delta(stream.id, text, stream.tokens, finish, tuple(stream.chosen), delta.cached_tokens,
-                         round(stream.compute_us), stream.queue_us, stream.tail.met)  # fmt: skip
+                         round(stream.compute_us), stream.queue_us, stream.tail.met, delta.input_tokens)  # fmt: skip
             self._count(stream, told)
             stream.tokens, stream.compute_us, stream.queue_us, stream.chosen, stream.begun = 0, 0.0, 0, [], True
             events.append((stream, told))

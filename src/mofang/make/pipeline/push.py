@@ -14,7 +14,7 @@ from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import generator_names
-from mofang.make.convert import gguf
+from mofang.make.convert import gguf, upstream
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
 from mofang.make.convert.formats import FORMATS
 from mofang.make.convert.parity import PROBABILITIES
@@ -25,6 +25,7 @@ from mofang.make.workshop import Workshop
 
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
 _LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
+_UPSTREAM_ENGINE = "upstream"  # whose models are elsewhere
 _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
 
@@ -88,7 +89,8 @@ def _labelled(artifact: Artifact, labels: tuple[str, ...]) -> Artifact:
 
 
 def _language_model(engine_name: str, entries: list[FileEntry], folder: Path) -> Artifact:
-    return Artifact(engine_name, _as_on_disk(entries, folder), gguf.inspect(folder))
+    look = upstream.inspect if engine_name == _UPSTREAM_ENGINE else gguf.inspect
+    return Artifact(engine_name, _as_on_disk(entries, folder), look(folder))
 
 
 def _check_engine(engine: str, found: Recognised) -> None:

@@ -291,6 +291,8 @@ class Generation:
         if delta.tokens and not self.tally.first_at:
             self.tally.first_at = now
         self.tally.last_at = now
+        if choice.counts:
+            self.tally.input_tokens += delta.input_tokens
         if delta.finish:
             self._streams.pop(choice.number, None)
         self._pieces.append((choice.index, delta))

@@ -40,6 +40,8 @@ class Settings:
     """Jobs (training, compression) that run at once; each may use all cores."""
     engine_threads: int = 1
     """Threads of one replica's engine inside one call; more replicas scale better than more threads."""
+    upstreams: str = ""
+    """File (TOML) of the servers whose models may be offered here: for each `base_url`, and `key_file` or `key_env`."""
     body_bytes: int = 64 << 20
     """Largest inference body, in bytes."""
     connections: int = 10_000
@@ -135,7 +137,7 @@ class Settings:
     @property
     def engine_options(self) -> dict[str, dict[str, int | str]]:
         """What engines are told when they load, by engine; one that is not here is told nothing."""
-        return {"onnx": {"threads": self.engine_threads}}
+        return {"onnx": {"threads": self.engine_threads}, "upstream": {"file": self.upstreams}}
 
     @property
     def database_url(self) -> str:

@@ -1,0 +1,244 @@
+"""Asks another server that speaks the OpenAI API, as if its model were one of ours. Loaded through the catalog.
+
+The artifact is ``upstream.json``: which upstream, and what its model is called there. Where an upstream is and which
+key it wants is the operator's to say, in a file of hers (setting ``upstreams``): versions hold no secrets, and whoever
+may push a model cannot have keys sent elsewhere. Each stream is read in a thread of its own; ``step`` collects what
+came.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+
+from mofang.base.domain.errors import (
+    EngineFailed,
+    EngineLoadFailed,
+    InvalidSettings,
+    MofangError,
+    UpstreamFailed,
+)
+from mofang.base.domain.generation import Delta, Finish, Order, Profile
+from mofang.base.engines.asking import body, chosen, refusal, said
+from mofang.base.engines.base import Options
+from mofang.base.engines.described import read_described
+
+_SLOTS = 64
+_WAIT_SECONDS = 0.005  # for a first event, if none is there
+_TIMEOUT = httpx.Timeout(10.0, read=120.0)
+_ALTERNATIVES = 20
+_CHARACTERS = 4  # of a token, about: what a prompt is taken to have until the upstream tells
+_DONE = "[DONE]"
+_CALL = '<tool_call>{"name": %s, "arguments": %s}</tool_call>'
+_FINISH: Mapping[str, Finish] = {"length": "length"}  # everything else is its own decision
+
+Event = tuple[int, Delta | MofangError | None]
+"""A stream's number and what came; None: that it has ended."""
+
+
+class Upstream(msgspec.Struct, forbid_unknown_fields=True):
+    """One table of the operator's file."""
+
+    base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#@]+(/[^?#@]*)?$")]
+    key_file: str = ""
+    key_env: str = ""
+
+    def key(self) -> str:
+        """Read the key, which may have been replaced; empty if the upstream wants none. Raises EngineLoadFailed."""
+        try:
+            text = Path(self.key_file).read_text() if self.key_file else os.environ.get(self.key_env, "")
+        except OSError as error:
+            raise EngineLoadFailed(f"the key of the upstream cannot be read: {error.strerror}") from error
+        if self.key_env and not text:
+            raise EngineLoadFailed(f"the key of the upstream is missing: {self.key_env} is not set")
+        return text.strip()
+
+
+class UpstreamEngine:
+    """A model of another server. Options: ``file``, the operator's; ``slots``, streams at a time."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        """Look the upstream up; it is not asked yet. Raises InvalidModel, InvalidSettings or EngineLoadFailed."""
+        self._described = read_described(folder)
+        self._upstream = _look_up(str(options.get("file", "")), self._described.upstream)
+        self._upstream.key()
+        self.profile = Profile(
+            context_tokens=self._described.context_tokens,
+            slots=int(options.get("slots", _SLOTS)),
+            cache_tokens=int(options.get("slots", _SLOTS)) * self._described.context_tokens,
+            chat_template="the upstream's own",
+            constraints=("json", "schema"),
+            alternatives=_ALTERNATIVES,
+        )
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.profile.slots)
+        self._client = httpx.Client(
+            base_url=self._upstream.base_url.rstrip("/") + "/", timeout=_TIMEOUT, limits=limits, trust_env=False
+        )
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._streams: dict[int, _Stream] = {}
+
+    def guess(self, order: Order) -> int:
+        """See :class:`Conversational`."""
+        if order.messages:
+            return sum(len(str(message.get("content", ""))) for message in order.messages) // _CHARACTERS + 1
+        return len(order.text) // _CHARACTERS + 1
+
+    def converse(self, number: int, order: Order, guessed: int) -> None:
+        """See :class:`Conversational`."""
+        stream = self._streams[number] = _Stream(number, guessed)
+        threading.Thread(target=self._read, args=(stream, order), name=f"stream {number}", daemon=True).start()
+
+    def cancel(self, number: int) -> None:
+        """See :meth:`GenerativeEngine.cancel`. The thread looks when the next piece is there, and hangs up."""
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.cancelled = True
+
+    def step(self) -> tuple[list[Delta], dict[int, MofangError]]:
+        """See :meth:`GenerativeEngine.step`."""
+        deltas: list[Delta] = []
+        failures: dict[int, MofangError] = {}
+        for number, event in self._arrived():
+            if number not in self._streams:
+                continue  # cancelled meanwhile
+            if isinstance(event, Delta):
+                deltas.append(event)
+            else:
+                failures[number] = event or UpstreamFailed("the upstream ended the stream without a word")
+            if not isinstance(event, Delta) or event.finish:
+                del self._streams[number]
+        return deltas, failures
+
+    def close(self) -> None:
+        """Hang up."""
+        for number in list(self._streams):
+            self.cancel(number)
+        self._client.close()
+
+    def _arrived(self) -> list[Event]:
+        if not self._streams:
+            return []
+        try:
+            events = [self._events.get(timeout=_WAIT_SECONDS)]
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events.append(self._events.get())
+        return events
+
+    def _read(self, stream: _Stream, order: Order) -> None:
+        """Have a stream answered, in a thread of its own; whatever it ends with, its owner is told."""
+        try:
+            for delta in self._answers(stream, order):
+                self._events.put((stream.number, delta))
+        except MofangError as error:
+            self._events.put((stream.number, error))
+        except Exception as error:
+            self._events.put((stream.number, EngineFailed(f"the upstream's answer cannot be read: {error!r}")))
+        self._events.put((stream.number, None))
+
+    def _answers(self, stream: _Stream, order: Order) -> Iterator[Delta]:
+        path = "chat/completions" if order.messages else "completions"
+        key = self._upstream.key()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        asked = body(self._described.model, order)
+        with (
+            self._translated(),
+            self._client.stream("POST", path, json=asked, headers=headers) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+                raise refusal(answer)
+            for line in answer.iter_lines():
+                if stream.cancelled:
+                    return
+                if not line.startswith("data:"):
+                    continue
+                text = line.removeprefix("data:").strip()
+                if text == _DONE:
+                    break
+                if (delta := stream.take(text)) is not None:
+                    yield delta
+        yield stream.end()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise UpstreamFailed(f"upstream {self._described.upstream!r} is silent") from error
+        except httpx.HTTPError as error:
+            raise UpstreamFailed(f"upstream {self._described.upstream!r} does not answer: {error}") from error
+
+
+class _Stream:
+    """What is kept of a stream while it is read."""
+
+    def __init__(self, number: int, guessed: int) -> None:
+        self.number = number
+        self.cancelled = False
+        self._guessed = guessed
+        self._told = 0  # tokens that were told one by one: each piece is one at least
+        self._finish: Finish = ""
+        self._usage: Mapping[str, Any] = {}
+        self._calls: dict[int, list[str]] = {}  # name and pieces of arguments, by the call's number
+
+    def take(self, text: str) -> Delta | None:
+        """Read an event; None if it says nothing."""
+        chunk: dict[str, Any] = msgspec.json.decode(text)
+        if error := chunk.get("error"):
+            raise UpstreamFailed(f"the upstream broke off: {said(error)}")
+        self._usage = chunk.get("usage") or self._usage
+        if not chunk.get("choices"):
+            return None
+        choice = chunk["choices"][0]
+        reason = choice.get("finish_reason")
+        if reason:
+            self._finish = _FINISH.get(reason, "stop")
+        added = choice.get("delta") or {}
+        for call in added.get("tool_calls") or ():
+            self._call(call)
+        content = added.get("content") or choice.get("text") or ""
+        if not content:
+            return None
+        self._told += 1
+        return Delta(self.number, content, 1, "", chosen(choice.get("logprobs") or {}))
+
+    def end(self) -> Delta:
+        """Return the last delta, with the upstream's own counts if it told them."""
+        if not self._finish:
+            raise UpstreamFailed("the upstream ended in the middle of its answer")
+        usage = self._usage
+        output = max(0, int(usage.get("completion_tokens") or 0) - self._told)
+        prompt = int(usage.get("prompt_tokens") or self._guessed) - self._guessed
+        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        text = "".join(_CALL % (msgspec.json.encode(name).decode(), "".join(arguments) or "{}")
+                       for name, *arguments in self._calls.values())  # fmt: skip
+        return Delta(self.number, text, output, self._finish, (), cached, input_tokens=prompt)
+
+    def _call(self, call: Mapping[str, Any]) -> None:
+        function = call.get("function") or {}
+        parts = self._calls.setdefault(int(call.get("index") or 0), [""])
+        parts[0] += function.get("name") or ""
+        parts.append(function.get("arguments") or "")
+
+
+def _look_up(file: str, name: str) -> Upstream:
+    if not file:
+        raise InvalidSettings("no upstreams are known", hint="set MOFANG_UPSTREAMS to a file that says where they are")
+    try:
+        known = msgspec.convert(tomllib.loads(Path(file).read_text()), dict[str, Upstream])
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise InvalidSettings(f"the file of upstreams cannot be read: {error}") from error
+    if name not in known:
+        raise EngineLoadFailed(f"no upstream is called {name!r}", hint=f"known are: {', '.join(sorted(known))}")
+    return known[name]
