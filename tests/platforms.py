@@ -120,10 +120,14 @@ def _platform(
     bills = BillStore(database)
     audit = AuditStore(database, AuditKey.open(folder / "audit.key"))
     witness = Witness(audit)
-    usage = UsageStore(database, on_fold=lambda fold: (bills.note_late(fold), witness.note(fold))[0])
     registry, variants = Registry(database, blobs), VariantStore(database)
     deployments = Deployments(DeploymentStore(database))
     origins = RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
+    usage = UsageStore(
+        database,
+        on_fold=lambda fold: (bills.note_late(fold), witness.note(fold))[0],
+        variants=origins.variants,
+    )
 
     def enter(authorization: str | None, address: str) -> Principal:
         text = (authorization or "").removeprefix("Bearer ")

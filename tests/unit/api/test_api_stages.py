@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -330,6 +331,17 @@ def test_prices_and_invoices(house: House, admin: httpx.Client) -> None:
     assert code_of(admin.post(f"/invoices/{invoice['id']}/issue")) == "period.invalid"
     assert code_of(admin.post("/invoices", json={"tenant": "nobody", **period})) == "tenant.not_found"
     assert code_of(admin.get("/invoices/inv_0")) == "invoice.not_found"
+    asked = f"/usage/focus?from={start}&to={start + HOUR}"
+    for path, number in ((asked, ""), (f"/invoices/{invoice['id']}/document?form=focus", invoice["number"])):
+        answer = admin.get(path)
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        charges = [*csv.DictReader(answer.text.splitlines())]
+        assert sorted((row["SkuMeter"], row["BilledCost"], row["InvoiceId"]) for row in charges) == [
+            ("requests", "0.0015", number), ("rows", "0", number),
+        ]  # fmt: skip
+    assert admin.get("/usage/focus?from=0&to=253402300800000000").status_code == 200  # to the end of the calendar
+    assert code_of(admin.get(asked + "&tenant=nobody")) == "tenant.not_found"
+    assert code_of(admin.get(asked + "1")) == "period.invalid"
     assert actions(admin) == [("prices.publish", "1"), ("invoice.create", invoice["id"])]
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from ledgers import HOUR, NOON, all_events, usage
 from mofang.base.domain.errors import InvalidPeriod, InvalidRequest
+from mofang.base.storage.database import Database
 from mofang.sell.meter.store import GROUPS, UsageStore
 from mofang.sell.meter.windows import MAX_AT, UsageRow
 
@@ -120,3 +123,28 @@ def test_the_last_use_of_a_key_is_known(store: UsageStore) -> None:
     assert store.last_used() == {"ada": NOON + 9, "bob": NOON}
     store.fold("c", 0, 1, [usage(2, key_id="bob", at=NOON)])
     assert store.last_used()["bob"] == NOON
+
+
+def test_usage_names_the_variant_that_answered(database: Database) -> None:
+    known = {("sha256:small", 3): "int8-dynamic"}
+    asked: list[tuple[str, int]] = []
+
+    def variants(versions: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        asked.extend(versions)
+        return {version: known[version] for version in versions if version in known}
+
+    store = UsageStore(database, variants=variants)
+    small = {"digest": "sha256:small", "version": 3}
+    store.fold("a", 0, 1, [usage(1), usage(2, **small), usage(3, **small)])
+    store.fold("a", 1, 2, [usage(4), usage(5, **small)])
+    assert sorted(asked) == [("sha256:" + "ab" * 32, 2), ("sha256:small", 3)]  # once, when it first answered
+
+    def requests() -> dict[str, int]:
+        return {t.group["variant"]: t.quantity for t in store.totals(("variant",), filters={"meter": "requests"})}
+
+    assert requests() == {"": 2, "int8-dynamic": 3}
+    assert {event.variant for event in store.events({"digest": "sha256:small"}).items} == {"int8-dynamic"}
+    assert len(store.events({"variant": "int8-dynamic", "request_id": "req_00000002"}).items) == 3
+    known["sha256:" + "ab" * 32, 2] = "original"  # found out later
+    store.name_variants()
+    assert requests() == {"original": 2, "int8-dynamic": 3}

@@ -115,6 +115,7 @@ class UsageEvent:
     source: Source
     meter: str
     quantity: int
+    variant: str = ""  # of the version: "original", or how it was compressed; empty where nobody knows
 
 
 def events_of(record: UsageRecord) -> Iterator[UsageEvent]:

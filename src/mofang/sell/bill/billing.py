@@ -105,6 +105,10 @@ class Billing:
         made = self._make(new_id("inv"), tenant, start, end, self._bills.price_books(), now_us())
         return self._bills.add(made)
 
+    def rated(self, tenant: str, start: int, end: int) -> Document:
+        """Return what an invoice of that period would say now. Raises as make_invoice does."""
+        return self._make("", tenant, start, end, self._bills.price_books(), now_us())
+
     def issue(self, invoice_id: str) -> Invoice:
         """Make a draft final and give it the next number. Issuing again does nothing.
 

@@ -38,6 +38,10 @@ class RegistryOrigins:
                     self._known[version] = Origin(found.model, self._variant(found))
         return {version: self._known[version] for version in wanted if version in self._known}
 
+    def variants(self, versions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """Return the variants of ``versions`` (digest, number), as far as the registry knows them."""
+        return {version: origin.variant for version, origin in self(versions).items()}
+
     def _find(self, digest: str, number: int) -> ModelVersion | None:
         """Return the version of that number; the same files may be a version of another model under another."""
         versions = self._registry.find_digest(digest)

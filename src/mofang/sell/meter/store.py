@@ -55,6 +55,7 @@ _series = Table(
     Column("outcome", String, nullable=False),
     Column("source", String, nullable=False),
     Column("last_at", BigInteger, nullable=False),  # of its newest event; no part of what names it
+    Column("variant", String, nullable=False, server_default=text("''")),  # of the version; follows from the digest
     UniqueConstraint("key_id", "tenant", "project", "endpoint", "revision", "version", "digest", "outcome", "source"),
 )
 # The event id, request:attempt:meter, in three columns: its index finds the events of a request as well.
@@ -92,6 +93,7 @@ _segments = Table(
 _TEXTS: dict[str, ColumnElement[Any]] = {column.name: column for column in _series.c if isinstance(column.type, String)}
 _GROUPS: dict[str, ColumnElement[Any]] = {
     **{name: _series.c[name] for name in Series._fields},
+    "variant": _series.c.variant,
     "meter": _windows.c.meter,
     "hour": _windows.c.hour,
     "day": _windows.c.hour - _windows.c.hour % literal_column(str(DAY_US)),
@@ -113,6 +115,8 @@ _MOVE_SEGMENT = text(
     " ON CONFLICT (name) DO UPDATE SET folded = excluded.folded"
 )
 Settle = Callable[[str, Sequence[Charge]], None]
+Variants = Callable[[Collection[tuple[str, int]]], Mapping[tuple[str, int], str]]
+"""Tells the variants of versions (digest, number); of one that is not known, nothing."""
 _ALL: Mapping[str, str] = MappingProxyType({})  # no filter
 _BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
 
@@ -121,7 +125,7 @@ class UsageStore:
     """The ledger in a database.
 
     What records took out of budgets is told to ``settle`` (segment, charges), and every fold that adds events to
-    ``on_fold``, both in the transaction of their fold.
+    ``on_fold``, both in the transaction of their fold. ``variants`` is asked once for every version that answered.
     """
 
     def __init__(
@@ -129,10 +133,12 @@ class UsageStore:
         database: Database,
         settle: Settle = lambda segment, charges: None,
         on_fold: Callable[[Fold], None] = lambda fold: None,
+        variants: Variants = lambda versions: {},
     ) -> None:
         self._database = database
         self._settle = settle
         self._on_fold = on_fold
+        self._variants = variants
 
     def folded(self, segment: str) -> int:
         """Return how many bytes of ``segment`` are in the ledger."""
@@ -148,7 +154,7 @@ class UsageStore:
         with self._database.write() as connection:
             if _folded(connection, segment) != start:
                 return None
-            ids = _series_ids(connection, {series_of(record) for record in records})
+            ids = _series_ids(connection, {series_of(record) for record in records}, self._variants)
             _note_last(connection, records, ids)
             known = _known(connection, {record.request_id for record in records})
             events, windows = new_rows(records, ids, known, _count(connection) + 1)
@@ -161,6 +167,15 @@ class UsageStore:
                 self._settle(segment, charges)
             connection.execute(_MOVE_SEGMENT, {"name": segment, "folded": end})
             return len(events)
+
+    def name_variants(self) -> None:
+        """Find out the variants that were not known when their versions first answered."""
+        unnamed = select(_series.c.digest, _series.c.version).where(_series.c.variant == "").distinct()
+        with self._database.write() as connection:
+            found = self._variants([(row.digest, row.version) for row in connection.execute(unnamed)])
+            for (digest, version), variant in found.items():
+                this = (_series.c.digest == digest) & (_series.c.version == version) & (_series.c.variant == "")
+                connection.execute(update(_series).where(this).values(variant=variant))
 
     def count(self) -> int:
         """Return the number of events in the ledger."""
@@ -272,7 +287,7 @@ class UsageStore:
 
 
 def _select_events() -> Select[Any]:
-    return select(_events, *(_series.c[name] for name in Series._fields)).join_from(_events, _series)
+    return select(_events, *(_series.c[name] for name in (*Series._fields, "variant"))).join_from(_events, _series)
 
 
 def _events_page(rows: Sequence[Row[Any]], limit: int) -> UsagePage:
@@ -299,12 +314,17 @@ def _stretch(
     return (1, 0) if first is None else (first, last)
 
 
-def _series_ids(connection: Connection, keys: set[Series]) -> dict[Series, int]:
+def _series_ids(connection: Connection, keys: set[Series], variants: Variants) -> dict[Series, int]:
     """Return the id of every series, making those that are new."""
     ids = _find_series(connection, keys)
     missing = keys - ids.keys()
     if missing:
-        connection.execute(insert(_series), [{**series._asdict(), "last_at": 0} for series in sorted(missing)])
+        named = variants({(series.digest, series.version) for series in missing})
+        rows = [
+            {**series._asdict(), "last_at": 0, "variant": named.get((series.digest, series.version), "")}
+            for series in sorted(missing)
+        ]
+        connection.execute(insert(_series), rows)
         ids = _find_series(connection, keys)
     return ids
 
@@ -313,7 +333,7 @@ def _find_series(connection: Connection, keys: set[Series]) -> dict[Series, int]
     found: dict[Series, int] = {}
     for key_ids in _batches({key.key_id for key in keys}):
         for row in connection.execute(select(_series).where(_series.c.key_id.in_(key_ids))):
-            found[Series(*row[1:-1])] = row.id
+            found[Series(*(row._mapping[name] for name in Series._fields))] = row.id
     return found
 
 
@@ -388,6 +408,7 @@ def _event(row: Row[Any]) -> UsageEvent:
         source=row.source,
         meter=row.meter,
         quantity=row.quantity,
+        variant=row.variant,
     )
 
 

@@ -17,7 +17,8 @@ from mofang.base.domain.errors import InvoiceNotFound, NotFound, TenantNotFound
 from mofang.base.domain.usage import UsageEvent
 from mofang.base.identity.store import IdentityStore
 from mofang.sell.bill.billing import Billing, InvoiceCheck
-from mofang.sell.bill.invoice import BookRef
+from mofang.sell.bill.focus import focus_csv
+from mofang.sell.bill.invoice import BookRef, Document
 from mofang.sell.bill.paper import csv_text, html_page
 from mofang.sell.bill.rating import InvoiceLine, Unrated
 from mofang.sell.bill.store import BillStore, Invoice, Party
@@ -27,7 +28,12 @@ from mofang.surface.api.changes import tenant as tenant_of
 from mofang.surface.api.fields import AfterId, AfterNumber, At, Body, Id, Limit, Page, TenantName, Text, page
 
 LineNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
-Form = Annotated[Literal["html", "csv", "json"], Query(description="a page to print, a table, or the document")]
+Form = Annotated[
+    Literal["html", "csv", "json", "focus"],
+    Query(description="a page to print, a table, the document, or FOCUS 1.2 (CSV)"),
+]
+From = Annotated[At, Query(alias="from", description="start of a full hour, microseconds since the epoch")]
+To = Annotated[At, Query(description="start of a full hour, microseconds since the epoch; not included")]
 
 
 class InvoiceBody(Body):
@@ -165,10 +171,25 @@ class Invoices:
             return Response(found.document.canonical, media_type="application/json")
         if form == "csv":
             return Response(csv_text(found), media_type="text/csv; charset=utf-8")
+        if form == "focus":
+            return self._focus(found.document, found.number)
         credited = self._bills.get(found.document.credits).number if found.document.credits else ""
         seller, buyer = self._bills.party(""), self._bills.party(found.document.tenant)
         headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return Response(html_page(found, seller, buyer, credited), media_type="text/html", headers=headers)
+
+    def export_focus(self, who: Caller, start: From, to: To, tenant: TenantName | None = None) -> Response:
+        """Rate a tenant's usage of a period as an invoice would now, and return it in the FOCUS format (CSV)."""
+        tenant = tenant or who.tenant
+        _check_payer(who, tenant, TenantNotFound(f"there is no tenant {tenant!r}"))
+        self._check_tenant(tenant)
+        self._settle()
+        return self._focus(self._billing.rated(tenant, start, to))
+
+    def _focus(self, document: Document, number: str = "") -> Response:
+        seller, buyer = self._bills.party(""), self._bills.party(document.tenant)
+        text = focus_csv(document, seller.title, buyer.title, number)
+        return Response(text, media_type="text/csv; charset=utf-8")
 
     def verify_invoice(self, invoice: Id, who: Caller) -> InvoiceCheck:
         """Make an invoice again from its usage and prices, compare it byte by byte, and count its events."""
@@ -251,6 +272,7 @@ def router(
         Route("POST", "/invoices", "sell", api.create_invoice, 201, everywhere=True),
         Route("GET", "/invoices/{invoice}", "bill", api.get_invoice),
         Route("GET", "/invoices/{invoice}/document", "bill", api.get_invoice_document),
+        Route("GET", "/usage/focus", "bill", api.export_focus),
         Route("POST", "/invoices/{invoice}/issue", "sell", api.issue_invoice, everywhere=True),
         Route("POST", "/invoices/{invoice}/pay", "sell", api.pay_invoice, everywhere=True),
         Route("POST", "/invoices/{invoice}/void", "sell", api.void_invoice, everywhere=True),

@@ -77,7 +77,8 @@ class Meter:
         project: ProjectName | None = None,
         endpoint: EndpointName | None = None,
     ) -> Sums:
-        """Sum usage by tenant, project, key_id, endpoint, revision, version, digest, outcome, hour, day or month."""
+        """Sum usage by tenant, project, key_id, endpoint, revision, version, digest, variant,
+        outcome, source, hour, day or month."""
         filters = self._filters(who, project, {"endpoint": endpoint})
         self._settle()
         columns = [name for name in by.split(",") if name and name != "meter"]

@@ -185,11 +185,13 @@ def trace(session: Session, id: str, line: int, limit: int | None) -> None:
     json="The document itself, in whatever form was asked for.",
 )
 @click.argument("id")
-@click.option("--form", type=click.Choice(["html", "csv", "json"]), default="html", show_default=True, help="As what.")
+@click.option(
+    "--form", type=click.Choice(["html", "csv", "json", "focus"]), default="html", show_default=True, help="As what."
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; left out: the screen.")
 @click.pass_obj
 def print_invoice(session: Session, id: str, form: str, output: Path | None) -> None:
-    """Write an invoice as a page to print, as a table, or as its canonical JSON."""
+    """Write an invoice as a page to print, as a table, as its canonical JSON, or as FOCUS 1.2."""
     text = session.client.bill.invoice_document(id, form)  # type: ignore[arg-type]
     if output is None:
         click.echo(text, nl=False)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from mofang.surface.sdk.meter import UsageRow
 
 COLUMNS = (
-    "tenant", "project", "key_id", "endpoint", "revision", "version", "digest", "outcome", "source",
+    "tenant", "project", "key_id", "endpoint", "revision", "version", "digest", "variant", "outcome", "source",
     "hour", "day", "month",
 )  # fmt: skip
 EVENT_FIELDS = (
     "event_id", "request_id", "at", "tenant", "project", "key_id", "endpoint", "revision", "version", "digest",
-    "outcome", "source", "meter", "quantity",
+    "variant", "outcome", "source", "meter", "quantity",
 )  # fmt: skip
 MOMENT = "A date, a time (UTC) or a span before now, e.g. 2026-11-01 or 24h."
 
@@ -133,6 +133,23 @@ def events(
         _write_csv(plain(event) for event in found)
     else:
         _draw_events([*found])
+
+
+@usage.verb(
+    "focus",
+    example="mofang usage focus --from 2026-11-01 --to 2026-12-01 > focus.csv",
+    json="The table itself: FOCUS is CSV.",
+)
+@click.option("--from", "since", metavar="WHEN", required=True, help=MOMENT)
+@click.option("--to", "until", metavar="WHEN", default="now", help="Likewise; left out: now. Whole hours are counted.")
+@click.option("--tenant", metavar="NAME", help="Whose; left out: the key's own.")
+@click.pass_obj
+def focus(session: Session, since: str, until: str, tenant: str | None) -> None:
+    """Write usage and what it costs in the FinOps format FOCUS 1.2 (CSV)."""
+    start, end = hours(since, until)
+    assert start is not None
+    assert end is not None
+    click.echo(session.client.bill.focus(start, end, tenant=tenant), nl=False)
 
 
 @usage.verb(

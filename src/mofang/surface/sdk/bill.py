@@ -293,9 +293,17 @@ class Bill:
         """Return an invoice or credit note by its id."""
         return self._wire.get(f"/invoices/{segment(invoice)}", Invoice)
 
-    def invoice_document(self, invoice: str, form: Literal["html", "csv", "json"] = "html") -> str:
-        """Return an invoice as a page to print, as a table, or as its canonical JSON."""
+    def invoice_document(self, invoice: str, form: Literal["html", "csv", "json", "focus"] = "html") -> str:
+        """Return an invoice as a page to print, as a table, as its canonical JSON, or as FOCUS 1.2 (CSV)."""
         return self._wire.text(f"/invoices/{segment(invoice)}/document?form={form}")
+
+    def focus(self, start: int, end: int, *, tenant: str | None = None) -> str:
+        """Return a tenant's usage of a period (full hours), rated as an invoice would be now, as FOCUS 1.2 (CSV).
+
+        Raises PriceBookNotFound if no price book is in force, and TenantNotFound for a tenant out of the key's reach.
+        """
+        asked = f"?from={start}&to={end}" + (f"&tenant={segment(tenant)}" if tenant else "")
+        return self._wire.text(f"/usage/focus{asked}")
 
     def verify_invoice(self, invoice: str) -> InvoiceCheck:
         """Have an invoice made again from its usage and prices, compared to the byte, and its events counted."""

@@ -64,7 +64,8 @@ class Meter:
     ) -> UsageReport:
         """Return sums of every meter by columns; a period is of full hours, UTC.
 
-        Columns are tenant, project, key_id, endpoint, revision, version, digest, outcome, source, hour, day, month.
+        Columns are tenant, project, key_id, endpoint, revision, version, digest, variant, outcome, source, hour,
+        day, month.
         """
         query = {"by": ",".join(by), "from": start, "to": end, "project": project, "endpoint": endpoint}
         return self._wire.get("/usage", UsageReport, query)

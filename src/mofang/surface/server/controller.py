@@ -176,6 +176,7 @@ def _prepare(stores: Stores, folders: DataDirectory) -> None:
     """Bring the schema up to date, sweep up after a crash and, on the first start, make the first key."""
     stores.database.migrate()
     stores.blobs.sweep()
+    stores.usage.name_variants()
     open_counters(stores.counters, stores.settler, stores.usage)
     with stores.database.write():  # if the key cannot be written down, the next start is a first start again
         key = stores.identity.bootstrap()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mofang.base.audit.heads import AuditKey
 from mofang.base.audit.store import AuditStore
 from mofang.base.domain.access import EVERYTHING
+from mofang.base.domain.usage import Charge
 from mofang.base.identity.store import IdentityStore
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.blobs import DiskBlobs
@@ -78,7 +80,10 @@ def open_stores(settings: Settings) -> Stores:
         bills.note_late(fold)
         witness.note(fold)
 
-    usage = UsageStore(database, lambda segment, charges: budgets.settle(writer_of(segment), charges), on_fold)
+    def settle(segment: str, charges: Sequence[Charge]) -> None:
+        budgets.settle(writer_of(segment), charges)
+
+    usage = UsageStore(database, settle, on_fold, origins.variants)
     return Stores(
         database=database,
         blobs=blobs,
