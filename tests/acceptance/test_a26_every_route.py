@@ -71,7 +71,11 @@ PUBLIC_GRPC = {
     "/grpc.health.v1.Health/Watch",
 }
 ASKS = {"/api/v1/audit/inclusion", "/api/v1/audit/consistency"}  # GET, and nothing to answer without a question
-OF_TENANTS = {"/api/v1/usage/reconciliation"}  # for who reaches a tenant at least
+OF_TENANTS = {
+    "/api/v1/usage/reconciliation": (403, "key.reach"),
+    "/api/v1/invoices": (404, ""),  # a project's keys see none
+}
+"""For who reaches a tenant at least, and what others get."""
 UNSET = {"/api/v1/prices/current"}  # nothing was published
 CALLS: dict[str, tuple[Message, Need, str]] = {
     "ServerLive": (pb.ServerLiveRequest(), "any", "OK"),
@@ -227,8 +231,8 @@ def test_a_role_reaches_exactly_its_routes_of_the_control_api(serving: Server, r
                 answer = client.request(method, path, headers=headers)
                 if needed not in PERMISSIONS[role]:
                     expected = 403, "key.forbidden"
-                elif (everywhere or path in OF_TENANTS) and reach == "project":
-                    expected = 403, "key.reach"
+                elif reach == "project" and (everywhere or path in OF_TENANTS):
+                    expected = (403, "key.reach") if everywhere else OF_TENANTS[path]
                 else:
                     expected = through[method, path], ""
                 code = answer.json()["code"] if answer.status_code == 403 else ""
