@@ -5,6 +5,8 @@ Every id of every kind of thing is asked for in the quick tests (``tests/unit/ap
 
 from __future__ import annotations
 
+from typing import Literal
+
 import httpx
 import numpy as np
 import pytest
@@ -111,6 +113,31 @@ def test_usage_is_billed_to_whoever_asks_and_seen_by_nobody_else(serving: Server
         rows = asker.meter.usage(by=["endpoint"]).items
         assert sum(row.quantities["requests"] for row in rows) == before + 1
         assert owner.meter.usage(by=["endpoint"]).items == []
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_what_one_tenant_was_answered_no_other_gets_by_its_idempotency_key(
+    serving: Server, protocol: Literal["rest", "grpc"]
+) -> None:
+    answers = []
+    for number, project in enumerate(("acme-shop", "rival-lab"), 1):
+        key = serving.client.identity.create_key(project).key
+        with Client(serving.url, key, grpc=serving.grpc) as client:
+            before = _requests(client)
+            for _ in range(2):
+                answers.append(
+                    client.serve.predict(
+                        "public", {"x": X * number}, protocol=protocol, idempotency_key=f"k-{protocol}"
+                    )
+                )
+            assert _requests(client) == before + 1, "its own, charged once"
+    assert len({answer.request_id for answer in answers}) == 2
+    first, _, second, _ = [float(next(iter(answer.outputs.values())).ravel()[0]) for answer in answers]
+    assert second == 2 * first, "computed for her, not found"
+
+
+def _requests(client: Client) -> int:
+    return sum(row.quantities["requests"] for row in client.meter.usage(by=["endpoint"]).items)
 
 
 def test_a_tenant_cannot_take_a_name_or_more_power(serving: Server, tmp_path: object) -> None:
