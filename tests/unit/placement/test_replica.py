@@ -280,18 +280,33 @@ def test_a_call_that_would_be_late_is_refused_but_never_by_an_idle_replica() -> 
     run(main())
 
 
-def test_a_crowded_replica_waits_a_little_for_fuller_batches() -> None:
-    engine = FunctionEngine((-1, 1), lambda x: x)
+def test_a_crowded_replica_waits_where_that_was_measured_to_pay() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: time.sleep(0.2) or x)  # as long for one row as for four
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        replica = Replica(engine, ReplicaLimits(max_wait_us=20_000, max_batch_rows=4))
-        await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(2)))  # crowded from now on
+        replica = Replica(engine, ReplicaLimits(max_wait_us=60_000_000, max_batch_rows=2))
+        for _ in range(3):
+            await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(2)))  # crowded from now on
         first = replica.submit(call(rows(1, 1)))
         second = loop.create_future()
         loop.call_later(0.002, lambda: second.set_result(replica.submit(call(rows(1, 1)))))
         assert (await first).batch_rows == 2
         await (await second)
+        await replica.close()
+
+    run(main())
+
+
+def test_of_more_calls_than_a_preferred_size_the_rest_waits() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=16, preferred_rows=(2, 4)))
+        tenants = ["acme", "zoo"]
+        asked = [replica.submit(call(rows(1, 1), tenant=tenants[n % 2])) for n in range(7)]
+        sizes = [answer.batch_rows for answer in await asyncio.gather(*asked)]
+        assert sorted(sizes) == [1, 2, 2, 4, 4, 4, 4]
         await replica.close()
 
     run(main())

@@ -21,7 +21,8 @@ class ReplicaLimits:
     """Bounds of one replica's queue and batches."""
 
     max_batch_rows: int = 64
-    max_wait_us: int = 0  # extra time to wait for a fuller batch; 0: only what is already there
+    max_wait_us: int = 1000  # the longest wait for a fuller batch, where that is measured to pay; 0: none
+    preferred_rows: tuple[int, ...] = ()  # sizes of batches that the model computes best; what is beyond one waits
     max_queue: int = 2048  # calls
     max_queue_bytes: int = 256 << 20
     join: bool = True  # whether calls may share a batch at all

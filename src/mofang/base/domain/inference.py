@@ -18,6 +18,7 @@ class InferRequest(msgspec.Struct, frozen=True, eq=False):
     version: str = ""  # "" any; else the version number the client insists on
     client_id: str = ""
     traceparent: str | None = None  # the trace it belongs to, as the client wrote it
+    priority: int = 0  # among the requests of one tenant; higher goes first
     received: float = 0.0  # on time.monotonic(), seconds; when it began to be read, if the protocol says so
 
 

@@ -58,8 +58,10 @@ def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, le
 
     The call whose turn it is decides the shape; calls of other shapes are passed over and keep their place. A call that
     nobody waits for any more is dropped, an expired one is told so; neither is ever computed. Nor is one that has less
-    time than ``least``, the seconds it would take.
+    time than ``least``, the seconds it would take. A batch that has more rows than a preferred size ends there.
     """
+    preferred = frozenset(limits.preferred_rows)
+    kept = kept_rows = 0  # the calls, and their rows, that make up the largest preferred size so far
     tickets: list[Ticket] = []
     passed_over: list[Ticket] = []
     rows, key = 0, None
@@ -83,8 +85,13 @@ def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, le
             passed_over.append(queue.drop())
         else:
             break
+        if rows in preferred:
+            kept, kept_rows = len(tickets), rows
     if passed_over:
         queue.restore(passed_over)
+    if kept and kept < len(tickets):
+        queue.put_back(tickets[kept:])
+        tickets, rows = tickets[:kept], kept_rows
     return Batch(tickets, rows, now) if tickets else None
 
 

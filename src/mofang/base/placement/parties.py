@@ -31,7 +31,6 @@ class Parties:
         limits = self._limits
         return (
             limits.join
-            and not limits.max_wait_us
             and rows <= limits.max_batch_rows
             and self.calls < limits.max_queue
             and time.monotonic() >= self._alone_until

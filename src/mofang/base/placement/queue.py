@@ -160,6 +160,15 @@ class FairQueue:
         for ticket in reversed(list(dropped)):
             self._add(self._line(ticket.call.tenant), ticket, in_front=True)
 
+    def put_back(self, popped: Iterable[Ticket]) -> None:
+        """Put back the last that were popped, in the order they were, to where they stood; nobody is charged."""
+        for ticket in reversed(list(popped)):
+            line = self._line(ticket.call.tenant)
+            self._add(line, ticket, in_front=True)
+            line.time -= ticket.call.rows / line.weight
+        self._heap = [(line.time, line.arrival, line) for _, _, line in self._heap]
+        heapq.heapify(self._heap)
+
     def purge(self) -> None:
         """Forget all calls that nobody waits for."""
         alive = [ticket for ticket in self if not ticket.done()]

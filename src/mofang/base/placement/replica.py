@@ -22,6 +22,7 @@ from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, compu
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
 from mofang.base.placement.party import Joined, Party
+from mofang.base.placement.patience import Patience
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.tally import Tally, Uncounted, count_answers, count_party, metered
 from mofang.base.placement.ticket import FutureTicket, Ticket
@@ -45,6 +46,7 @@ class Replica:
         self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes)
         self._shapes = Shapes(engine.signature, join=limits.join)
         self._pace = Pace()
+        self._patience = Patience()
         self._slowest = math.inf  # seconds that no batch is expected to exceed
         self._deadlines = Deadlines(self._waiting)
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
@@ -54,6 +56,7 @@ class Replica:
         self._watchdog = Watchdog(engine) if isinstance(engine, Interruptible) else None
         self._turn: asyncio.Handle | None = None  # set while the formation of a batch is scheduled or waits
         self._filling: asyncio.TimerHandle | None = None  # set while that waits for a fuller batch
+        self._enough = limits.max_batch_rows  # rows with which a batch that waits to be fuller starts at once
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
         self._behind = False  # whether what waits has waited for another batch
         self._purged_at = 0.0
@@ -101,7 +104,7 @@ class Replica:
         if victims:
             self._turn_away(victims, now)
         self._deadlines.watch(call.deadline)
-        if self._running is None and (self._turn is None or self._queue.rows >= self._limits.max_batch_rows):
+        if self._running is None and (self._turn is None or self._queue.rows >= self._enough):
             self._schedule()
 
     def board(self, party: Joined) -> bool:
@@ -131,7 +134,6 @@ class Replica:
             and rows <= self._limits.max_batch_rows
             and 0.0 < self._pace.expect(rows or 1) < _INLINE_SECONDS
             and self._shapes.joinable
-            and not self._limits.max_wait_us
             and self._failed_parties < _FAILED_PARTIES
         )
 
@@ -215,13 +217,17 @@ class Replica:
             self._turn = asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        if self._crowded and self._limits.max_wait_us and self._queue.rows < self._limits.max_batch_rows:
-            self._filling = asyncio.get_running_loop().call_later(self._limits.max_wait_us / 1e6, self._form)
+        wait = 0.0
+        if self._crowded and self._queue.rows < self._limits.max_batch_rows:
+            self._enough, wait = self._patience.plan(self._queue.rows, self._pace, self._limits)
+        if wait:
+            self._filling = asyncio.get_running_loop().call_later(wait, self._form)
         else:
             self._form()
 
     def _form(self) -> None:
         self._turn = self._filling = None
+        self._enough = self._limits.max_batch_rows
         # What an idle replica is asked is not dropped, so that it goes on measuring.
         least = self._pace.expect(1) / _USABLE if self._behind else 0.0
         batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least)
@@ -230,6 +236,7 @@ class Replica:
             self._settle()
             return
         self._running = batch
+        self._patience.formed(batch.rows, batch.formed_at)
         self._crowded = len(batch.tickets) > 1
         if self._pace.knows(batch.rows) and self._pace.expect(batch.rows) < _INLINE_SECONDS:
             self._compute_here(batch)

@@ -179,7 +179,7 @@ class Lane:
             if wanted:
                 plan.check_outputs(wanted)
             weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
-            call = Call(request_id, principal.tenant, request.inputs, rows, deadline, 0, weight)
+            call = Call(request_id, principal.tenant, request.inputs, rows, deadline, request.priority, weight)
             held = self._desk.admit(principal, route, rows, input_bytes)
             passage = Passage(self._desk, plan, request, principal, call, held, started, input_bytes, told)
             self._desk.begin(plan)

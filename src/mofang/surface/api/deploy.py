@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -48,6 +48,20 @@ from mofang.surface.api.watching import watch
 _MOST_VARIANTS = 1000
 
 
+class LimitsBody(Body):
+    """Bounds of a replica's queue and batches. What is left out stays as it is."""
+
+    max_batch_rows: int | None = Field(default=None, ge=1, le=65_536)
+    max_wait_us: int | None = Field(default=None, ge=0, le=60_000_000)
+    preferred_rows: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = Field(default=None, max_length=32)
+    max_queue: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_queue_bytes: int | None = Field(default=None, ge=1, le=2**40)
+
+    def over(self, limits: ReplicaLimits) -> ReplicaLimits:
+        """Return ``limits`` with what is given here."""
+        return replace(limits, **self.model_dump(exclude_none=True))
+
+
 class DeployBody(Body):
     """The version to serve (MODEL[@VERSION]). What is left out stays as it is in the active revision.
 
@@ -59,7 +73,7 @@ class DeployBody(Body):
     variant: Text = Field("", max_length=100)
     placement: PlacementName | None = None
     replicas: int | None = Field(None, ge=1, le=64)
-    limits: ReplicaLimits | None = None
+    limits: LimitsBody | None = None
     private: bool = False  # whether a new endpoint is for its own project alone
 
 
@@ -147,7 +161,7 @@ class Deploy:
                 version,
                 body.placement or (now.placement if now else "process"),
                 body.replicas or (now.replicas if now else 1),
-                body.limits or (now.limits if now else ReplicaLimits()),
+                (body.limits or LimitsBody()).over(now.limits if now else ReplicaLimits()),
                 Audience(everyone=not body.private),
             )
             self._tell(entry, rollout)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Rollout
-from mofang.base.domain.errors import DeadlineExceeded, RolloutFailed
+from mofang.base.domain.errors import DeadlineExceeded, InvalidRequest, RolloutFailed
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.surface.cli import format, screen
@@ -34,6 +34,13 @@ PLACEMENT = click.option("--placement", type=click.Choice(["process", "thread"])
 REPLICAS = click.option("--replicas", type=click.IntRange(1, 64), help="How many compute side by side.")
 
 
+MAX_BATCH = click.option("--max-batch", type=click.IntRange(1, 65_536), metavar="ROWS", help="Most rows of a batch.")
+MAX_WAIT = click.option(
+    "--max-wait-us", type=click.IntRange(0, 60_000_000), metavar="US", help="Longest wait for a fuller batch; 0: none."
+)
+PREFER = click.option("--prefer", default="", metavar="ROWS,...", help="Sizes of batches that the model computes best.")
+
+
 @verb(
     "deploy",
     example="mofang deploy digits --wait\nmofang deploy reader digits@1 --replicas 2 --wait\n"
@@ -45,6 +52,9 @@ REPLICAS = click.option("--replicas", type=click.IntRange(1, 64), help="How many
 @click.option("--variant", default="", metavar="NAME|POLICY", help="A variant of it, or the best: see the example.")
 @PLACEMENT
 @REPLICAS
+@MAX_BATCH
+@MAX_WAIT
+@PREFER
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
 @TIMEOUT
@@ -56,6 +66,9 @@ def deploy(
     variant: str,
     placement: Any,
     replicas: int | None,
+    max_batch: int | None,
+    max_wait_us: int | None,
+    prefer: str,
     private: bool,
     wait: bool,
     timeout: str,
@@ -67,8 +80,17 @@ def deploy(
     """
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
+    limits = {"max_batch_rows": max_batch, "max_wait_us": max_wait_us, "preferred_rows": _sizes(prefer)}
+    given = {name: value for name, value in limits.items() if value is not None}
     rollout = session.client.deploy.roll_out(
-        endpoint, version, variant=variant, placement=placement, replicas=replicas, private=private, wait=False
+        endpoint,
+        version,
+        variant=variant,
+        placement=placement,
+        replicas=replicas,
+        limits=given,
+        private=private,
+        wait=False,
     )
     _finish(session, rollout, wait, timeout)
 
@@ -108,6 +130,16 @@ def rollback(session: Session, endpoint: str, revision: int | None, wait: bool, 
     """Switch an endpoint back to an earlier revision, without a request lost."""
     started = session.client.deploy.roll_back(endpoint, revision, wait=False)
     _finish(session, started, wait, timeout)
+
+
+def _sizes(text: str) -> list[int] | None:
+    """Read ``8,16``; none: what is there already."""
+    if not text:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InvalidRequest(f"--prefer takes numbers of rows, as 8,16, not {text!r}")
+    return [int(part) for part in parts]
 
 
 def _finish(session: Session, rollout: Rollout, wait: bool, timeout: str) -> None:

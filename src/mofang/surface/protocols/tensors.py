@@ -16,6 +16,7 @@ import numpy as np
 from mofang.base.domain.errors import InvalidRequest, TensorData, TensorDatatype
 from mofang.base.domain.tensors import DATATYPES, NUMPY, Array, Datatype
 
+_LEVELS, _USUAL_LEVEL = 9, 5
 _UNSUPPORTED = {
     "shared_memory_region": "shared memory is not served; send the data in the request",
     "sequence_id": "sequences with a state are not served; send requests that stand alone",
@@ -39,6 +40,18 @@ def check_supported(parameters: Iterable[str]) -> None:
     for name in parameters:
         if name in _UNSUPPORTED:
             raise InvalidRequest(f"parameter {name!r}: {_UNSUPPORTED[name]}")
+
+
+def check_priority(level: object) -> int:
+    """Return the priority of a request whose parameter ``priority`` is ``level``: 1 to 9, 1 goes first; 0 means 5.
+
+    Raises InvalidRequest. The levels are read as Triton does; they order the requests of one tenant.
+    """
+    if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= _LEVELS:
+        raise InvalidRequest(
+            f"parameter 'priority' is {level!r}; it takes 1 (goes first) to {_LEVELS}, or 0 for the usual"
+        )
+    return _USUAL_LEVEL - level if level else 0
 
 
 def number_array(name: str, datatype: Datatype, numbers: Sequence[float], shape: Sequence[int]) -> Array:

@@ -65,6 +65,7 @@ class Deploy:
         variant: str = "",
         placement: PlacementName | None = None,
         replicas: int | None = None,
+        limits: Mapping[str, Any] | None = None,
         private: bool = False,
         wait: bool = True,
         timeout_seconds: float = 300.0,
@@ -74,11 +75,12 @@ class Deploy:
         ``variant`` names a variant of it, or says which to choose: ``fastest within 0.5 points``, ``smallest``,
         ``cheapest``.
 
-        What is left out of ``placement`` and ``replicas`` stays as it is. A new endpoint is for everyone, or if
-        ``private`` for its own project alone. With ``wait`` the switch is done on return; raises RolloutFailed if the
-        new version was refused: the old one serves on.
+        What is left out of ``placement``, ``replicas`` and ``limits`` (fields of ``ReplicaLimits``) stays as it is. A
+        new endpoint is for everyone, or if ``private`` for its own project alone. With ``wait`` the switch is done on
+        return; raises RolloutFailed if the new version was refused: the old one serves on.
         """
         body: dict[str, Any] = {"version": version or endpoint, "placement": placement, "replicas": replicas}
+        body["limits"] = dict(limits) if limits else None
         sent = {name: value for name, value in body.items() if value is not None}
         sent |= ({"private": True} if private else {}) | ({"variant": variant} if variant else {})
         started = self._wire.call("PUT", f"/endpoints/{segment(endpoint)}", Started, sent)

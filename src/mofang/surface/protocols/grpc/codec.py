@@ -12,7 +12,7 @@ from typing import Any
 from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, datatype_of
-from mofang.surface.protocols.tensors import check_datatype, check_supported, number_array
+from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
@@ -41,8 +41,8 @@ def parse_infer(message: Any, traceparent: str | None = None, received: float = 
         raise TensorName("an output is asked for twice")
     for output in message.outputs:
         check_supported(output.parameters)
-    version, client_id = message.model_version, message.id
-    return InferRequest(message.model_name, inputs, outputs, version, client_id, traceparent, received)
+    version, client_id, priority = message.model_version, message.id, _priority(message.parameters)
+    return InferRequest(message.model_name, inputs, outputs, version, client_id, traceparent, priority, received)
 
 
 def render_infer(response: InferResponse, *, raw: bool) -> Any:
@@ -62,6 +62,13 @@ def render_infer(response: InferResponse, *, raw: bool) -> Any:
             values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
         getattr(tensor.contents, _FIELD[datatype]).extend(values)
     return message
+
+
+def _priority(parameters: Any) -> int:
+    if "priority" not in parameters:
+        return 0
+    given = parameters["priority"]
+    return check_priority(getattr(given, given.WhichOneof("parameter_choice") or "string_param"))
 
 
 def _decode_raw(tensor: Any, data: bytes) -> Array:

@@ -25,7 +25,7 @@ from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Datatype, datatype_of
 from mofang.run.serve.visits import TRACE_PARENT
 from mofang.surface.protocols.http import header_lines
-from mofang.surface.protocols.tensors import check_datatype, check_supported, number_array
+from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
 from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
 JSON_LENGTH = "inference-header-content-length"
@@ -101,7 +101,7 @@ def parse_infer(
 ) -> tuple[InferRequest, Wants]:
     """Return what the body asks and how the answer is wanted. Raises Invalid errors that name the place."""
     if len(body) <= _PLAIN_BYTES and JSON_LENGTH not in headers and (plain := _plain_inputs(body)):
-        return InferRequest(endpoint, plain, (), version, "", headers.get(TRACE_PARENT), received), _AS_JSON
+        return InferRequest(endpoint, plain, (), version, "", headers.get(TRACE_PARENT), 0, received), _AS_JSON
     text, raw = _split(headers.get(JSON_LENGTH), body)
     parsed = _decode_body(text)
     _check_duplicate_keys(text, parsed)
@@ -125,8 +125,8 @@ def parse_infer(
     wants = _wants(parsed)
     if not wants.otherwise and not any(wants.binary.values()):
         wants = _AS_JSON
-    trace = headers.get(TRACE_PARENT)
-    return InferRequest(endpoint, inputs, outputs, version, parsed.id, trace, received), wants
+    trace, priority = headers.get(TRACE_PARENT), check_priority(parsed.parameters.get("priority", 0))
+    return InferRequest(endpoint, inputs, outputs, version, parsed.id, trace, priority, received), wants
 
 
 def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | None]:

@@ -92,7 +92,9 @@ class KnownBodies:
             asked, wants = parse_infer("any", "", headers, body)
         except MofangError:
             return None
-        if asked.inputs.keys() != self._inputs.keys() or asked.client_id or asked.outputs not in ((), self._outputs):
+        if asked.inputs.keys() != self._inputs.keys() or asked.client_id or asked.priority:
+            return None
+        if asked.outputs not in ((), self._outputs):
             return None
         if len({len(array) if array.ndim else 0 for array in asked.inputs.values()}) != 1:
             return None
