@@ -23,6 +23,7 @@ class ReplicaLimits:
     max_batch_rows: int = 64
     max_wait_us: int = 1000  # the longest wait for a fuller batch, where that is measured to pay; 0: none
     preferred_rows: tuple[int, ...] = ()  # sizes of batches that the model computes best; what is beyond one waits
+    cache_bytes: int = 0  # of answers that each gateway keeps for those who ask the same again; 0: none
     max_queue: int = 2048  # calls
     max_queue_bytes: int = 256 << 20
     join: bool = True  # whether calls may share a batch at all

@@ -56,3 +56,4 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     queue_us: int
     batch_rows: int
     extras: Mapping[str, int] = {}  # further meters an engine reports, e.g. tokens
+    is_cached: bool = False  # it was computed for somebody else, of the same tenant

@@ -23,6 +23,7 @@ from mofang.base.domain.deployment import (
 from mofang.base.domain.errors import EndpointNotFound, MofangError, ReplicaUnavailable, Unavailable
 from mofang.base.domain.generation import Occupancy
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamHandle
+from mofang.base.placement.cached import CachedReplica
 
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -173,7 +174,10 @@ class Fleet:
         attempt = 0
         while True:
             try:
-                self._handles[spec.id] = await self._placements[spec.placement].open(spec)
+                handle = await self._placements[spec.placement].open(spec)
+                if spec.limits.cache_bytes and not isinstance(handle, StreamHandle):
+                    handle = CachedReplica(handle, spec.limits.cache_bytes)
+                self._handles[spec.id] = handle
                 self._failed.pop(spec.id, None)
                 break
             except Unavailable as error:

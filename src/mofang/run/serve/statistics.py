@@ -2,7 +2,7 @@
 
 The lane counts; protocols show. Times are what is measured here: the whole request, its time in the queue, and its
 share of the engine's time. ``compute_input`` and ``compute_output`` of the extension are not measured apart from that,
-and there is no cache: those fields are absent.
+and are absent, as is ``cache_miss``: whatever is computed was one.
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ class Entry:
     failed: int = 0
     failed_seconds: float = 0.0
     queue_us: int = 0
+    cached: int = 0  # answers that were computed for somebody else
     last_ns: int = 0
     batches: dict[int, _Computed] = field(default_factory=dict)  # by rows of the batch
 
     def computed(self, rows: int, answer: Answer) -> None:
         """Count what an engine has computed."""
+        if answer.is_cached:
+            self.cached += 1
+            return
         self.queue_us += answer.queue_us
         batch = self.batches.get(answer.batch_rows)
         if batch is None:
@@ -92,6 +96,7 @@ class Statistics:
                 "fail": _duration(entry.failed, entry.failed_seconds * 1e9),
                 "queue": _duration(calls, entry.queue_us * 1000),
                 "compute_infer": _duration(calls, compute_us * 1000),
+                **({"cache_hit": _duration(entry.cached, 0)} if entry.cached else {}),
             },
             "batch_stats": [
                 {

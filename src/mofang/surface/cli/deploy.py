@@ -41,6 +41,14 @@ MAX_WAIT = click.option(
 PREFER = click.option("--prefer", default="", metavar="ROWS,...", help="Sizes of batches that the model computes best.")
 
 
+CACHE = click.option(
+    "--cache-mb",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MB",
+    help="Memory for answers to what is asked again; 0: none.",
+)
+
+
 @verb(
     "deploy",
     example="mofang deploy digits --wait\nmofang deploy reader digits@1 --replicas 2 --wait\n"
@@ -55,6 +63,7 @@ PREFER = click.option("--prefer", default="", metavar="ROWS,...", help="Sizes of
 @MAX_BATCH
 @MAX_WAIT
 @PREFER
+@CACHE
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
 @TIMEOUT
@@ -69,6 +78,7 @@ def deploy(
     max_batch: int | None,
     max_wait_us: int | None,
     prefer: str,
+    cache_mb: int | None,
     private: bool,
     wait: bool,
     timeout: str,
@@ -81,6 +91,7 @@ def deploy(
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
     limits = {"max_batch_rows": max_batch, "max_wait_us": max_wait_us, "preferred_rows": _sizes(prefer)}
+    limits["cache_bytes"] = None if cache_mb is None else cache_mb << 20
     given = {name: value for name, value in limits.items() if value is not None}
     rollout = session.client.deploy.roll_out(
         endpoint,
