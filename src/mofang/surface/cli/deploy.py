@@ -45,7 +45,7 @@ CACHE = click.option(
     "--cache-mb",
     type=click.IntRange(0, 1 << 20),
     metavar="MB",
-    help="Memory for answers to what is asked again; 0: none.",
+    help="Memory to answer the same again from; 0: none.",
 )
 
 
