@@ -122,7 +122,7 @@ def _platform(
     witness = Witness(audit)
     registry, variants = Registry(database, blobs), VariantStore(database)
     deployments = Deployments(DeploymentStore(database))
-    origins = RegistryOrigins(registry, variants, lambda: database.acting(EVERYTHING))
+    origins = RegistryOrigins(registry, variants, deployments.revisions, lambda: database.acting(EVERYTHING))
     usage = UsageStore(
         database,
         on_fold=lambda fold: (bills.note_late(fold), witness.note(fold))[0],

@@ -216,6 +216,19 @@ def test_a_name_that_is_taken_is_refused_and_tells_nothing_else(house: House, as
     assert (refused.status_code, refused.json()["code"]) == (409, "name.taken"), refused.text
 
 
+def test_the_same_files_do_not_name_the_model_of_another_tenant(house: House, ask: Ask, things: Things) -> None:
+    with house.database.acting(RIVAL):
+        version = house.version("rival-digits")
+        rollout = house.platform.deployments.deploy("rival-digits", version)
+        house.deployments.move_rollout(rollout.id, "draining")
+        house.deployments.move_rollout(rollout.id, "done")
+    assert version.digest == house.version("acme-digits").digest
+    rival = ask(house.key("admin", RIVAL.project, "tenant"))
+    quote = rival.post("/quote", json={"endpoint": "rival-digits", "quantities": {"requests": 1}})
+    assert (quote.status_code, quote.json()["model"]) == (200, "rival-digits")
+    assert MARK not in quote.text
+
+
 def test_nobody_makes_a_key_of_more_power_than_hers(house: House, ask: Ask, things: Things) -> None:
     tenant, project = (ask(house.key("admin", RIVAL.project, reach)) for reach in ("tenant", "project"))
     powerful = house.platform.identity.create_key(RIVAL.project, "owner", reach="platform")[0]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mofang.sell.bill.focus import COLUMNS, focus_csv, focus_rows
 from mofang.sell.bill.invoice import Document, LateUsage, make_credit_note, make_invoice
 from mofang.sell.bill.pricebook import ANY, Price, PriceBook, PriceScope, PublishedBook, Terms, Tier
-from mofang.sell.bill.rating import Origin
+from mofang.sell.bill.rating import Origin, Served
 from mofang.sell.meter.windows import HOUR_US, UsageRow, month_of
 
 START = month_of(1_793_534_400_000_000)
@@ -79,7 +79,11 @@ def _books(draw: st.DrawFn) -> PublishedBook:
     return PublishedBook(1, 0, 0, PriceBook((Terms(ANY, "EUR", discount, minimum, tax),), tuple(prices), "sha256:1"))
 
 
-ORIGINS = {("sha256:aa", 1): Origin("digits", "original"), ("sha256:bb", 2): Origin("digits", "int8-dynamic")}
+ORIGINS = {
+    Served(endpoint, digest, version): Origin("digits", variant)
+    for endpoint in ("digits", "words")
+    for digest, version, variant in (("sha256:aa", 1, "original"), ("sha256:bb", 2, "int8-dynamic"))
+}
 
 
 def invoice(rows: list[UsageRow], book: PublishedBook, late: list[LateUsage] | None = None) -> Document:

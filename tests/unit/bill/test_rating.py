@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mofang.sell.bill.charge import charge, dearest
 from mofang.sell.bill.pricebook import ANY, Price, PriceBook, PriceScope, PublishedBook, Terms, Tier
 from mofang.sell.bill.quote import estimate, quote, quote_meters
-from mofang.sell.bill.rating import UNKNOWN, Origin, rate
+from mofang.sell.bill.rating import UNKNOWN, Origin, Served, rate
 from mofang.sell.bill.tariff import ceiling
 from mofang.sell.meter.windows import HOUR_US, UsageRow
 
@@ -170,7 +170,7 @@ def test_prices_by_model_and_variant_need_to_know_the_origin() -> None:
     own = Price(PriceScope(ANY, ANY, "vision", "int8", "rows"), "EUR", 1, (Tier(None, 7),))
     rows = [UsageRow("e", 3, "d", "rows", 0, 2)]
     assert rate(rows, [book(own)], "a", 0, HOUR_US).lines == ()
-    (line,) = rate(rows, [book(own)], "a", 0, HOUR_US, {("d", 3): Origin("vision", "int8")}).lines
+    (line,) = rate(rows, [book(own)], "a", 0, HOUR_US, {Served("e", "d", 3): Origin("vision", "int8")}).lines
     assert (line.amount_micros, line.parts[0].model, line.parts[0].variant) == (14, "vision", "int8")
 
 

@@ -16,7 +16,7 @@ from mofang.base.domain.names import new_id, now_us
 from mofang.sell.bill.invoice import Document, LateUsage, make_credit_note, make_invoice
 from mofang.sell.bill.pricebook import PriceScope, PublishedBook, book_at
 from mofang.sell.bill.quote import Quote, estimate, quote_meters
-from mofang.sell.bill.rating import UNKNOWN, InvoiceLine, Origin, Tell, count_by_price, less
+from mofang.sell.bill.rating import UNKNOWN, InvoiceLine, Origin, Served, Tell, count_by_price, less, served
 from mofang.sell.bill.store import BillStore, Invoice, LateRow
 from mofang.sell.meter.pages import UsagePage, Use
 from mofang.sell.meter.store import UsageStore
@@ -76,7 +76,8 @@ class Billing:
         """
         revision = self._serving(endpoint)
         digest, version = revision.digest, revision.version
-        origin = self._origins({(digest, version)}).get((digest, version), UNKNOWN)
+        asked = Served(endpoint, digest, version)
+        origin = self._origins({asked}).get(asked, UNKNOWN)
         books = self._bills.price_books()
         book = book_at(books, at)
         counted: Mapping[PriceScope, int] = {}
@@ -84,7 +85,7 @@ class Billing:
         used: dict[str, int] = {}
         if book is not None:
             month = self._usage.billable(tenant, month_of(at), hour_of(at) + HOUR_US)
-            counted = count_by_price(month, book.book, tenant, self._origins({(r.digest, r.version) for r in month}))
+            counted = count_by_price(month, book.book, tenant, self._origins({*map(served, month)}))
             guessed = estimate(quantities, self._measured(endpoint, digest))
             priced = {m: book.book.find(PriceScope(tenant, endpoint, *origin, m)) for m in (*quantities, *guessed)}
             guessed = {meter: quantity for meter, quantity in guessed.items() if priced[meter]}
@@ -226,7 +227,7 @@ class Billing:
         )
         late = self._late(tenant, start, end)
         rows = [*usage, *(row for it in late for row in (*it.known, *it.late))]
-        origins = self._origins({(row.digest, row.version) for row in rows})
+        origins = self._origins({*map(served, rows)})
         return make_invoice(invoice_id, tenant, start, end, usage, books, created_at, origins, late)
 
     def _late(self, tenant: str, start: int, end: int) -> list[LateUsage]:

@@ -30,11 +30,25 @@ class Origin(NamedTuple):
     variant: str
 
 
-Origins = Mapping[tuple[str, int], Origin]
-"""The origin of every version, by digest and number."""
-Tell = Callable[[Iterable[tuple[str, int]]], Origins]
-"""Tells the origins of versions, by digest and number."""
+class Served(NamedTuple):
+    """A version behind an endpoint. The same files may be versions of several models, of people who know nothing of
+    each other: which is meant, the endpoint tells."""
+
+    endpoint: str
+    digest: str
+    version: int
+
+
+Origins = Mapping[Served, Origin]
+"""The origin of every version that was served."""
+Tell = Callable[[Iterable[Served]], Origins]
+"""Tells the origins of versions."""
 UNKNOWN = Origin("", "")
+
+
+def served(row: UsageRow) -> Served:
+    """Return what a row of usage is of."""
+    return Served(row.endpoint, row.digest, row.version)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -152,7 +166,7 @@ def _group(
     unrated: defaultdict[_Key, int] = defaultdict(int)
     for (number, key), quantity in sums.items():
         endpoint, version, digest, meter = key
-        origin = origins.get((digest, version), UNKNOWN)
+        origin = origins.get(Served(endpoint, digest, version), UNKNOWN)
         price = None if number is None else spans[number].book.book.find(PriceScope(tenant, endpoint, *origin, meter))
         if number is None or price is None:
             unrated[key] += quantity
@@ -235,7 +249,7 @@ def count_by_price(
     """Return how many units of ``usage`` each price of ``book`` counts."""
     counted: defaultdict[PriceScope, int] = defaultdict(int)
     for row in usage:
-        origin = origins.get((row.digest, row.version), UNKNOWN)
+        origin = origins.get(served(row), UNKNOWN)
         price = book.find(PriceScope(tenant, row.endpoint, *origin, row.meter))
         if price is not None:
             counted[price.scope] += row.quantity

@@ -8,7 +8,7 @@ from fractions import Fraction
 from mofang.base.domain.budget import METERS, Tariff
 from mofang.base.domain.deployment import Revision
 from mofang.sell.bill.pricebook import PPM, PriceBook, PriceScope, PublishedBook, book_at
-from mofang.sell.bill.rating import UNKNOWN, Origin, Tell
+from mofang.sell.bill.rating import UNKNOWN, Origin, Served, Tell
 
 
 def tariffs_at(books: Sequence[PublishedBook], at: int, origins: Tell) -> Callable[[str, Revision], Tariff | None]:
@@ -18,7 +18,7 @@ def tariffs_at(books: Sequence[PublishedBook], at: int, origins: Tell) -> Callab
     def tariff(tenant: str, revision: Revision) -> Tariff | None:
         if published is None:
             return None
-        version = (revision.digest, revision.version)
+        version = Served(revision.endpoint, revision.digest, revision.version)
         origin = origins({version}).get(version, UNKNOWN)
         return ceiling(published.book, tenant, revision.endpoint, origin)
 
