@@ -24,6 +24,7 @@ from msgspec import inspect as shapes
 from mofang.base.domain import errors
 from mofang.base.domain.access import PERMISSIONS, Permission
 from mofang.base.domain.generation import Occupancy
+from mofang.base.engines.options import OPTIONS
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
 from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
@@ -359,6 +360,19 @@ def formats_block() -> str:
     )
 
 
+# --- engines ------------------------------------------------------------------------------------------------------
+
+
+def engines_block() -> str:
+    """Write every option of every engine."""
+    rows = [
+        (f"`{engine}`", f"`{name}`", option.about, ", ".join(option.words) or f"{option.low:,} to {option.high:,}",
+         f"{option.usual}")
+        for engine, options in OPTIONS.items() for name, option in options.items()
+    ]  # fmt: skip
+    return table(("engine", "option", "what", "values", "usually"), rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_block,
     "settings.md": settings_block,
@@ -369,6 +383,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "metrics.md": metrics_block,
     "quality.md": quality_block,
     "formats.md": formats_block,
+    "engines.md": engines_block,
 }
 
 

@@ -207,3 +207,13 @@ def test_errors_are_those_of_the_client(client: openai.OpenAI, smol: Server) -> 
     assert long.value.code == "generate.prompt_too_long"
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{smol.url}/v1", api_key="mf_no", max_retries=0).models.list()
+
+
+def test_context_and_slots_are_set_with_the_deployment(smol: Server, mofang: Mofang) -> None:
+    mofang("deploy", "small", "smol", "--option", "context=128", "--option", "slots=1", "--option", "cache_mb=64")
+    with openai.OpenAI(base_url=f"{smol.url}/v1", api_key=smol.key, max_retries=0) as client:
+        assert client.models.retrieve("small").model_extra["max_model_len"] == 128  # type: ignore[index]
+        with pytest.raises(openai.BadRequestError) as long:
+            client.completions.create(model="small", prompt="word " * 200)
+        assert long.value.code == "generate.prompt_too_long"
+    smol.client.deploy.delete("small")

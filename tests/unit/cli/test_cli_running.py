@@ -67,6 +67,20 @@ def test_deploy_switch_and_return(mofang: Terminal, site: Site) -> None:
     assert mofang("endpoints", "show", "reader").code == 5
 
 
+def test_options_of_the_engine_stay_until_they_are_said_anew(mofang: Terminal, site: Site) -> None:
+    site.house.version("set", b"one")
+    mofang.good("deploy", "set", "--option", "threads=2", "--no-wait")
+    move(site, *DONE)
+    assert mofang.good("endpoints", "show", "set", "--json").json["active"]["options"] == {"threads": 2}
+    assert "threads=2" in mofang.good("endpoints", "show", "set").out
+    mofang.good("deploy", "set", "--no-wait")
+    move(site, *DONE)
+    assert mofang.good("endpoints", "show", "set", "--json").json["active"]["options"] == {"threads": 2}
+    refused = mofang("deploy", "set", "--option", "slots=2", "--no-wait")
+    assert (refused.code, "engine.option" in refused.err) == (2, True)
+    assert mofang("deploy", "set", "--option", "threads").code == 2
+
+
 def test_deploy_waits_and_tells_the_steps(mofang: Terminal, site: Site) -> None:
     site.house.version("waited", b"w")
     store = DeploymentStore(site.house.database)

@@ -7,6 +7,7 @@ from mofang.base.domain.errors import (
     EndpointNotFound,
     Invalid,
     InvalidName,
+    InvalidOption,
     RevisionNotFound,
     RolloutInProgress,
     RolloutNotFound,
@@ -53,6 +54,16 @@ def test_a_deployment_becomes_a_numbered_revision_and_a_rollout(
     finish(store, rollout.id)
     assert deployments.get_endpoint("digits").active_revision == 1
     assert deployments.get_rollout(rollout.id).ended_at > 0
+
+
+def test_options_of_the_engine_belong_to_a_revision(deployments: Deployments) -> None:
+    deployments.deploy("digits", version(1), options={"threads": "3"})
+    [revision] = deployments.revisions("digits")
+    assert revision.options == {"threads": 3}
+    for wrong in ({"slots": 2}, {"threads": -1}, {"threads": "many"}, {"threads": 10**9}):
+        with pytest.raises(InvalidOption, match=next(iter(wrong))):
+            deployments.deploy("other", version(1), options=wrong)  # type: ignore[arg-type]
+    assert [endpoint.name for endpoint in deployments.list_endpoints()] == ["digits"]
 
 
 def test_the_switch_happens_when_draining_begins_and_not_before(

@@ -45,6 +45,7 @@ class Revision:
     limits: ReplicaLimits = field(default_factory=ReplicaLimits)
     labels: tuple[str, ...] = ()
     created_at: int = 0
+    options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine; what is not here is as usual
     variant: str = ""  # of the version; empty: the version itself
 
     @property
@@ -68,6 +69,7 @@ class ReplicaSpec:
     placement: PlacementName
     limits: ReplicaLimits
     socket: str = ""
+    options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine
 
 
 @dataclass(frozen=True, slots=True)

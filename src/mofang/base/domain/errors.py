@@ -703,6 +703,13 @@ class EngineNotFound(Invalid):
     code = "engine.unknown"
 
 
+class InvalidOption(Invalid):
+    """An option of an engine is not known, or cannot have that value."""
+
+    code = "engine.option"
+    hint = "the reference lists the options of each engine"
+
+
 class EngineLoadFailed(Conflict):
     """The engine cannot load the model."""
 

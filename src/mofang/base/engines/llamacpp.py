@@ -26,15 +26,14 @@ from mofang.base.domain.errors import (
     EngineLoadFailed,
     InvalidModel,
     InvalidParameter,
-    InvalidSettings,
     MofangError,
     PromptTooLong,
 )
 from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampling
 from mofang.base.engines.base import Options
 from mofang.base.engines.gguf import Gguf, read_gguf
+from mofang.base.engines.options import chosen as options_of
 
-_OPTIONS = {"threads": 0, "slots": 4, "cache_mb": 1024, "context": 0}
 _CONTEXT_TOKENS = 4096  # of a model that does not say
 _LONGEST = 64  # bytes of a token, about, at most: a text of more of them for each token of the context is too long
 _WAIT_SECONDS = 0.005  # for a first event, if none is there
@@ -47,16 +46,12 @@ Event = tuple[int, Mapping[str, Any] | None]
 class LlamaCppEngine:
     """A ``*.gguf`` file in a llama.cpp server without a client.
 
-    Options: ``threads`` (0: all cores), ``slots`` (streams computed side by side), ``cache_mb`` (of keys and values),
-    ``context`` (tokens of one stream; 0: what the model was trained for).
+    Options: see :mod:`.options`; the cache is shared out among the slots.
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
-        """Load the model. Raises EngineLoadFailed, or InvalidModel for a damaged file."""
-        if unknown := set(options) - set(_OPTIONS):
-            known = ", ".join(sorted(_OPTIONS))
-            raise InvalidSettings(f"engine 'llamacpp' has no option {min(unknown)!r}", hint=f"it knows: {known}")
-        chosen = {name: int(options.get(name, usual)) for name, usual in _OPTIONS.items()}
+        """Load the model. Raises EngineLoadFailed, InvalidOption, or InvalidModel for a damaged file."""
+        chosen = {name: int(value) for name, value in options_of("llamacpp", options).items()}
         files = sorted(folder.glob("*.gguf"))
         if len(files) != 1:
             raise InvalidModel(f"the artifact has {len(files)} .gguf files, one is needed")

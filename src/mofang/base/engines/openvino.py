@@ -26,15 +26,14 @@ from mofang.base.domain.errors import (
     EngineLoadFailed,
     InvalidModel,
     InvalidParameter,
-    InvalidSettings,
     MofangError,
     PromptTooLong,
 )
 from mofang.base.domain.generation import Chosen, Constraint, Delta, Finish, Profile, Sampling
 from mofang.base.engines.base import Options
 from mofang.base.engines.gguf import read_gguf
+from mofang.base.engines.options import chosen as options_of
 
-_OPTIONS = {"threads": 0, "slots": 16, "cache_mb": 1024, "context": 0}
 _BLOCK_TOKENS = 32  # of OpenVINO's key-value cache on a CPU
 _CONTEXT_TOKENS = 4096  # of a model that does not say
 _FINISH: dict[Any, Finish] = {
@@ -49,15 +48,12 @@ _SPACE = "\u2581".encode()  # how SentencePiece writes a space
 class OpenVinoEngine:
     """A ``*.gguf`` file, or OpenVINO IR with its tokenizer, in a continuous batching pipeline.
 
-    Options: ``threads`` (0: all cores), ``slots`` (streams computed side by side), ``cache_mb`` (of keys and values),
-    ``context`` (tokens; 0: what the model was trained for).
+    Options: see :mod:`.options`.
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
-        """Load the model. Raises EngineLoadFailed, or InvalidModel for a damaged file."""
-        if unknown := set(options) - set(_OPTIONS):
-            raise InvalidSettings(f"engine 'openvino' has no option {min(unknown)!r}", hint=f"it knows: {_known()}")
-        chosen = {name: int(options.get(name, usual)) for name, usual in _OPTIONS.items()}
+        """Load the model. Raises EngineLoadFailed, InvalidOption, or InvalidModel for a damaged file."""
+        chosen = {name: int(value) for name, value in options_of("openvino", options).items()}
         path, context, token_bytes = _look_at(folder)
         context = min(chosen["context"] or context, context)
         blocks = max(1, min(chosen["slots"] * context, (chosen["cache_mb"] << 20) // token_bytes) // _BLOCK_TOKENS)
@@ -290,10 +286,6 @@ def _structure(constraint: Constraint) -> Any:
 
 def _too_long(most: int) -> PromptTooLong:
     return PromptTooLong(f"the prompt has more than {most:,} tokens, the context of this model")
-
-
-def _known() -> str:
-    return ", ".join(sorted(_OPTIONS))
 
 
 def _first_line(error: Exception) -> str:

@@ -31,8 +31,8 @@ from mofang.base.domain.generation import Delta, Finish, Order, Profile
 from mofang.base.engines.asking import body, chosen, refusal, said
 from mofang.base.engines.base import Options
 from mofang.base.engines.described import read_described
+from mofang.base.engines.options import chosen as options_of
 
-_SLOTS = 64
 _WAIT_SECONDS = 0.005  # for a first event, if none is there
 _TIMEOUT = httpx.Timeout(10.0, read=120.0)
 _ALTERNATIVES = 20
@@ -64,17 +64,19 @@ class Upstream(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class UpstreamEngine:
-    """A model of another server. Options: ``file``, the operator's; ``slots``, streams at a time."""
+    """A model of another server. Options: ``file``, the operator's, and see :mod:`.options`."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Look the upstream up; it is not asked yet. Raises InvalidModel, InvalidSettings or EngineLoadFailed."""
         self._described = read_described(folder)
         self._upstream = _look_up(str(options.get("file", "")), self._described.upstream)
         self._upstream.key()
+        told = {name: value for name, value in options.items() if name != "file"}
+        slots = int(options_of("upstream", told)["slots"])
         self.profile = Profile(
             context_tokens=self._described.context_tokens,
-            slots=int(options.get("slots", _SLOTS)),
-            cache_tokens=int(options.get("slots", _SLOTS)) * self._described.context_tokens,
+            slots=slots,
+            cache_tokens=slots * self._described.context_tokens,
             chat_template="the upstream's own",
             constraints=("json", "schema"),
             alternatives=_ALTERNATIVES,

@@ -22,12 +22,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, InvalidParameter, InvalidSettings, TensorData
+from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, InvalidParameter, TensorData
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.engines.base import Options
+from mofang.base.engines.options import chosen as options_of
 
 RATE = 16_000  # samples a second, of all Whisper models
-_OPTIONS: Mapping[str, int | str] = {"threads": 0, "compute": "default", "most_seconds": 3600, "beams": 5}
 _FILES = ("model.bin", "config.json", "tokenizer.json")
 _SIGNATURE = Signature(
     (TensorSpec("audio", "BYTES", (-1,)), TensorSpec("wish", "BYTES", (-1,))),
@@ -58,18 +58,14 @@ class WhisperEngine:
     """``audio [n] BYTES`` (recordings in any usual format) and ``wish [n] BYTES`` (JSON, see :class:`Wish`).
 
     They become ``text``, ``language``, ``segments`` (JSON: start, end, text, ...), ``seconds`` of each recording, and
-    ``audio_seconds``, what is metered: whole seconds, rounded up. Options: ``threads`` (0: all cores), ``compute`` (of
-    CTranslate2: ``default``, ``int8``, ``float32``), ``most_seconds`` of a recording, ``beams``.
+    ``audio_seconds``, what is metered: whole seconds, rounded up. Options: see :mod:`.options`.
     """
 
     signature = _SIGNATURE
 
     def __init__(self, folder: Path, options: Options) -> None:
-        """Load the model. Raises EngineLoadFailed."""
-        if unknown := set(options) - set(_OPTIONS):
-            known = ", ".join(sorted(_OPTIONS))
-            raise InvalidSettings(f"engine 'whisper' has no option {min(unknown)!r}", hint=f"it knows: {known}")
-        chosen = {**_OPTIONS, **options}
+        """Load the model. Raises EngineLoadFailed or InvalidOption."""
+        chosen = options_of("whisper", options)
         for name in _FILES:  # a model without its tokenizer would be looked for on the internet
             if not (folder / name).is_file():
                 raise EngineLoadFailed(f"{name!r} is missing: it is no Whisper model of CTranslate2")

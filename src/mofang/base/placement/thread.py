@@ -56,6 +56,6 @@ class ThreadPlacement:
 
     async def open(self, spec: ReplicaSpec) -> Replica:
         """See :meth:`Placement.open`. Loading happens in a thread, so that the gateway goes on answering."""
-        options = self._options.get(spec.engine)
+        options = {**self._options.get(spec.engine, {}), **spec.options}
         folder, tally = Path(spec.folder), self._tally(spec)
         return await asyncio.to_thread(open_replica, self._load, spec.engine, folder, spec.limits, options, tally)

@@ -5,6 +5,7 @@ Called by the control API. Each change only writes the desired state; the contro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mofang.base.domain.deployment import (
@@ -18,6 +19,7 @@ from mofang.base.domain.deployment import (
 from mofang.base.domain.errors import Invalid, RevisionNotFound
 from mofang.base.domain.names import check_name
 from mofang.base.domain.registry import ModelVersion
+from mofang.base.engines.options import checked
 from mofang.run.deploy.store import DeploymentStore
 
 MAX_REPLICAS = 64
@@ -37,11 +39,12 @@ class Deployments:
         replicas: int = 1,
         limits: ReplicaLimits | None = None,
         audience: Audience | None = None,
+        options: Mapping[str, int | str] | None = None,
     ) -> Rollout:
         """Ask that ``endpoint`` answer with ``version``; return the rollout that will do it.
 
-        A new endpoint is for ``audience``, or for everyone. Raises RolloutInProgress if another has not ended, and
-        NameTaken. Call it inside a transaction to join others to it.
+        A new endpoint is for ``audience``, or for everyone. Raises RolloutInProgress if another has not ended,
+        InvalidOption, and NameTaken. Call it inside a transaction to join others to it.
         """
         check_name("endpoint", endpoint)
         if not 1 <= replicas <= MAX_REPLICAS:
@@ -60,6 +63,7 @@ class Deployments:
                 limits=replace(limits or ReplicaLimits(), join=version.artifact.signature.independent_rows),
                 labels=version.artifact.labels,
                 variant=version.variant,
+                options=checked(version.artifact.engine, options or {}),
             ),
             audience,
         )

@@ -46,6 +46,7 @@ from mofang.surface.api.fields import (
 from mofang.surface.api.watching import watch
 
 _MOST_VARIANTS = 1000
+OptionName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 
 
 class LimitsBody(Body):
@@ -75,6 +76,7 @@ class DeployBody(Body):
     placement: PlacementName | None = None
     replicas: int | None = Field(None, ge=1, le=64)
     limits: LimitsBody | None = None
+    options: dict[OptionName, int | Text] | None = Field(None, max_length=32)  # of the engine
     private: bool = False  # whether a new endpoint is for its own project alone
 
 
@@ -164,6 +166,7 @@ class Deploy:
                 body.replicas or (now.replicas if now else 1),
                 (body.limits or LimitsBody()).over(now.limits if now else ReplicaLimits()),
                 Audience(everyone=not body.private),
+                _options(body, now, version),
             )
             self._tell(entry, rollout)
         self._changes.publish()
@@ -251,12 +254,20 @@ def router(
     )
 
 
+def _options(body: DeployBody, now: Revision | None, version: ModelVersion) -> Mapping[str, int | str]:
+    """Return the options that were sent, or those of the active revision if the same engine goes on."""
+    if body.options is not None:
+        return body.options
+    return now.options if now is not None and now.engine == version.artifact.engine else {}
+
+
 def _told(revision: Revision | None) -> dict[str, Any] | None:
     """Return what the audit log says of a revision."""
     if revision is None:
         return None
     told = {"revision": revision.number, "version": revision.ref, "digest": revision.digest}
-    return told | {"placement": revision.placement, "replicas": revision.replicas, "limits": asdict(revision.limits)}
+    return told | {"placement": revision.placement, "replicas": revision.replicas, "options": dict(revision.options),
+                   "limits": asdict(revision.limits)}  # fmt: skip
 
 
 def _active(endpoint: Endpoint, revisions: Sequence[Revision]) -> Revision | None:

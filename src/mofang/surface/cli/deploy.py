@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +24,9 @@ ROLLOUT_JSON = (
     "id, endpoint, from_revision (0: none), to_revision, state (pending, starting, switching, draining, done, failed), "
     "reason, is_rollback, created_at, ended_at"
 )
-REVISION_JSON = "number, model, version, variant, digest, engine, signature, placement, replicas, limits, created_at"
+REVISION_JSON = (
+    "number, model, version, variant, digest, engine, signature, placement, replicas, limits, options, created_at"
+)
 STEPS = ("pending", "starting", "switching", "draining", "done")
 POLL_SECONDS = 1.0
 
@@ -64,6 +66,7 @@ CACHE = click.option(
 @MAX_WAIT
 @PREFER
 @CACHE
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the engine, e.g. context=4096.")
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
 @TIMEOUT
@@ -79,6 +82,7 @@ def deploy(
     max_wait_us: int | None,
     prefer: str,
     cache_mb: int | None,
+    options: tuple[str, ...],
     private: bool,
     wait: bool,
     timeout: str,
@@ -101,6 +105,7 @@ def deploy(
         replicas=replicas,
         limits=given,
         private=private,
+        options=_options(options),
         wait=False,
     )
     _finish(session, rollout, wait, timeout)
@@ -151,6 +156,14 @@ def _sizes(text: str) -> list[int] | None:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise InvalidRequest(f"--prefer takes numbers of rows, as 8,16, not {text!r}")
     return [int(part) for part in parts]
+
+
+def _options(texts: Sequence[str]) -> dict[str, str] | None:
+    """Read NAME=VALUE; None if there are none, so that they stay as they are."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs} or None
 
 
 def _finish(session: Session, rollout: Rollout, wait: bool, timeout: str) -> None:
@@ -286,6 +299,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
                 ("digest", active.digest),
                 ("takes", "\n".join(map(str, active.signature.inputs))),
                 ("gives", "\n".join(map(str, active.signature.outputs))),
+                ("options", " ".join(f"{option}={value}" for option, value in active.options.items()) or "as usual"),
                 ("placement", f"{active.placement}, {active.replicas} replica{'s' if active.replicas > 1 else ''}"),
                 ("url", f"{session.connection.url}/v2/models/{name}/infer"),
                 ("for", _for_whom(found.audience)),

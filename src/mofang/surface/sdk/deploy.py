@@ -67,6 +67,7 @@ class Deploy:
         replicas: int | None = None,
         limits: Mapping[str, Any] | None = None,
         private: bool = False,
+        options: Mapping[str, int | str] | None = None,
         wait: bool = True,
         timeout_seconds: float = 300.0,
     ) -> Rollout:
@@ -75,12 +76,15 @@ class Deploy:
         ``variant`` names a variant of it, or says which to choose: ``fastest within 0.5 points``, ``smallest``,
         ``cheapest``.
 
-        What is left out of ``placement``, ``replicas`` and ``limits`` (fields of ``ReplicaLimits``) stays as it is. A
-        new endpoint is for everyone, or if ``private`` for its own project alone. With ``wait`` the switch is done on
-        return; raises RolloutFailed if the new version was refused: the old one serves on.
+        ``options`` are the engine's, as ``{"context": 4096, "slots": 8}``: those that are not named are as usual.
+
+        What is left out of ``placement``, ``replicas``, ``limits`` (fields of ``ReplicaLimits``) and ``options`` stays
+        as it is. A new endpoint is for everyone, or if ``private`` for its own project alone. With ``wait`` the switch
+        is done on return; raises RolloutFailed if the new version was refused: the old one serves on.
         """
         body: dict[str, Any] = {"version": version or endpoint, "placement": placement, "replicas": replicas}
         body["limits"] = dict(limits) if limits else None
+        body["options"] = dict(options) if options is not None else None
         sent = {name: value for name, value in body.items() if value is not None}
         sent |= ({"private": True} if private else {}) | ({"variant": variant} if variant else {})
         started = self._wire.call("PUT", f"/endpoints/{segment(endpoint)}", Started, sent)

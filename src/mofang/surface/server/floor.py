@@ -153,6 +153,7 @@ class ShopFloor:
                 placement=revision.placement,
                 limits=revision.limits,
                 socket=str(self.folders.sockets / (replica_id.replace("/", "~") + ".sock")),
+                options=revision.options,
             )
             for index in range(revision.replicas if revision.placement == "process" else 1)
         )

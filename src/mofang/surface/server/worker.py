@@ -29,7 +29,7 @@ def main() -> int:
     """Serve one replica until told to stop; what is queued is answered first."""
     spec = msgspec.json.decode(sys.argv[1], type=ReplicaSpec)
     settings = Settings.load()
-    options = settings.engine_options.get(spec.engine, {})
+    options = {**settings.engine_options.get(spec.engine, {}), **spec.options}
     tally = counters_of(spec, DataDirectory(settings.data).counters)
 
     def load() -> Replica:
