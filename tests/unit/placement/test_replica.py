@@ -323,6 +323,33 @@ def test_a_full_batch_of_a_crowded_replica_does_not_wait() -> None:
     run(main())
 
 
+def test_batches_grow_only_as_far_as_a_row_costs_no_more() -> None:
+    pace = Pace()
+    assert pace.thrifty(64) == 64
+    pace.observe(1, 0.003)
+    assert pace.thrifty(64) == 64  # larger ones were never tried
+    pace.observe(32, 0.003 * 32 * 1.2)
+    assert pace.thrifty(64) == 1
+    pace.observe(4, 0.003 * 4 * 0.9)
+    assert pace.thrifty(64) == 7
+    pace.observe(64, 0.003 * 64 * 0.5)
+    assert pace.thrifty(64) == 64
+
+
+def test_a_model_that_is_slower_in_batches_is_not_asked_in_batches() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: time.sleep(0.004 if len(x) == 1 else 0.05 * len(x)) or x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=8))
+        await replica.submit(call(rows(1, 1)))
+        await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(8)))  # measured, and found wanting
+        answers = await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(8)))
+        assert [answer.batch_rows for answer in answers] == [1] * 8
+        await replica.close()
+
+    run(main())
+
+
 def test_pace_tells_what_it_measured() -> None:
     pace = Pace()
     assert pace.expect(1) == 0.0

@@ -53,14 +53,17 @@ class Shapes:
         return tuple(call.inputs[name].shape[1:] for name in self._ragged if name in call.inputs)
 
 
-def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, least: float = 0.0) -> Batch | None:
-    """Take the next batch out of ``queue``; None if nothing in it waits for an answer.
+def form(
+    queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, least: float = 0.0, most: int = 0
+) -> Batch | None:
+    """Take the next batch of at most ``most`` rows (0: as many as allowed) out of ``queue``; None if nothing waits.
 
     The call whose turn it is decides the shape; calls of other shapes are passed over and keep their place. A call that
     nobody waits for any more is dropped, an expired one is told so; neither is ever computed. Nor is one that has less
     time than ``least``, the seconds it would take. A batch that has more rows than a preferred size ends there.
     """
     preferred = frozenset(limits.preferred_rows)
+    most = most or limits.max_batch_rows
     kept = kept_rows = 0  # the calls, and their rows, that make up the largest preferred size so far
     tickets: list[Ticket] = []
     passed_over: list[Ticket] = []
@@ -76,7 +79,7 @@ def form(queue: FairQueue, shapes: Shapes, limits: ReplicaLimits, now: float, le
             rows, key = call.rows, shapes.key(call)
             if not shapes.joinable:
                 break
-        elif rows + call.rows > limits.max_batch_rows:
+        elif rows + call.rows > most:
             break
         elif shapes.key(call) == key:
             tickets.append(queue.pop())

@@ -7,6 +7,7 @@ times as long (a convolution), and only measuring tells.
 from __future__ import annotations
 
 _NEW = 0.2  # weight of a new measurement in the moving average
+_AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
 
 
 class Pace:
@@ -14,6 +15,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by bit length of the rows
+        self._row_seconds: dict[int, float] = {}  # the same, of one row
         self.worst = 0.0  # seconds of the size that takes longest, of those measured
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -22,6 +24,8 @@ class Pace:
         known = self._seconds.get(size)
         self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
         self.worst = max(self._seconds.values())
+        known = self._row_seconds.get(size)
+        self._row_seconds[size] = seconds / rows if known is None else known + _NEW * (seconds / rows - known)
 
     def expect(self, rows: int) -> float:
         """Return the seconds a batch of ``rows`` will take; 0.0 if nothing was ever measured.
@@ -38,6 +42,17 @@ class Pace:
             nearest = max(smaller)
             return float(self._seconds[nearest] * 2.0 ** (size - nearest))
         return self._seconds[min(self._seconds)]
+
+    def thrifty(self, most: int) -> int:
+        """Return the rows up to which a batch may grow, at most ``most``, since a row costs no more in larger ones.
+
+        A convolution may be slower in batches that do not fit the caches. Sizes larger than any measured are allowed.
+        """
+        if not self._row_seconds:
+            return most
+        enough = min(self._row_seconds.values()) * _AS_GOOD
+        largest = max(size for size, seconds in self._row_seconds.items() if seconds <= enough)
+        return most if largest == max(self._row_seconds) else min(most, (1 << largest) - 1)
 
     def knows(self, rows: int) -> bool:
         """Whether a batch of about ``rows`` was ever measured."""

@@ -32,6 +32,7 @@ _INLINE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
 _FAILED_PARTIES = 10  # after so many in a row that had to go apart none is tried: this model is not made for them
 _USABLE = 0.8  # of the time until a deadline may be planned for; the rest is for what takes longer than expected
+_TRY_EVERY = 256  # batches, one is as large as allowed, though smaller ones were measured to cost less
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
 
@@ -61,6 +62,7 @@ class Replica:
         self._behind = False  # whether what waits has waited for another batch
         self._purged_at = 0.0
         self._failed_parties = 0
+        self._formed = 0
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
         self._closed = False
 
@@ -175,7 +177,7 @@ class Replica:
 
     def _wait(self, rows_ahead: float, now: float) -> float:
         """Return the seconds until the engine is free for a call that has ``rows_ahead`` before it."""
-        most = self._limits.max_batch_rows if self._shapes.joinable else 1
+        most = self._pace.thrifty(self._limits.max_batch_rows) if self._shapes.joinable else 1
         batches, rest = divmod(math.ceil(rows_ahead), most)
         wait = batches * self._pace.expect(most) + (self._pace.expect(rest) if rest else 0.0)
         if self._running is not None:
@@ -230,7 +232,7 @@ class Replica:
         self._enough = self._limits.max_batch_rows
         # What an idle replica is asked is not dropped, so that it goes on measuring.
         least = self._pace.expect(1) / _USABLE if self._behind else 0.0
-        batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least)
+        batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least, self._most())
         self._behind = False
         if batch is None:
             self._settle()
@@ -242,6 +244,12 @@ class Replica:
             self._compute_here(batch)
         else:
             self._start(batch)
+
+    def _most(self) -> int:
+        """Return how many rows the next batch may have: now and then also more than paid when last measured."""
+        self._formed += 1
+        most = self._limits.max_batch_rows
+        return self._pace.thrifty(most) if self._formed % _TRY_EVERY else most
 
     def _compute_here(self, batch: Batch) -> None:
         if self._watchdog is None:
