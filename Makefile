@@ -66,7 +66,12 @@ bench-generative: .venv/.frameworks  ## Measure a language model beside the bare
 proto: setup  ## Generate the gRPC messages from proto/
 	$(BIN)/python proto/generate.py
 
+lock: setup  ## Pin what a plain installation brings along, by hash
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
+
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto clean
+.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto lock clean
