@@ -1,23 +1,42 @@
-"""A gateway's HTTP server before a scripted model, as a program: prints its port, and runs until its input ends."""
+"""A gateway's HTTP server before a scripted model, as a program: prints its port, and runs until its input ends.
+
+An argument is JSON: ``engine``, what the model is made with, and ``limits`` of the server. ``/counts`` tells how it
+stands.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from mofang.surface.server.exchange import Whole
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
+from mofang.surface.server.exchange import Limits, Whole
 from mofang.surface.server.listener import HttpServer
 from stream_bench import KEY, Bench
 
 
-async def serve() -> None:
+async def serve(engine: dict[str, Any], limits: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), context=2000)
+        bench = Bench(Path(folder), **engine)
         await bench.start()
-        http = HttpServer(lambda head: Whole(bench.api.respond))
+
+        async def counts(request: HttpRequest, request_id: str) -> HttpResponse:
+            told = {
+                "connections": http.connections,
+                "streams": len(bench.engine.streams),
+                "output_tokens": [record.quantities["output_tokens"] for record in bench.records],
+            }
+            return HttpResponse(200, [("content-type", "application/json")], json.dumps(told).encode())
+
+        def choose(head: RequestHead) -> Whole:
+            return Whole(counts if head.path == "/counts" else bench.api.respond)
+
+        http = HttpServer(choose, Limits(**limits))
         listener = socket.create_server(("127.0.0.1", 0))
         await http.serve(listener)
         print(listener.getsockname()[1], KEY.text, flush=True)
@@ -27,4 +46,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asked = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    asyncio.run(serve(asked.get("engine", {"context": 2000}), asked.get("limits", {})))

@@ -29,6 +29,7 @@ from mofang.run.serve.fleet import Fleet
 
 Piece = tuple[int, Delta]
 """The number of a choice, from 0, and what was added to it."""
+_MOST_PIECES = 128  # that wait for a reader: then they are joined, for a piece takes far more room than its text
 
 
 @dataclass(slots=True)
@@ -157,7 +158,8 @@ class Generation:
         self._input_bytes = input_bytes
         self._streams: dict[int, _Choice] = {}  # those that go on, by their number
         self._choices = self._unbegun = 0
-        self._pieces: list[Piece] = []
+        self._pieces: list[Piece] = []  # not handed out yet; of a reader who is slow, joined now and then
+        self._merge_at = _MOST_PIECES
         self._failure: MofangError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -203,7 +205,7 @@ class Generation:
             if not self._streams:
                 raise StopAsyncIteration
             await self._wait()
-        pieces, self._pieces = self._pieces, []
+        pieces, self._pieces, self._merge_at = self._pieces, [], _MOST_PIECES
         for _, delta in pieces:
             self.tally.output_tokens += delta.tokens
             self.tally.cached_tokens += delta.cached_tokens
@@ -296,6 +298,9 @@ class Generation:
         if delta.finish:
             self._streams.pop(choice.number, None)
         self._pieces.append((choice.index, delta))
+        if len(self._pieces) >= self._merge_at:
+            self._pieces = merged(self._pieces)
+            self._merge_at = len(self._pieces) + _MOST_PIECES
         self._wake()
 
     def fail(self, choice: _Choice, error: MofangError) -> None:
@@ -330,6 +335,30 @@ class Generation:
             revision.number, revision.version, revision.digest, "ok", quantities,
             charges=self.held.charge(quantities),
         )  # fmt: skip
+
+
+def merged(pieces: Sequence[Piece]) -> list[Piece]:
+    """Join what was added to each choice: the same text, tokens and counts, in as many pieces as there are choices."""
+    found: dict[int, list[Delta]] = {}
+    for index, delta in pieces:
+        found.setdefault(index, []).append(delta)
+    return [(index, _joined(deltas)) for index, deltas in found.items()]
+
+
+def _joined(deltas: Sequence[Delta]) -> Delta:
+    last = deltas[-1]
+    return Delta(
+        last.stream,
+        "".join([delta.text for delta in deltas]),
+        sum(delta.tokens for delta in deltas),
+        last.finish,
+        tuple(each for delta in deltas for each in delta.chosen),
+        sum(delta.cached_tokens for delta in deltas),
+        sum(delta.compute_us for delta in deltas),
+        max(delta.queue_us for delta in deltas),
+        last.stopped_at,
+        sum(delta.input_tokens for delta in deltas),
+    )
 
 
 class _Choice:

@@ -14,6 +14,8 @@ from mofang.surface.server.exchange import House, Limits, Router, Turn
 from mofang.surface.server.http1 import Connection
 
 _BACKLOG = 1024
+_UNSENT_BYTES = 128 << 10
+"""What the kernel keeps for a peer that does not read. By itself it takes megabytes, and such a peer looks well."""
 
 
 class HttpServer:
@@ -45,6 +47,7 @@ class HttpServer:
         if sock.family == socket.AF_UNIX:
             server = await loop.create_unix_server(self._connect, sock=sock, backlog=_BACKLOG)
         else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # connections inherit it
             server = await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG)
         self._servers.append(server)
         if self._timer is None:
