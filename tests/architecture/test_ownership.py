@@ -22,6 +22,7 @@ OTHERS = {
     "tenants": "a tenant is itself", "projects": "names its tenant", "api_keys": "names its project",
     "access_limits": "names a key, project or tenant", "users": "seen through its grants",
     "grants": "names tenant and project", "quotes": "by the digest of a recipe's whole text",
+    "sheets": "by a dataset's digest",
     "usage_events": "names tenant and project", "usage_windows": "names its series",
     "usage_series": "names tenant and project", "usage_segments": "the settler's own",
     "budgets": "names a key, project or tenant", "budget_months": "names its budget",

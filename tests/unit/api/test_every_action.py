@@ -82,6 +82,7 @@ def _take_actions_on_models(house: House, go: Walk) -> None:
     go("POST", "/variants", {"version": "digits@1"})
     go("POST", "/exports", {"version": "digits@1"})
     go("POST", "/runs", {"recipe": RECIPE})
+    go("POST", "/runs/prepare", {"recipe": RECIPE})
     job = go("POST", "/runs/quote", {"recipe": RECIPE})["job"]
     go("POST", f"/jobs/{job}/cancel")
     for _ in range(2):

@@ -213,3 +213,22 @@ def test_a_version_is_exported_into_a_folder_of_its_own(mofang: Terminal, tmp_pa
     refused = mofang("export", version, "--to", "torch", "--json")
     assert refused.code == 6
     assert "export.none" in refused.out + refused.err
+
+
+def test_data_is_prepared_and_looked_at_before_anything_is_trained(mofang: Terminal, tmp_path: Path) -> None:
+    rows = [f"{n % 7},{'yes' if n % 3 else 'no'},{'yes' if n % 3 else 'no'}" for n in range(300)]
+    (tmp_path / "told.csv").write_text("day,answer,target\n" + "\n".join(rows) + "\n")
+    recipe = f'name = "told"\n[prepare]\nsource = "csv:{tmp_path}/told.csv"\n[train]\nalgorithm = "decision_tree"\n'
+    (tmp_path / "told.toml").write_text(recipe)
+    made = mofang.good("prepare", "run", str(tmp_path / "told.toml"), "--json").json
+    assert made["rows"]["train"] + made["rows"]["test"] == 300
+    page = tmp_path / "sheet.html"
+    shown = mofang.good("prepare", "show", made["dataset"], "--html", str(page)).out
+    assert "'answer' alone tells 100.0% of the target" in shown
+    assert "held-out rows are also trained on" in shown
+    text = page.read_text()
+    assert "<polyline" in text
+    assert "<script" not in text
+    sheet = mofang.good("prepare", "show", made["dataset"], "--json").json
+    assert {warning["kind"] for warning in sheet["warnings"]} >= {"leakage", "duplicates"}
+    assert [column["name"] for column in sheet["columns"]] == ["day", "answer"]

@@ -15,6 +15,7 @@ from mofang.make.pipeline.compress import compress_version
 from mofang.make.pipeline.evaluate import evaluate_version
 from mofang.make.pipeline.export import export_version
 from mofang.make.pipeline.outcome import Result, Spec
+from mofang.make.pipeline.prepare import prepare_recipe
 from mofang.make.pipeline.push import push_files
 from mofang.make.pipeline.quote import quote_recipe
 from mofang.make.pipeline.train import train_recipe
@@ -22,6 +23,7 @@ from mofang.make.workshop import Workshop
 
 JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingProxyType(
     {
+        "prepare": prepare_recipe,
         "train": train_recipe,
         "quote": quote_recipe,
         "push": push_files,
@@ -38,6 +40,7 @@ __all__ = [
     "compress_version",
     "evaluate_version",
     "export_version",
+    "prepare_recipe",
     "push_files",
     "quote_recipe",
     "train_recipe",

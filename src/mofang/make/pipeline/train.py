@@ -32,9 +32,9 @@ from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import Closer, evaluate
 from mofang.make.pipeline.evaluate import rivals_of
 from mofang.make.pipeline.outcome import Result, Spec, code, told
+from mofang.make.pipeline.prepare import prepared
 from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
-from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import Recipe, algorithms, parse_recipe, recipe_digest
 from mofang.make.train.catalog import searcher, trainer
 from mofang.make.train.provenance import provenance
@@ -114,8 +114,7 @@ def _new_run(recipe: Recipe, text: str, tools: Workshop) -> TrainingRun:
 def _make(recipe: Recipe, record: _Record, tools: Workshop, progress: Progress) -> Result:
     train = trainer(recipe.train, tools.checkpoint)  # before any data is touched
     search = searcher() if recipe.search.space else None
-    with tools.folder() as scratch:
-        dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress, scratch))
+    dataset = prepared(recipe.prepare, tools, progress)
     gate = parse_gate(recipe.evaluate.gate)
     gate.check_labels(dataset.schema.labels)
     record.note(dataset=dataset.digest)

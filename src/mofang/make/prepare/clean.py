@@ -101,6 +101,14 @@ def _first_of_each(table: Table, rows: Mask) -> Mask:
     return mask
 
 
+def row_hashes(features: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a hash of 64 bits for each row, block by block."""
+    hashes = np.empty(len(features), np.uint64)
+    for span in spans(len(features)):
+        hashes[span] = _hashes(np.ascontiguousarray(features[span]))
+    return hashes
+
+
 def _hashes(*arrays: NDArray[Any]) -> NDArray[np.uint64]:
     """Hash rows by FNV-1a over their bytes, eight or fewer at a time."""
     total = np.full(len(arrays[0]), 0xCBF29CE484222325, np.uint64)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Row, Select, String, Table, func, insert, select, true
+from sqlalchemy import JSON, BigInteger, Column, Row, Select, String, Table, delete, func, insert, select, true
 
 from mofang.base.domain.errors import DatasetNotFound
 from mofang.base.storage.database import Database, metadata
 from mofang.make.prepare.dataset import Dataset
+from mofang.make.prepare.sheet import Sheet
 
 prepared = Table(
     "prepared",
@@ -28,6 +29,12 @@ prepared = Table(
     Column("schema", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("removed", JSON, nullable=False),
+)
+sheets = Table(
+    "sheets",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("sheet", JSON, nullable=False),
 )
 
 
@@ -61,6 +68,19 @@ class DatasetStore:
         if dataset is None:
             raise DatasetNotFound(f"no dataset has the digest {digest!r}")
         return dataset
+
+    def keep_sheet(self, digest: str, sheet: Sheet) -> None:
+        """Remember what the dataset looks like, in place of what was remembered before."""
+        with self._database.write() as connection:
+            connection.execute(delete(sheets).where(sheets.c.digest == digest))
+            connection.execute(insert(sheets).values(digest=digest, sheet=msgspec.to_builtins(sheet)))
+
+    def find_sheet(self, digest: str) -> Sheet | None:
+        """Return what a dataset looks like, if that was looked at. Raises DatasetNotFound."""
+        self.get(digest)  # content is everybody's, but only who has prepared it may know of it
+        with self._database.read() as connection:
+            found = connection.scalar(select(sheets.c.sheet).where(sheets.c.digest == digest))
+        return None if found is None else msgspec.convert(found, Sheet)
 
     def list(self, limit: int = 100) -> list[Dataset]:
         """Return the newest ``limit`` datasets, newest first."""

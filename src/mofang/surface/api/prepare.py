@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from starlette.responses import Response
 
+from mofang.base.domain.errors import DatasetNotFound
+from mofang.make.evaluate.data import sheet_html
 from mofang.make.prepare.dataset import Dataset, Schema
+from mofang.make.prepare.sheet import Sheet
 from mofang.make.prepare.store import DatasetStore
 from mofang.surface.api.access import Route, table
 from mofang.surface.api.fields import Id, Limit, Page
+
+_HTML = {"response_class": Response, "responses": {200: {"content": {"text/html": {}}}}}
+_STILL = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,21 @@ class Prepare:
         """Return a dataset by its digest."""
         return _view(self._datasets.get(digest))
 
+    def get_sheet(self, digest: Id) -> Sheet:
+        """Return a dataset's sheet: columns, classes, duplicates, drift, warnings."""
+        found = self._datasets.find_sheet(digest)
+        if found is None:
+            raise DatasetNotFound(
+                f"dataset {digest!r} was prepared before data was looked at", hint="prepare it again: same recipe"
+            )
+        return found
+
+    def get_sheet_page(self, digest: Id) -> Response:
+        """Return the sheet as a page to look at."""
+        dataset = self._datasets.get(digest)
+        text = sheet_html(dataset, self.get_sheet(digest))
+        return Response(text, media_type="text/html; charset=utf-8", headers=_STILL)
+
 
 def router(datasets: DatasetStore) -> APIRouter:
     """Make the router of `prepare`."""
@@ -48,6 +70,8 @@ def router(datasets: DatasetStore) -> APIRouter:
         "prepare",
         Route("GET", "/datasets", "read", api.list_datasets),
         Route("GET", "/datasets/{digest}", "read", api.get_dataset),
+        Route("GET", "/datasets/{digest}/sheet", "read", api.get_sheet),
+        Route("GET", "/datasets/{digest}/sheet.html", "read", api.get_sheet_page, options=_HTML),
     )
 
 

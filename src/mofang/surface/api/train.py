@@ -50,6 +50,11 @@ class Train:
         recipe = self._checked(body, who)
         return self._submit("quote", "run.quote", recipe.name, body, who)
 
+    def prepare_data(self, body: RecipeBody, who: Caller) -> Submitted:
+        """Check a recipe as a whole, and start a job that prepares its data and looks at it."""
+        recipe = self._checked(body, who)
+        return self._submit("prepare", "data.prepare", recipe.name, body, who)
+
     def list_runs(self, after: AfterId = "", limit: Limit = 100) -> Page[TrainingRun]:
         """List runs, newest first."""
         return page(self._runs.list(after, limit + 1), limit, lambda run: run.id)
@@ -91,6 +96,7 @@ def router(runs: RunStore, registry: Registry, jobs: JobStore, changes: Changes,
         "train",
         Route("POST", "/runs", "make", api.start_run, 202),
         Route("POST", "/runs/quote", "make", api.quote_run, 202),
+        Route("POST", "/runs/prepare", "make", api.prepare_data, 202),
         Route("GET", "/runs", "read", api.list_runs),
         Route("GET", "/runs/{run}", "read", api.get_run),
     )

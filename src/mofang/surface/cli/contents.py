@@ -29,7 +29,13 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("doctor", "doctor", "check this machine, the data directory and the server"),
         ),
     ),
-    ("prepare", (Entry("datasets", "prepare", "data sets: rows, schema, digest"),)),
+    (
+        "prepare",
+        (
+            Entry("prepare", "prepare", "prepare the data of a recipe, and look at it"),
+            Entry("datasets", "prepare", "data sets: rows, schema, digest"),
+        ),
+    ),
     (
         "train",
         (

@@ -59,7 +59,7 @@ class Client:
         key = key or os.environ.get("MOFANG_API_KEY", "")
         self._wire = wire = Transport(self.url, key, timeout_seconds=timeout_seconds, http=transport)
         self.jobs = Jobs(wire)
-        self.prepare = Prepare(wire)
+        self.prepare = Prepare(wire, self.jobs)
         self.train = Train(wire, self.jobs)
         self.evaluate = Evaluate(wire, self.jobs)
         self.register = Register(wire, self.jobs)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mofang.base.domain.work import Job
 from mofang.surface.sdk.jobs import Jobs, Submitted
 from mofang.surface.sdk.pages import walk
+from mofang.surface.sdk.prepare import recipe_body
 from mofang.surface.sdk.transport import Transport, segment
 
 
@@ -64,10 +65,7 @@ class Train:
         return self._submit("/runs/quote", recipe, filename)
 
     def _submit(self, path: str, recipe: Path | str, filename: str) -> Job:
-        if isinstance(recipe, Path):
-            filename, recipe = filename or recipe.name, recipe.read_text("utf-8")
-        body = {"recipe": recipe, "filename": filename or "recipe.toml"}
-        return self._jobs.get(self._wire.call("POST", path, Submitted, body).job)
+        return self._jobs.get(self._wire.call("POST", path, Submitted, recipe_body(recipe, filename)).job)
 
     def list_runs(self, *, limit: int | None = 100) -> list[TrainingRun]:
         """Return the newest runs first."""
