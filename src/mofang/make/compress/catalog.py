@@ -25,6 +25,7 @@ _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
         Student: ("any", "torch.teach:student"),
         Tune: ("model", "torch.teach:tune"),
         Distil: ("model", "torch.teach:distil"),
+        Thin: ("files", "onnx.thin:thin"),
         Int8: ("files", "onnx.int8:quantise"),
         Int4: ("files", "onnx.int4:quantise"),
         Half: ("files", "onnx.half:halve"),

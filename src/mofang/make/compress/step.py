@@ -80,12 +80,14 @@ class Distil(_Step, frozen=True, tag="distil"):
 
 
 class Thin(_Step, frozen=True, tag="thin"):
-    """Keep the trees of an ensemble that contribute most, and leave out ``share`` of them."""
+    """Leave out the ``share`` of the trees of an ensemble that contribute least, then of ``leaves`` of those left."""
 
-    share: Share
+    share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    leaves: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
     def __str__(self) -> str:
-        return f"thin {self.share:.0%}"
+        leaves = f"{self.leaves:.0%} of leaves" if self.leaves else ""
+        return " and ".join(filter(None, [f"thin {self.share:.0%}" if self.share or not leaves else "thin", leaves]))
 
 
 class Int8(_Step, frozen=True, tag="int8"):

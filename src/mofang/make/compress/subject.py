@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress, Silent
 from mofang.base.engines.base import Engine
@@ -45,6 +48,7 @@ class Means:
     teacher: Callable[[str], AbstractContextManager[Engine]] | None = None
     examples: Examples | None = None
     calibration: Mapping[str, Array] = field(default_factory=dict)
+    unseen: NDArray[np.int64] | None = None  # which examples the version was not trained on, if that is known
     checkpoints: Path | None = None  # a folder that a killed job finds again
     image: bool = False  # whether the version takes files of images
     progress: Progress = field(default_factory=Silent)

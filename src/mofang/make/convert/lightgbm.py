@@ -107,7 +107,8 @@ def _round_down(graph: Any, dump: Mapping[str, Any]) -> None:
     exact: dict[tuple[int, float], set[float]] = defaultdict(set)
     for tree in dump["tree_info"]:
         for feature, threshold in _thresholds(tree["tree_structure"]):
-            exact[feature, float(np.float32(threshold))].add(threshold)
+            with np.errstate(over="ignore"):  # missing values alone are split at the largest of doubles
+                exact[feature, float(np.float32(threshold))].add(threshold)
     for node in graph.node:
         found = {attribute.name: attribute for attribute in node.attribute}
         if "nodes_values" not in found:

@@ -19,6 +19,7 @@ from mofang.base.domain.errors import ConversionFailed, InvalidModel, MofangErro
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.native import TRUSTED_TYPES
+from mofang.make.convert import trees
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.estimators import places
@@ -53,6 +54,7 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
     if isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
         _vote_for_both_classes(model.graph)
+    _leave_out_zeros(model.graph)
     if not hasattr(pipeline, "classes_"):
         name_value(model.graph)
     sort_opsets(model)
@@ -211,6 +213,14 @@ def _vote_for_both_classes(graph: Any) -> None:
         classes.data_type = onnx_proto.TensorProto.INT64
         classes.int64_data.extend(votes["classlabels_int64s"].ints)
     graph.node.add(name="winning_class", op_type="Gather", input=["classes", "winner"], output=[label])
+
+
+def _leave_out_zeros(graph: Any) -> None:
+    """Drop votes of zero: skl2onnx writes one for every class in every leaf, most of a forest's file."""
+    for node in graph.node:
+        found = trees.read(node)
+        if found is not None:
+            trees.write(trees.without_zeros(found), node)
 
 
 def _canonical(archive: bytes) -> bytes:
