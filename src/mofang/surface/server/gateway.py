@@ -34,6 +34,7 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
+from mofang.surface.protocols.regions import Regions
 from mofang.surface.server.child import run_child
 from mofang.surface.server.counting import counters_of
 from mofang.surface.server.descriptors import affordable_connections
@@ -50,9 +51,16 @@ _SNAPSHOT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def router(lane: Lane, generator: Generator, admission: Admission, once: Once, forwarder: Forwarder) -> Router:
+def router(
+    lane: Lane,
+    generator: Generator,
+    admission: Admission,
+    once: Once,
+    forwarder: Forwarder,
+    regions: Regions | None = None,
+) -> Router:
     """Choose who answers a request by its path."""
-    oip = OipRest(lane, admission.standing, once)
+    oip = OipRest(lane, admission.standing, once, regions)
     inference = Direct(oip.start, oip.note)
     generate = Whole(OipGenerate(lane, generator, admission.standing).respond)
     openai = Whole(OpenAi(lane, generator, admission.standing).respond)
@@ -121,7 +129,8 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     )
     once = Once(folders.once, settings.idempotency_seconds)
     forwarder = Forwarder(folders.sockets / "control.sock", trusted_proxies=settings.proxies)
-    http = HttpServer(router(lane, generator, admission, once, forwarder), _limits(settings))
+    regions = Regions(folders.sockets / "regions" if settings.shared_memory else None)
+    http = HttpServer(router(lane, generator, admission, once, forwarder, regions), _limits(settings))
 
     def counts() -> Counts:
         return telemetry.counts(http.connections, fleet.in_flight, fleet.waiting(), fleet.occupancy())

@@ -80,6 +80,9 @@ class Settings:
     that only takes appends, it shows if the log was cut or rewritten as a whole."""
     audit_webhook: str = ""
     """URL that each new head is posted to as well, as JSON; empty: none."""
+    shared_memory: bool = False
+    """Whether clients on this machine may send tensors through shared memory. Whoever has a key then reaches
+    all POSIX shared memory of the user this server runs as."""
     access_share: float = 0.0
     """Share of requests to infer, 0 to 1, with a line in the access log: ids, digest, outcome, times, no payload."""
     traces: str = ""

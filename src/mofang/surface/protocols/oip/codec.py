@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -25,6 +25,7 @@ from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Datatype, datatype_of
 from mofang.run.serve.visits import TRACE_PARENT
 from mofang.surface.protocols.http import header_lines
+from mofang.surface.protocols.regions import Memory, Place, place_of
 from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
 from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
@@ -82,10 +83,15 @@ class _PlainBody(msgspec.Struct, gc=False):
 
 
 class Wants(msgspec.Struct, frozen=True, gc=False):
-    """Which outputs the client wants as binary data: those in ``binary``, the rest as ``otherwise`` says."""
+    """Which outputs the client wants as binary data: those in ``binary``, the rest as ``otherwise`` says.
+
+    Those that are ``placed`` go into shared memory.
+    """
 
     binary: Mapping[str, bool]
     otherwise: bool
+    placed: Mapping[str, Place] = {}  # in shared memory
+    memory: Memory | None = None
 
 
 _BODY = msgspec.json.Decoder(_InferBody)
@@ -97,9 +103,17 @@ _ELEMENT: Mapping[str, type] = {"BOOL": bool, "FP32": float, "FP64": float, "BYT
 
 
 def parse_infer(
-    endpoint: str, version: str, headers: Mapping[str, str], body: bytes, received: float = 0.0
+    endpoint: str,
+    version: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    received: float = 0.0,
+    memory: Callable[[], Memory] | None = None,
 ) -> tuple[InferRequest, Wants]:
-    """Return what the body asks and how the answer is wanted. Raises Invalid errors that name the place."""
+    """Return what the body asks and how the answer is wanted; ``memory`` gives the caller's shared memory.
+
+    Raises Invalid errors that name the place.
+    """
     if len(body) <= _PLAIN_BYTES and JSON_LENGTH not in headers and (plain := _plain_inputs(body)):
         return InferRequest(endpoint, plain, (), version, "", headers.get(TRACE_PARENT), 0, received), _AS_JSON
     text, raw = _split(headers.get(JSON_LENGTH), body)
@@ -111,7 +125,9 @@ def parse_infer(
         if tensor.name in inputs:
             raise TensorName(f"input {tensor.name!r} is given twice")
         size = tensor.parameters.get("binary_data_size")
-        if size is None:
+        if memory is not None and (place := place_of(tensor.parameters)) is not None:
+            inputs[tensor.name] = _load(tensor, place, memory())
+        elif size is None:
             inputs[tensor.name] = _decode_json(tensor)
         else:
             end = at + _binary_size(tensor, size, len(raw) - at)
@@ -122,8 +138,8 @@ def parse_infer(
     outputs = tuple(output.name for output in parsed.outputs)
     if len(set(outputs)) != len(outputs):
         raise TensorName("an output is asked for twice")
-    wants = _wants(parsed)
-    if not wants.otherwise and not any(wants.binary.values()):
+    wants = _wants(parsed, memory)
+    if not wants.otherwise and not any(wants.binary.values()) and not wants.placed:
         wants = _AS_JSON
     trace, priority = headers.get(TRACE_PARENT), check_priority(parsed.parameters.get("priority", 0))
     return InferRequest(endpoint, inputs, outputs, version, parsed.id, trace, priority, received), wants
@@ -146,7 +162,14 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
     raw: list[bytes] = []
     for name, array in response.outputs.items():
         tensor = _OutputTensor(name, datatype_of(array), array.shape)
-        if wants.binary.get(name, wants.otherwise):
+        if wants.memory is not None and (place := wants.placed.get(name)) is not None:
+            size = wants.memory.store(name, array, place)
+            tensor.parameters = {
+                "shared_memory_region": place.region,
+                "shared_memory_byte_size": size,
+                "shared_memory_offset": place.offset,
+            }
+        elif wants.binary.get(name, wants.otherwise):
             raw.append(encode_raw(array))
             tensor.parameters = {"binary_data_size": len(raw[-1])}
         else:
@@ -370,17 +393,27 @@ def _values_decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]
     return msgspec.json.Decoder(nested)
 
 
-def _wants(parsed: _InferBody) -> Wants:
+def _load(tensor: _InputTensor, place: Place, memory: Memory) -> Array:
+    if tensor.data is not msgspec.UNSET or "binary_data_size" in tensor.parameters:
+        raise TensorData(f"input {tensor.name!r} has both data and a place in shared memory", hint="send one of them")
+    return memory.load(tensor.name, check_datatype(tensor.name, tensor.datatype), tensor.shape, place)
+
+
+def _wants(parsed: _InferBody, memory: Callable[[], Memory] | None) -> Wants:
     otherwise = _flag(parsed.parameters, "binary_data_output")
     if parsed.parameters:
         check_supported(parsed.parameters)
     binary: dict[str, bool] = {}
+    placed: dict[str, Place] = {}
     for output in parsed.outputs:
-        if output.parameters:
+        if memory is not None and (place := place_of(output.parameters)) is not None:
+            memory().check(place)
+            placed[output.name] = place
+        elif output.parameters:
             check_supported(output.parameters)
             if "binary_data" in output.parameters:
                 binary[output.name] = _flag(output.parameters, "binary_data")
-    return Wants(binary, otherwise)
+    return Wants(binary, otherwise, placed, memory() if placed and memory is not None else None)
 
 
 def _flag(parameters: Parameters, name: str) -> bool:
@@ -402,7 +435,7 @@ def _json_data(name: str, datatype: str, array: Array) -> list[Any]:
 
 def _check_finite(response: InferResponse, wants: Wants) -> None:
     for name, array in response.outputs.items():
-        if array.dtype.kind != "f" or wants.binary.get(name, wants.otherwise):
+        if array.dtype.kind != "f" or name in wants.placed or wants.binary.get(name, wants.otherwise):
             continue
         if any(value != value or value in (float("inf"), float("-inf")) for value in array.ravel().tolist()):
             raise OutputNotJson(f"output {name!r} has NaN or infinity, which JSON cannot write", hint=_ASK_BINARY)

@@ -13,6 +13,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -46,8 +47,10 @@ from mofang.surface.protocols.lane import (
     deadline_seconds,
     refuse_loading,
 )
+from mofang.surface.protocols.oip import memory
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, answer_lines, parse_infer, render_infer
 from mofang.surface.protocols.oip.together import Note, Together
+from mofang.surface.protocols.regions import Regions
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 
 EXTENSIONS = ("binary_tensor_data", "generate", "model_repository", "statistics")
@@ -67,9 +70,11 @@ class OipRest:
         lane: PartyLane,
         standing: Callable[[Principal], Standing | None] = lambda _: None,
         once: Once | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self._lane = lane
         self._once = once
+        self._regions = regions or Regions()
         self.standing = standing
         self._targets: dict[str, tuple[str, str]] = {}  # endpoint and version of paths that were asked to infer
         self._together: dict[tuple[str, str, float], Together] = {}  # by target and time-out
@@ -137,6 +142,8 @@ class OipRest:
                 self._holder(request)
                 _check_method(request, "POST")
                 raise refuse_loading(name)
+            case ["systemsharedmemory", *rest]:
+                return memory.answer(request, self._regions.of(self._holder(request), _origin(request)), rest)
             case []:
                 return self._server(request)
             case _:
@@ -163,7 +170,8 @@ class OipRest:
             return asyncio.get_running_loop().create_task(
                 self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
             )
-        asked, wants = parse_infer(name, version, request.headers, request.body, received)
+        reach = partial(self._regions.of, principal, _origin(request))
+        asked, wants = parse_infer(name, version, request.headers, request.body, received, reach)
         told = self.teller(wants, principal, request_id, reply)
         try:
             return self._lane.start(
@@ -223,7 +231,8 @@ class OipRest:
         """Answer a request with an idempotency key, which may have been answered before."""
 
         async def work(request_id: str) -> bytes:
-            asked, wants = parse_infer(name, version, request.headers, request.body)
+            reach = partial(self._regions.of, principal, _origin(request))
+            asked, wants = parse_infer(name, version, request.headers, request.body, memory=reach)
             answer = await self._lane.infer(
                 asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
             )
@@ -297,7 +306,7 @@ class OipRest:
     def _server(self, request: HttpRequest) -> HttpResponse:
         self._holder(request)
         _check_method(request, "GET")
-        return _json({"name": "mofang", "version": __version__, "extensions": EXTENSIONS})
+        return _json({"name": "mofang", "version": __version__, "extensions": [*EXTENSIONS, *self._regions.extensions]})
 
     def _index(self, request: HttpRequest) -> HttpResponse:
         principal = self._holder(request)
@@ -345,6 +354,11 @@ def _index_filter(body: bytes) -> bool:
         return msgspec.json.decode(body, type=_IndexBody).ready
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"not an index request: {error}") from None
+
+
+def _origin(request: HttpRequest) -> str:
+    """Return where the request comes from, as far as it says: a proxy on this machine does not make it local."""
+    return request.headers.get("x-forwarded-for", request.client)
 
 
 def _check_method(request: HttpRequest, method: str) -> None:
