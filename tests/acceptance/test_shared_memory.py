@@ -79,7 +79,7 @@ def test_a_region_that_is_cut_short_ends_nothing_but_the_request(sharing: Server
         with pytest.raises(InferenceServerException, match="shorter than it was"):
             ask(client, key)
         client.unregister_system_shared_memory(headers=key)
-    assert sharing.client.serve.predict("scale", {"x": X})["y"].tolist() == (3 * X).tolist()
+    assert sharing.client.serve.predict("scale", {"x": X}).outputs["y"].tolist() == (3 * X).tolist()
 
 
 @pytest.mark.parametrize("key", ["../etc/passwd", "/../../etc/passwd", "a/b", "", "missing-memory"])

@@ -15,7 +15,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from mofang.base.domain import errors
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import NUMPY, Array
-from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer, render_infer
+from mofang.surface.protocols.oip.codec import JSON_LENGTH, parse_infer
+from mofang.surface.protocols.oip.render import render_infer
 
 NUMERIC = [name for name in NUMPY if name != "BYTES"]
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)

@@ -1,4 +1,4 @@
-"""Infer requests and answers of the Open Inference Protocol, between bytes and domain.
+"""Infer requests of the Open Inference Protocol, from bytes to domain; ``render`` writes the answers.
 
 A body is JSON; with the binary tensor data extension, raw tensors follow it, and the header
 ``Inference-Header-Content-Length`` says where the JSON ends. Numbers are decoded straight into their type, so that a
@@ -11,27 +11,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from mofang.base.domain.deployment import Revision
-from mofang.base.domain.errors import InvalidRequest, OutputNotJson, TensorData, TensorName, TensorShape
-from mofang.base.domain.inference import InferRequest, InferResponse
-from mofang.base.domain.tensors import Array, Datatype, datatype_of
+from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName, TensorShape
+from mofang.base.domain.inference import InferRequest
+from mofang.base.domain.tensors import Array, Datatype
 from mofang.run.serve.visits import TRACE_PARENT
-from mofang.surface.protocols.http import header_lines
 from mofang.surface.protocols.regions import Memory, Place, place_of
 from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
-from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
+from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count
 
 JSON_LENGTH = "inference-header-content-length"
 _SEND_BINARY = "send this tensor as binary data, or over gRPC"
-_ASK_BINARY = "ask for it as binary data (`binary_data`), or over gRPC"
 
 Parameters = dict[str, bool | int | float | str]
 
@@ -54,21 +50,6 @@ class _InferBody(msgspec.Struct, gc=False):
     id: str = ""
     outputs: list[_OutputRequest] = []
     parameters: Parameters = {}
-
-
-class _OutputTensor(msgspec.Struct, gc=False, omit_defaults=True):
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    parameters: Parameters = {}
-    data: list[Any] | None = None
-
-
-class _AnswerBody(msgspec.Struct, gc=False, omit_defaults=True):
-    model_name: str
-    model_version: str
-    outputs: list[_OutputTensor]
-    id: str = ""
 
 
 class _PlainTensor(msgspec.Struct, gc=False):
@@ -97,8 +78,7 @@ class Wants(msgspec.Struct, frozen=True, gc=False):
 _BODY = msgspec.json.Decoder(_InferBody)
 _PLAIN = msgspec.json.Decoder(_PlainBody)
 _PLAIN_BYTES = 64 << 10  # decoded before their number is known to be right, larger bodies could cost much memory
-_AS_JSON = Wants({}, otherwise=False)
-_ENCODER = msgspec.json.Encoder()
+AS_JSON = Wants({}, otherwise=False)
 _ELEMENT: Mapping[str, type] = {"BOOL": bool, "FP32": float, "FP64": float, "BYTES": str}  # others: int
 
 
@@ -115,7 +95,7 @@ def parse_infer(
     Raises Invalid errors that name the place.
     """
     if len(body) <= _PLAIN_BYTES and JSON_LENGTH not in headers and (plain := _plain_inputs(body)):
-        return InferRequest(endpoint, plain, (), version, "", headers.get(TRACE_PARENT), 0, received), _AS_JSON
+        return InferRequest(endpoint, plain, (), version, "", headers.get(TRACE_PARENT), 0, received), AS_JSON
     text, raw = _split(headers.get(JSON_LENGTH), body)
     parsed = _decode_body(text)
     _check_duplicate_keys(text, parsed)
@@ -140,103 +120,9 @@ def parse_infer(
         raise TensorName("an output is asked for twice")
     wants = _wants(parsed, memory)
     if not wants.otherwise and not any(wants.binary.values()) and not wants.placed:
-        wants = _AS_JSON
+        wants = AS_JSON
     trace, priority = headers.get(TRACE_PARENT), check_priority(parsed.parameters.get("priority", 0))
     return InferRequest(endpoint, inputs, outputs, version, parsed.id, trace, priority, received), wants
-
-
-def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | None]:
-    """Return the body of an answer, and the length of its JSON part if binary data follows it.
-
-    Raises OutputNotJson if an output wanted as JSON has a value JSON cannot write.
-    """
-    if wants is _AS_JSON and len(response.outputs) == 1 and not response.client_id:
-        [(name, array)] = response.outputs.items()
-        if array.dtype.kind == "f":
-            values = _ENCODER.encode(array.ravel().tolist())
-            if b"null" not in values:
-                told = (name, array.dtype, array.shape)
-                before, after = _frame_of(response.endpoint, response.version, -1, told)
-                return before + values[1:-1] + after, None
-    tensors: list[_OutputTensor] = []
-    raw: list[bytes] = []
-    for name, array in response.outputs.items():
-        tensor = _OutputTensor(name, datatype_of(array), array.shape)
-        if wants.memory is not None and (place := wants.placed.get(name)) is not None:
-            size = wants.memory.store(name, array, place)
-            tensor.parameters = {
-                "shared_memory_region": place.region,
-                "shared_memory_byte_size": size,
-                "shared_memory_offset": place.offset,
-            }
-        elif wants.binary.get(name, wants.otherwise):
-            raw.append(encode_raw(array))
-            tensor.parameters = {"binary_data_size": len(raw[-1])}
-        else:
-            tensor.data = _json_data(name, tensor.datatype, array)
-        tensors.append(tensor)
-    answer = _AnswerBody(response.endpoint, str(response.version), tensors, response.client_id)
-    text = _ENCODER.encode(answer)
-    if b"null" in text:  # how the encoder writes NaN and infinity; the word may also be data
-        _check_finite(response, wants)
-    return (b"".join((text, *raw)), len(text)) if raw else (text, None)
-
-
-def render_rows(
-    revision: Revision, outputs: Mapping[str, Array], rows_of: Sequence[int], wants: Sequence[Wants]
-) -> list[bytes] | None:
-    """Return the bodies of answers that were computed together, each with its rows; all numbers are written in one go.
-
-    None if that cannot be done: texts, binary data, or a value JSON cannot write.
-    """
-    if any(each is not _AS_JSON for each in wants):
-        return None
-    columns: list[list[bytes]] = []
-    for array in outputs.values():
-        column = _rows_of_json(array)
-        if column is None:
-            return None
-        columns.append(column)
-    if len(columns) == 1 and len(columns[0]) == len(rows_of):
-        [(name, array)] = outputs.items()
-        told = (name, array.dtype, array.shape[1:])
-        before, after = _frame_of(revision.endpoint, revision.version, 1, told)
-        return [b"%b%b%b" % (before, numbers, after) for numbers in columns[0]]
-    tensors = [(name, array.dtype, array.shape[1:]) for name, array in outputs.items()]
-    frames: dict[int, list[bytes]] = {}  # by rows
-    bodies: list[bytes] = []
-    start = 0
-    for rows in rows_of:
-        if rows not in frames:
-            frames[rows] = _frame_of(revision.endpoint, revision.version, rows, *tensors)
-        first, *others = frames[rows]
-        pieces = [first]
-        for values, part in zip(columns, others, strict=True):
-            pieces += (values[start] if rows == 1 else b",".join(values[start : start + rows]), part)
-        bodies.append(b"".join(pieces))
-        start += rows
-    return bodies
-
-
-def _rows_of_json(array: Array) -> list[bytes] | None:
-    """Return the numbers of each row as they stand in JSON; None for what cannot be written so."""
-    if array.dtype.kind not in "fiub" or not array.size:
-        return None
-    text = _ENCODER.encode(array.reshape(len(array), -1).tolist())
-    return None if b"null" in text else text[2:-2].split(b"],[")
-
-
-@lru_cache(maxsize=1024)
-def answer_lines(version: int, revision: int, digest: str, *, binary: bool) -> bytes:
-    """Return the header lines that all answers of a version have."""
-    return header_lines(
-        [
-            ("mofang-version", str(version)),
-            ("mofang-revision", str(revision)),
-            ("mofang-digest", digest),
-            ("content-type", "application/octet-stream" if binary else "application/json"),
-        ]
-    ).encode()
 
 
 def _plain_inputs(body: bytes) -> dict[str, Array] | None:
@@ -258,20 +144,6 @@ def _plain_inputs(body: bytes) -> dict[str, Array] | None:
             return None
         inputs[tensor.name] = number_array(tensor.name, "FP32", data, shape)
     return inputs if len(inputs) == len(tensors) else None
-
-
-@lru_cache(maxsize=1024)
-def _frame_of(
-    endpoint: str, version: int, rows: int, *tensors: tuple[str, np.dtype[np.generic], tuple[int, ...]]
-) -> list[bytes]:
-    """Return what stands before, between and after the numbers of an answer's outputs; -1 rows: in their shapes."""
-    outputs = [
-        _OutputTensor(name, datatype_of(np.empty(0, dtype)), shape if rows < 0 else (rows, *shape), data=[])
-        for name, dtype, shape in tensors
-    ]
-    parts = _ENCODER.encode(_AnswerBody(endpoint, str(version), outputs)).split(b'"data":[]')
-    opened = [part + b'"data":[' for part in parts[:-1]]
-    return [opened[0], *(b"]" + part for part in opened[1:]), b"]" + parts[-1]]
 
 
 def _split(json_length: str | None, body: bytes) -> tuple[bytes, memoryview]:
@@ -421,21 +293,3 @@ def _flag(parameters: Parameters, name: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest(f"parameter {name!r} is {value!r}; it takes true or false")
     return value
-
-
-def _json_data(name: str, datatype: str, array: Array) -> list[Any]:
-    values: list[Any] = array.ravel().tolist()
-    if datatype != "BYTES":
-        return values
-    try:
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-    except UnicodeDecodeError:
-        raise OutputNotJson(f"output {name!r} has bytes that are not UTF-8", hint=_ASK_BINARY) from None
-
-
-def _check_finite(response: InferResponse, wants: Wants) -> None:
-    for name, array in response.outputs.items():
-        if array.dtype.kind != "f" or name in wants.placed or wants.binary.get(name, wants.otherwise):
-            continue
-        if any(value != value or value in (float("inf"), float("-inf")) for value in array.ravel().tolist()):
-            raise OutputNotJson(f"output {name!r} has NaN or infinity, which JSON cannot write", hint=_ASK_BINARY)

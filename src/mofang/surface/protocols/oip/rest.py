@@ -48,7 +48,8 @@ from mofang.surface.protocols.lane import (
     refuse_loading,
 )
 from mofang.surface.protocols.oip import memory
-from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, answer_lines, parse_infer, render_infer
+from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer
+from mofang.surface.protocols.oip.render import answer_lines, render_infer
 from mofang.surface.protocols.oip.together import Note, Together
 from mofang.surface.protocols.regions import Regions
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once

@@ -22,7 +22,8 @@ from mofang.run.serve.plan import Plan
 from mofang.sell.meter.limits import Standing
 from mofang.surface.protocols.http import Asked, HttpResponse, header_lines, rate_headers
 from mofang.surface.protocols.lane import PartyLane
-from mofang.surface.protocols.oip.codec import Wants, answer_lines, render_rows
+from mofang.surface.protocols.oip.codec import Wants
+from mofang.surface.protocols.oip.render import answer_lines, render_rows
 from mofang.surface.protocols.oip.rows import KnownBodies
 
 Reply = Callable[[HttpResponse], None]
