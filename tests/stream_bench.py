@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from mofang.base.identity.keys import new_key
 from mofang.base.placement.streamhost import host_streams
 from mofang.base.placement.streamprocess import StreamPlacement
 from mofang.base.placement.streams import StreamReplica
+from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import admit_by_role
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.generate import Generator
@@ -29,6 +31,7 @@ from scripted_generator import ScriptedGenerator
 
 Reply = HttpResponse | HttpStream
 KEY = new_key()
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class NoPlacement:
@@ -44,6 +47,7 @@ class Bench:
     def __init__(self, folder: Path, speaker: Any = None, **engine: Any) -> None:
         self.engine = speaker or ScriptedGenerator(**engine)
         self.records: list[UsageRecord] = []
+        self.asked = 0
         self.observed: list[tuple[str, str]] = []
         self.telemetry = Telemetry()
         self.journal_error: Exception | None = None
@@ -55,7 +59,8 @@ class Bench:
         self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe)
         self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
                                    listen=self.telemetry.listen)  # fmt: skip
-        self.api = OpenAi(self.lane, self.generator)
+        self.once = Once(folder / "once", 3600)
+        self.api = OpenAi(self.lane, self.generator, once=self.once)
 
     async def start(self) -> None:
         """Start the worker, and wait until the gateway has opened it."""
@@ -94,11 +99,13 @@ class Bench:
         content = msgspec.json.encode(body) if method == "POST" else b""
         return await self.ask_raw(path, content, method, key)
 
-    async def ask_raw(self, path: str, content: bytes, method: str = "POST", key: str = KEY.text) -> Any:
+    async def ask_raw(
+        self, path: str, content: bytes, method: str = "POST", key: str = KEY.text, headers: Mapping[str, str] = NONE
+    ) -> Any:
         """Ask with a body of any bytes."""
-        return await self.api.respond(
-            HttpRequest(method, path, "", {"authorization": f"Bearer {key}"}, content), f"req_{len(self.records)}"
-        )
+        self.asked += 1
+        request = HttpRequest(method, path, "", {"authorization": f"Bearer {key}", **headers}, content)
+        return await self.api.respond(request, f"req_{self.asked:026d}")
 
     def record(self, usage: UsageRecord, written: Callable[[Exception | None], None]) -> None:
         self.records.append(usage)

@@ -18,6 +18,7 @@ from mofang import Client
 from mofang.base.domain.errors import EndpointNotFound, Forbidden, NameTaken
 from servers import Server
 
+Protocol = Literal["rest", "grpc"]
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
 
 X = np.ones((1, 4), np.float32)
@@ -147,3 +148,27 @@ def test_a_tenant_cannot_take_a_name_or_more_power(serving: Server, tmp_path: ob
             rival.register.push("secret", [scaled(tmp_path, 5)])  # type: ignore[arg-type]
         with pytest.raises(Forbidden):
             rival.identity.create_key("rival-lab", reach="platform")
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_the_same_idempotency_key_of_two_tenants_is_two_requests(serving: Server, protocol: Protocol) -> None:
+    """Neither learns that the other used it: not by the answer, its id, what it costs, or a refusal."""
+    told = []
+    for number, project in enumerate(("acme-shop", "rival-lab"), 2):
+        key = serving.client.identity.create_key(project).key
+        with Client(serving.url, key, grpc=serving.grpc) as client:
+            before = _requests(client)
+            mine = X * number  # another body under the same key
+            answers = [
+                client.serve.predict("public", {"x": mine}, protocol=protocol, idempotency_key=f"order 7 {protocol}")
+                for _ in range(2)
+            ]
+            assert len({each.request_id for each in answers}) == 1
+            assert np.allclose(answers[1].outputs["y"], 3 * mine)
+            assert _requests(client) == before + 1
+            told.append(answers[0].request_id)
+    assert len(set(told)) == 2
+
+
+def _requests(client: Client) -> int:
+    return sum(row.quantities["requests"] for row in client.meter.usage(by=["project"]).items)

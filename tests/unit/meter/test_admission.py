@@ -11,7 +11,7 @@ from mofang.base.domain.deployment import Revision, Route, Snapshot
 from mofang.base.domain.errors import ConcurrencyLimited, OutOfScope, PayloadLimited, RateLimited
 from mofang.base.domain.tensors import Signature
 from mofang.sell.meter.admission import Admission
-from mofang.sell.meter.limits import SECOND_NS, Standing
+from mofang.sell.meter.limits import SECOND_NS, Standing, Standings
 
 ROUTE = Route(Revision("digits", 1, "digits", 1, "sha256:1", "onnx", Signature((), ())), ())
 ADA = Principal("ada", "acme", "shop", "consumer")
@@ -85,7 +85,7 @@ def test_what_one_limit_refuses_costs_the_others_nothing() -> None:
         desk.ask(ADA, input_bytes=101)
     with pytest.raises(RateLimited):
         desk.ask(ADA, rows=100)
-    assert desk.admission.standing(ADA) == Standing(2, 2, 0)
+    assert desk.admission.standing(ADA) == Standings(Standing(2, 2, 0))
     desk.ask(ADA, rows=99)
 
 
@@ -119,7 +119,7 @@ def test_the_tightest_limit_is_the_one_told() -> None:
         AccessLimits("key", "ada", requests_per_minute=100), AccessLimits("tenant", "acme", requests_per_minute=3)
     )
     desk.ask(BOB)
-    assert desk.admission.standing(ADA) == Standing(3, 2, 20 * SECOND_NS)
+    assert desk.admission.standing(ADA) == Standings(Standing(3, 2, 20 * SECOND_NS))
 
 
 def test_two_gateways_let_through_no_more_than_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput
 
 from fake_lane import KEY, FakeLane
 from mofang.base.domain.errors import RequestTimeout
+from mofang.base.storage.once import Once
 from mofang.surface.protocols.grpc.server import GrpcServer, serve
 from mofang.surface.protocols.grpc.streams import Streams
 from mofang.surface.wire import inference_pb2 as pb
@@ -196,3 +198,35 @@ def test_reflection_describes_all_that_is_served(version: str) -> None:
         await call.done_writing()
 
     run(test)
+
+
+def test_messages_of_a_stream_are_sent_again_by_keys_of_their_own(tmp_path: Path) -> None:
+    def keyed(key: str, first: float = 1) -> bytes:
+        message = pb.ModelInferRequest.FromString(question("digits", key, first))
+        message.parameters["mofang_idempotency_key"].string_param = key
+        return bytes(message.SerializeToString())
+
+    async def test() -> None:
+        lane = FakeLane()
+        server = await serve(lane, "127.0.0.1:0", once=Once(tmp_path, 3600))
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+
+            async def ask(*messages: bytes) -> list[Any]:
+                call = channel.stream_stream(STREAM)(metadata=AUTH)
+                for each in messages:
+                    await call.write(each)
+                await call.done_writing()
+                return [answer(data) async for data in call]
+
+            first, twin, other = await ask(keyed("a"), keyed("a"), keyed("b"))
+            [again], [wrong], [free] = [await ask(m) for m in (keyed("a"), keyed("a", 2), question("digits", "x"))]
+            ids = [each.infer_response.parameters["mofang_request_id"].string_param for each in (first, twin, again)]
+            assert len(set(ids)) == 1
+            assert first.infer_response.outputs == again.infer_response.outputs
+            replays = [each.infer_response.parameters["mofang_idempotency_replayed"].bool_param for each in
+                       (twin, again, other, free)]  # fmt: skip
+            assert replays == [True, True, False, False]
+            assert wrong.error_message.startswith("error[request.key_reused]")
+        await server.stop(0)
+
+    asyncio.run(test())

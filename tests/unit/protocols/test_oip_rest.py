@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fake_lane import HOLDER, KEY, FakeLane
 from mofang import __version__
-from mofang.sell.meter.limits import Standing
+from mofang.sell.meter.limits import Standing, Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse
 from mofang.surface.protocols.oip.rest import OipRest
 
@@ -186,7 +186,10 @@ def test_no_path_gets_through(segment: str, escape: bool) -> None:
 
 
 def test_answers_and_refusals_say_where_the_caller_stands() -> None:
-    rest = OipRest(FakeLane(), lambda who: Standing(600, 599, 100_000_000) if who.key_id == "k" else None)
+    rest = OipRest(
+        FakeLane(),
+        lambda who: Standings(Standing(600, 599, 100_000_000), Standing(90, 7, 5)) if who.key_id == "k" else None,
+    )
     for endpoint, status in (("digits", 200), ("busy", 429)):
         body = json.dumps(DIGITS).encode()
         request = HttpRequest("POST", f"/v2/models/{endpoint}/infer", "", {"authorization": KEY}, body)
@@ -196,5 +199,8 @@ def test_answers_and_refusals_say_where_the_caller_stands() -> None:
             ("x-ratelimit-limit-requests", "600"),
             ("x-ratelimit-remaining-requests", "599"),
             ("x-ratelimit-reset-requests", "0.100s"),
+            ("x-ratelimit-limit-tokens", "90"),
+            ("x-ratelimit-remaining-tokens", "7"),
+            ("x-ratelimit-reset-tokens", "0.000s"),
         ]
     assert "x-ratelimit-limit-requests" not in dict(send("/v2/models/digits/infer", DIGITS).headers)

@@ -7,13 +7,13 @@ request counts when it is admitted, also if its answer fails afterwards. Knows n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route, Snapshot
 from mofang.base.domain.usage import Charge
 from mofang.run.serve.admitting import Admitted, Unbounded, admit_by_role
-from mofang.sell.meter.limits import Bounds, Standing
+from mofang.sell.meter.limits import Bounds, Bucket, Standing, Standings
 
 
 class Admission:
@@ -44,14 +44,14 @@ class Admission:
         held = [bounds.enter(rows, now_ns, count) for bounds in binding]
         return _Admitted(binding, count, held, self._clock_ns)
 
-    def standing(self, principal: Principal) -> Standing | None:
-        """Return where the caller stands with the tightest of her limits on requests; None if she has none."""
+    def standing(self, principal: Principal) -> Standings | None:
+        """Return where the caller stands with the tightest of her limits on rates; None if she has none."""
         binding = self._binding(principal)
         if not binding:
             return None
         now_ns = self._clock_ns()
-        found = [b.requests.standing(now_ns) for b in binding if b.requests is not None]
-        return min(found, key=lambda standing: standing.remaining, default=None)
+        of_requests = _tightest((bounds.requests for bounds in binding), now_ns)
+        return Standings(of_requests, _tightest((bounds.tokens for bounds in binding), now_ns))
 
     def _binding(self, principal: Principal) -> tuple[Bounds, ...]:
         """Return the bounds of the caller's key, project and tenant, as far as there are any."""
@@ -80,6 +80,11 @@ class Admission:
             self._bounds[name] = bounds
         self._of_key = {}
         self._number = snapshot.number
+
+
+def _tightest(buckets: Iterable[Bucket | None], now_ns: int) -> Standing | None:
+    found = [bucket.standing(now_ns) for bucket in buckets if bucket is not None]
+    return min(found, key=lambda standing: standing.remaining, default=None)
 
 
 class _Admitted(Unbounded):

@@ -8,6 +8,7 @@ share of a limit. All arithmetic is on integers: nothing drifts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mofang.base.domain.access import AccessLimits
 from mofang.base.domain.errors import ConcurrencyLimited, PayloadLimited, RateLimited
@@ -19,11 +20,18 @@ _LEARN = 0.2  # of the difference, what requests usually use follows what one us
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a caller stands: ``remaining`` of ``limit`` requests a minute, all of them back after ``reset_ns``."""
+    """Where a caller stands: ``remaining`` of ``limit`` units a minute, all of them back after ``reset_ns``."""
 
     limit: int
     remaining: int
     reset_ns: int
+
+
+class Standings(NamedTuple):
+    """Where a caller stands with the tightest of her limits on requests, and of those on tokens; None: no limit."""
+
+    requests: Standing | None = None
+    tokens: Standing | None = None
 
 
 class Bucket:
@@ -64,7 +72,8 @@ class Bucket:
     def standing(self, now_ns: int) -> Standing:
         """Return what is left and how long until the bucket is full."""
         used = self._used_at(now_ns)
-        return Standing(self.per_minute, (self._capacity - used) // self._unit, -(-used // self.per_minute))
+        left = max(0, self._capacity - used)  # what was used may be more than there was
+        return Standing(self.per_minute, left // self._unit, -(-used // self.per_minute))
 
     def _used_at(self, now_ns: int) -> int:
         filled = (now_ns - self._at_ns) * self.per_minute

@@ -6,13 +6,13 @@ Neither knows sockets here, so that a protocol is tested without any.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from mofang.base.domain.errors import Internal, MofangError
-from mofang.sell.meter.limits import SECOND_NS, Standing
+from mofang.sell.meter.limits import SECOND_NS, Standings
 from mofang.surface.wire.status import headers_of, status_of
 
 
@@ -110,15 +110,21 @@ def header_lines(headers: Sequence[tuple[str, str]]) -> str:
     return lines
 
 
+Ended = Callable[[bytes | None], None]
+"""Told once how a stream ended."""
+
+
 class HttpStream(msgspec.Struct, frozen=True):
     """An answer whose body comes piece by piece; the connection closes ``chunks`` in the end, whatever happens.
 
-    With a ``content-length`` among the headers the pieces are sent as they are, else as chunks.
+    With a ``content-length`` among the headers the pieces are sent as they are, else as chunks. ``ended`` are told the
+    whole body of an answer that came to a good end, before its last piece leaves; or None if it broke off.
     """
 
     status: int
     headers: list[tuple[str, str]]
     chunks: AsyncGenerator[bytes, None]
+    ended: list[Ended] = msgspec.field(default_factory=list)
 
 
 def credentials(headers: Mapping[str, str]) -> str | None:
@@ -134,12 +140,14 @@ def error_response(error: MofangError) -> HttpResponse:
     return HttpResponse(status_of(error).http, headers, body)
 
 
-def rate_headers(standing: Standing | None) -> list[tuple[str, str]]:
-    """Return where a caller stands with her limit on requests a minute, in the words of the OpenAI API."""
-    if standing is None:
-        return []
-    return [
-        ("x-ratelimit-limit-requests", str(standing.limit)),
-        ("x-ratelimit-remaining-requests", str(standing.remaining)),
-        ("x-ratelimit-reset-requests", f"{standing.reset_ns / SECOND_NS:.3f}s"),
-    ]
+def rate_headers(standings: Standings | None) -> list[tuple[str, str]]:
+    """Return where a caller stands with her limits on requests and tokens a minute, in the words of the OpenAI API."""
+    headers: list[tuple[str, str]] = []
+    for units, standing in zip(("requests", "tokens"), standings or (), strict=False):
+        if standing is not None:
+            headers += (
+                (f"x-ratelimit-limit-{units}", str(standing.limit)),
+                (f"x-ratelimit-remaining-{units}", str(standing.remaining)),
+                (f"x-ratelimit-reset-{units}", f"{standing.reset_ns / SECOND_NS:.3f}s"),
+            )
+    return headers

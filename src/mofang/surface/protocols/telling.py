@@ -15,7 +15,7 @@ import msgspec
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Delta
 from mofang.run.serve.generate import Generation, Piece, Tally
-from mofang.surface.protocols.http import HttpResponse, HttpStream
+from mofang.surface.protocols.http import Ended, HttpResponse, HttpStream
 
 encode = msgspec.json.Encoder().encode
 
@@ -62,7 +62,8 @@ async def answer(generation: Generation, teller: Teller, *, stream: bool) -> Htt
     if not stream:
         return HttpResponse(200, [("content-type", "application/json"), *headers], body)
     headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"), *headers]
-    return HttpStream(200, headers, _events(generation, teller))
+    ended: list[Ended] = []
+    return HttpStream(200, headers, _events(generation, teller, ended), ended)
 
 
 async def _whole(generation: Generation, teller: Teller) -> bytes:
@@ -76,19 +77,34 @@ async def _whole(generation: Generation, teller: Teller) -> bytes:
     return body
 
 
-async def _events(generation: Generation, teller: Teller) -> AsyncGenerator[bytes, None]:
+async def _events(generation: Generation, teller: Teller, ended: Sequence[Ended]) -> AsyncGenerator[bytes, None]:
     """Yield the events of an answer; whatever ends it early ends the streams, and bills what was handed out."""
+    sent: list[bytes] = []
+    waiting = list(ended)
+
+    def noted(events: bytes) -> bytes:
+        if waiting:
+            sent.append(events)
+        return events
+
+    def end(body: bytes | None) -> None:
+        while waiting:
+            waiting.pop()(body)
+
     try:
-        yield teller.opening(generation.tally)
+        yield noted(teller.opening(generation.tally))
         async for pieces in generation:
             if told := teller.pieces(pieces):
-                yield told
+                yield noted(told)
         await generation.settle()
-        yield teller.closing(generation.tally)
+        closing = noted(teller.closing(generation.tally))
+        end(b"".join(sent))
+        yield closing
     except Exception as error:
         yield teller.failure(error, generation.request_id)
     finally:
         generation.cancel()
+        end(None)
 
 
 def _version_headers(revision: Revision) -> list[tuple[str, str]]:

@@ -62,8 +62,8 @@ def router(
     """Choose who answers a request by its path."""
     oip = OipRest(lane, admission.standing, once, regions)
     inference = Direct(oip.start, oip.note)
-    generate = Whole(OipGenerate(lane, generator, admission.standing).respond)
-    openai = Whole(OpenAi(lane, generator, admission.standing).respond)
+    generate = Whole(OipGenerate(lane, generator, admission.standing, once).respond)
+    openai = Whole(OpenAi(lane, generator, admission.standing, once).respond)
     health, control = Whole(_health), Streamed(forwarder.respond)
 
     def choose(head: RequestHead) -> Route:

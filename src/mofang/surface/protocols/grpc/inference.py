@@ -32,6 +32,7 @@ from mofang.surface.wire.status import sentence
 
 SERVICE = "inference.GRPCInferenceService"
 _EXTENSIONS = ("model_repository", "statistics")
+_KEY = "mofang_idempotency_key"  # of a message of a stream, whose metadata are those of all
 
 
 class Inference:
@@ -153,12 +154,33 @@ class Inference:
             request = read(pb.ModelInferRequest, data)
             client_id = request.id
             until = deadline(context, DEFAULT_TIMEOUT_SECONDS)
-            response = _render(request, await self._infer(request, principal, request_id, until, context))
+            response, request_id = await self._answer_message(request, principal, request_id, until, context)
             message = ""
         except Exception as error:
             response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
         response.parameters["mofang_request_id"].string_param = request_id
         return bytes(pb.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString())
+
+    async def _answer_message(
+        self, request: Any, principal: Principal, request_id: str, until: float, context: Any
+    ) -> tuple[Any, str]:
+        """Answer a message of a stream; return the answer and the id of the request that it was computed for."""
+
+        async def work(request_id: str) -> bytes:
+            answer = _render(request, await self._infer(request, principal, request_id, until, context))
+            return msgspec.msgpack.encode((answer.SerializeToString(), request_id))
+
+        key = request.parameters[_KEY].string_param if _KEY in request.parameters else None
+        if key is None or self._once is None:
+            return _render(request, await self._infer(request, principal, request_id, until, context)), request_id
+        check_role(principal, request.model_name)
+        question = b"grpc stream\0" + request.SerializeToString(deterministic=True)
+        kept, replayed = await once(self._once, principal, key, question, request_id, until, work)
+        message, request_id = msgspec.msgpack.decode(kept, type=tuple[bytes, str])
+        response = pb.ModelInferResponse.FromString(message)
+        if replayed:
+            response.parameters["mofang_idempotency_replayed"].bool_param = True
+        return response, request_id
 
     async def _infer(
         self, request: Any, principal: Principal, request_id: str, until: float, context: Any

@@ -19,12 +19,14 @@ from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed
 from mofang.base.domain.generation import Chosen, Delta, Order, Sampling
+from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generator, Piece, Tally
-from mofang.sell.meter.limits import Standing
+from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
 from mofang.surface.protocols.lane import Lane, check_target, deadline_seconds
 from mofang.surface.protocols.oip.rest import failure
+from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer, encode, event
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/generate(_stream)?/?")
@@ -58,9 +60,14 @@ class OipGenerate:
     """Answers the two paths. Errors are rendered inside; only cancellation leaves."""
 
     def __init__(
-        self, lane: Lane, generator: Generator, standing: Callable[[Principal], Standing | None] = lambda _: None
+        self,
+        lane: Lane,
+        generator: Generator,
+        standing: Callable[[Principal], Standings | None] = lambda _: None,
+        once: Once | None = None,
     ) -> None:
         self._lane = lane
+        self._once = once
         self._generator = generator
         self._standing = standing
 
@@ -78,8 +85,7 @@ class OipGenerate:
             reply.headers.extend(rate_headers(self._standing(principal)))
         except Exception as error:
             reply = failure(error, request_id)
-        reply.headers.append(("x-request-id", request_id))
-        return reply
+        return named(reply, request_id)
 
     async def _generate(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpResponse | HttpStream:
         found = _PATH.fullmatch(unquote(request.path))
@@ -91,9 +97,16 @@ class OipGenerate:
         check_target(name, version)
         asked = _parse(request.body)
         deadline = time.monotonic() + deadline_seconds(request.headers, _TIMEOUT_SECONDS)
-        order = Order(request_id, principal.tenant, deadline, _sampling(asked.parameters), text=asked.text_input)
-        generation = self._generator.begin(name, [order], principal, input_bytes=len(request.body), version=version)
-        return await answer(generation, _Answer(asked, generation.revision), stream=stream)
+
+        async def work(request_id: str) -> HttpResponse | HttpStream:
+            order = Order(request_id, principal.tenant, deadline, _sampling(asked.parameters), text=asked.text_input)
+            generation = self._generator.begin(name, [order], principal, input_bytes=len(request.body), version=version)
+            return await answer(generation, _Answer(asked, generation.revision), stream=stream)
+
+        key = request.headers.get(HEADER)
+        if key is None or self._once is None:
+            return await work(request_id)
+        return await reply_once(self._once, principal, key, question_of(request, principal), request_id, deadline, work)
 
 
 def is_generate(path: str) -> bool:

@@ -38,7 +38,7 @@ from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
 from mofang.run.serve.passage import Told
 from mofang.run.serve.visits import TRACE_PARENT, TRACE_RESPONSE
-from mofang.sell.meter.limits import Standing
+from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, Running, error_response, rate_headers
 from mofang.surface.protocols.lane import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -52,7 +52,7 @@ from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer
 from mofang.surface.protocols.oip.render import answer_lines, render_infer
 from mofang.surface.protocols.oip.together import Note, Together
 from mofang.surface.protocols.regions import Regions
-from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
+from mofang.surface.protocols.repeat import HEADER, reply_once
 
 EXTENSIONS = ("binary_tensor_data", "generate", "model_repository", "statistics")
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class OipRest:
     def __init__(
         self,
         lane: PartyLane,
-        standing: Callable[[Principal], Standing | None] = lambda _: None,
+        standing: Callable[[Principal], Standings | None] = lambda _: None,
         once: Once | None = None,
         regions: Regions | None = None,
     ) -> None:
@@ -231,23 +231,21 @@ class OipRest:
     ) -> None:
         """Answer a request with an idempotency key, which may have been answered before."""
 
-        async def work(request_id: str) -> bytes:
+        async def work(request_id: str) -> HttpResponse:
             reach = partial(self._regions.of, principal, _origin(request))
             asked, wants = parse_infer(name, version, request.headers, request.body, memory=reach)
             answer = await self._lane.infer(
                 asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
             )
-            return msgspec.msgpack.encode(_answer(answer, wants, request_id))
+            return _answer(answer, wants, request_id)
 
         said = (request.path, request.headers.get(JSON_LENGTH, ""), request.headers.get("content-type", ""))
         question = "\0".join(("rest", *said, "")).encode() + request.body
         try:
             check_role(principal, name)
             key = request.headers[HEADER]
-            answer, replayed = await once(store, principal, key, question, request_id, deadline, work)
-            response = msgspec.msgpack.decode(answer, type=HttpResponse)
-            if replayed:
-                response.headers.append((REPLAYED, "true"))
+            response = await reply_once(store, principal, key, question, request_id, deadline, work)
+            assert isinstance(response, HttpResponse)
         except Exception as error:
             response = failure(error, request_id)
             response.headers.append(("x-request-id", request_id))
@@ -264,9 +262,7 @@ class OipRest:
             response.headers.append(("x-request-id", request_id))
         else:
             raise outcome
-        standing = self.standing(principal)
-        if standing is not None:
-            response.headers.extend(rate_headers(standing))
+        response.headers.extend(rate_headers(self.standing(principal)))
         return response
 
     def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:

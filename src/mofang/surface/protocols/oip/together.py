@@ -19,7 +19,7 @@ from mofang.base.domain.tensors import Array
 from mofang.run.serve.party import Party
 from mofang.run.serve.passage import Told
 from mofang.run.serve.plan import Plan
-from mofang.sell.meter.limits import Standing
+from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import Asked, HttpResponse, header_lines, rate_headers
 from mofang.surface.protocols.lane import PartyLane
 from mofang.surface.protocols.oip.codec import Wants
@@ -35,7 +35,7 @@ class Voice(Protocol):
     def teller(self, wants: Wants, principal: Principal, request_id: str, reply: Reply) -> Told:
         """Return what to call with the outcome of a request."""
 
-    def standing(self, principal: Principal) -> Standing | None:
+    def standing(self, principal: Principal) -> Standings | None:
         """Return where the caller stands with her limits."""
 
 

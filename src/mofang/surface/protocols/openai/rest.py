@@ -17,9 +17,10 @@ import msgspec
 from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, NotFound, RouteNotFound
 from mofang.base.domain.generation import Order
+from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generation, Generator
-from mofang.sell.meter.limits import Standing
+from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, credentials, rate_headers
 from mofang.surface.protocols.lane import Lane, deadline_seconds
 from mofang.surface.protocols.openai import messages, messages_told, responses
@@ -31,6 +32,7 @@ from mofang.surface.protocols.openai.models import describe
 from mofang.surface.protocols.openai.orders import Terms, chat_orders, forced_calls, text_orders, tool_names
 from mofang.surface.protocols.openai.requests import ChatRequest, CompletionRequest, parse
 from mofang.surface.protocols.openai.responses_told import Response
+from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer
 
 _TIMEOUT_SECONDS = 600.0  # for callers who name no deadline: the patience of OpenAI's own client
@@ -42,9 +44,14 @@ class OpenAi:
     """Answers everything under ``/v1``. Errors are rendered inside; only cancellation leaves."""
 
     def __init__(
-        self, lane: Lane, generator: Generator, standing: Callable[[Principal], Standing | None] = lambda _: None
+        self,
+        lane: Lane,
+        generator: Generator,
+        standing: Callable[[Principal], Standings | None] = lambda _: None,
+        once: Once | None = None,
     ) -> None:
         self._lane = lane
+        self._once = once
         self._generator = generator
         self._standing = standing
 
@@ -62,8 +69,7 @@ class OpenAi:
             reply.headers.extend(rate_headers(self._standing(principal)))
         except Exception as error:
             reply = refuse(error, request_id)
-        reply.headers.append(("x-request-id", request_id))
-        return reply
+        return named(reply, request_id)
 
     async def _dispatch(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
         path = request.path if "%" not in request.path else unquote(request.path)
@@ -76,7 +82,12 @@ class OpenAi:
             raise RouteNotFound(f"no such path: {request.path[:200]!r}", hint="see the list of paths under /v1")
         _check_method(request, "POST")
         check_infers(principal)
-        return await respond(self, request, principal, request_id)
+        key = request.headers.get(HEADER)
+        if key is None or self._once is None:
+            return await respond(self, request, principal, request_id)
+        question = question_of(request, principal)
+        work = partial(respond, self, request, principal)
+        return await reply_once(self._once, principal, key, question, request_id, _deadline(request), work)
 
     # --- models -------------------------------------------------------------------------------------------------------
 
