@@ -18,6 +18,7 @@ from mofang.make.compress.stand import Rows, Stand
 BATCHES = (1, 32)
 _TURN_NS = 2_000_000  # of one turn, at least: what is fast computes several times, so that waking up counts for little
 _MOST_TIMES = 50
+_LONG_NS = 20_000_000  # of one call: what computes so long need not be woken up first
 _TAKES_THREADS = {"onnx"}  # engines with the option ``threads``
 
 
@@ -78,6 +79,8 @@ def _latency(variant: Stand, original: Stand, batch: int, threads: int, rows: Ro
 
 def _contestant(stand: Stand, rows: Rows) -> Contestant:
     """Return what computes ``rows`` in its turn: once to wake up, then as often as fits."""
-    alone = min(stand.time(rows, 3))
+    alone = min(stand.time(rows, 2))
+    if alone > _LONG_NS:
+        return lambda: stand.time(rows)
     times = min(max(_TURN_NS // max(alone, 1), 1), _MOST_TIMES)
     return lambda: stand.time(rows, times + 1)[1:]

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
-from mofang.make.compress.propose import Can
+from mofang.make.compress.propose import Can, epochs
 from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Step, Steps, Student, Thin, Tune, told
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
@@ -58,6 +58,7 @@ def abilities(means: Means) -> Can:
         trees=Thin in _TECHNIQUES and any(name.startswith("TreeEnsemble") for name in found),
         graph=True,
         calibration=bool(means.calibration),
+        epochs=epochs(len(means.examples.features)) if means.examples is not None else 1.0,
     )
 
 

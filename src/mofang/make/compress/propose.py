@@ -32,6 +32,7 @@ _SHARES = (0.5, 0.75, 0.3, 0.85)
 _THINNED = (0.5, 0.75, 0.9)
 _FLOAT_LAYERS = (1, 2, 4)
 _CALIBRATIONS: tuple[Calibration, ...] = ("minmax", "entropy", "percentile")
+_ROWS_SEEN, _MOST_EPOCHS = 120_000, 20  # in training after pruning
 _CLOSE = 0.06  # shares nearer than this are not worth telling apart
 _HOPELESS = 0.1  # quality that a variant may lose and still be worth refining, where no limit is given
 
@@ -74,6 +75,11 @@ def propose(can: Can, tried: Sequence[Tried], wish: Wish) -> Steps | None:
     """Return the steps to take next; None if there is nothing left to try."""
     known = {each.steps for each in tried}
     return next((steps for steps in _ideas(can, _Known(tried, wish)) if steps not in known), None)
+
+
+def epochs(rows: int) -> float:
+    """Return how long to train after pruning: the fewer rows there are, the more often each is seen."""
+    return float(min(max(_ROWS_SEEN // rows, 1), _MOST_EPOCHS))
 
 
 class _Known:

@@ -107,8 +107,9 @@ def _cosine(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Quality:
 
 
 def _compared(signature: Signature) -> TensorSpec:
-    """Return the output to compare: scores or vectors before labels, the first of several."""
+    """Return the output to compare: scores or vectors before labels, of a row before those of its parts."""
     floats = [spec for spec in signature.outputs if spec.datatype.startswith("FP")]
+    floats.sort(key=lambda spec: len(spec.shape) > 2)
     others = [spec for spec in signature.outputs if spec.datatype.startswith(("INT", "UINT"))]
     if not floats and not others:
         raise NoVariant("the model answers neither numbers nor classes: there is nothing to compare")

@@ -114,7 +114,7 @@ class Search:
 
     def _measure(self, steps: Steps, progress: Progress) -> Comparison:
         folder = self._files(steps)
-        with _loaded(self._original.engine, folder) as engine:
+        with loaded(self._original.engine, folder) as engine:
             _check_same(engine, self._original.loaded)
             found = self._exam.answers(engine, progress)
             quality = self._exam.judge(found, self._original.answers, engine)
@@ -163,7 +163,8 @@ def _drawn(best: Sequence[Tried]) -> str:
 
 
 @contextmanager
-def _loaded(engine: str, folder: Path) -> Iterator[Engine]:
+def loaded(engine: str, folder: Path) -> Iterator[Engine]:
+    """Load an artifact, and let it go at the end."""
     made = load_engine(engine, folder)
     try:
         yield made

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -15,6 +16,7 @@ from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import Artifact, Lineage, ModelVersion
 from mofang.base.domain.work import Progress
+from mofang.base.engines.base import Engine
 from mofang.make.compress.arena import arena
 from mofang.make.compress.catalog import abilities
 from mofang.make.compress.pick import Wish, complaints, front, pick, price
@@ -90,6 +92,8 @@ def _searching(
         scratch=lambda: Path(mkdtemp(dir=steps)),
         examples=data.examples,
         calibration=data.calibration,
+        checkpoints=tools.scratch / "checkpoints",
+        teacher=partial(_teacher, version, tools),
         image=[each.name for each in version.artifact.signature.inputs] == [IMAGE],
         progress=progress,
     )
@@ -100,6 +104,16 @@ def _searching(
         original = Original("onnx", folder, size, engine, data.exam.answers(engine, progress), abilities(means))
         budget = Budget(order.seconds, order.trials, tools.timing_seconds / 3)
         yield Search(original, means, data.exam, grounds, wish, budget, tools.scratch / f"search-{_key(order)}")
+
+
+@contextmanager
+def _teacher(version: ModelVersion, tools: Workshop, name: str) -> Iterator[Engine]:
+    """Load another version to learn from: ``model@version``, or a number or an alias of the same model."""
+    found = tools.registry.get(VersionRef.parse(name) if "@" in name else VersionRef(version.model, name))
+    with tools.folder() as root:
+        folder = tools.registry.folder(found, root)
+        with tools.engine(found.artifact.engine, folder) as engine:
+            yield engine
 
 
 def _finals(search: Search, tried: Sequence[Tried], wish: Wish, tools: Workshop, progress: Progress) -> list[Tried]:
