@@ -24,6 +24,7 @@ from servers import Server, wait_until
 
 ROWS = (1, 3, 2)
 PLACEMENTS = ("thread", "process")
+ENDPOINTS = (*PLACEMENTS, "cached")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server"), "--gateways", "2")
     for placement in PLACEMENTS:
         running.serve(placement, scaled(tmp_path_factory.mktemp(placement), 2), placement=placement)
+    running.serve("cached", scaled(tmp_path_factory.mktemp("cached"), 2), limits={"cache_bytes": 1 << 20})
     for tenant in ("acme", "zoo"):
         running.client.identity.create_tenant(tenant)
         running.client.identity.create_project(tenant, tenant)
@@ -44,7 +46,7 @@ def ask(server: Server, tenant: str, times: int) -> None:
 
     def one(number: int) -> None:
         with Client(server.url, key, grpc=server.grpc) as client:
-            for endpoint in PLACEMENTS:
+            for endpoint in ENDPOINTS:
                 x = np.ones((ROWS[number % 3], 4), np.float32)
                 client.serve.predict(endpoint, {"x": x}, protocol="grpc" if number % 2 else "rest")
 
@@ -64,7 +66,7 @@ def test_the_difference_is_zero_and_what_is_forged_is_found(server: Server) -> N
     assert found.since is not None
     assert [each for each in found.items if each.difference] == []
     counted = {(each.endpoint, each.tenant, each.meter): each.counted for each in found.items}
-    for endpoint in PLACEMENTS:
+    for endpoint in ENDPOINTS:
         assert counted[endpoint, "acme", "requests"] == 36
         assert counted[endpoint, "acme", "rows"] == 72
         assert counted[endpoint, "zoo", "requests"] == 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
@@ -66,6 +67,38 @@ def test_what_was_asked_before_is_not_computed_again_and_costs_no_engine_time() 
         assert (first.is_cached, again.is_cached, again.compute_us, gate.rows) == (False, True, 0, 1)
 
     run(scenario)
+
+
+class Counted:
+    """A tally in memory."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[tuple[str, str]] = Counter()
+
+    def add(self, key: str, quantities: Mapping[str, int]) -> None:
+        self.sums.update({(key, meter): quantity for meter, quantity in quantities.items()})
+
+    def close(self) -> None:
+        pass
+
+
+def test_every_answer_is_counted_where_it_comes_from() -> None:
+    engine, memory = Counted(), Counted()
+
+    async def main() -> None:
+        gate = Gate()
+        gate.open.set()
+        replica = CachedReplica(Replica(gate, ReplicaLimits(), engine), 1 << 20, memory)
+        await asyncio.gather(*(replica.submit(call(1)) for _ in range(5)))
+        await replica.submit(call(1))
+        await replica.submit(call(2, "zoo"))
+        await replica.close()
+
+    asyncio.run(main())
+    assert {key: n for key, n in engine.sums.items() if key[1] != "compute_us"} == {
+        ("acme", "requests"): 1, ("acme", "rows"): 1, ("zoo", "requests"): 1, ("zoo", "rows"): 1,
+    }  # fmt: skip
+    assert +memory.sums == {("acme", "requests"): 5, ("acme", "rows"): 5}  # no time of an engine
 
 
 def test_tenants_and_other_inputs_share_nothing() -> None:

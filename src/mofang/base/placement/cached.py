@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -19,9 +19,11 @@ import numpy as np
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import size_bytes
+from mofang.base.domain.usage import METERED
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.deadlines import Deadlines
 from mofang.base.placement.party import Party
+from mofang.base.placement.tally import Tally, Uncounted, count_answers
 from mofang.base.placement.ticket import FutureTicket, Ticket
 
 _ENTRY_BYTES = 512  # what an answer takes besides its numbers
@@ -30,8 +32,9 @@ _ENTRY_BYTES = 512  # what an answer takes besides its numbers
 class CachedReplica:
     """A :class:`ReplicaHandle` on ``inner`` that keeps answers of ``max_bytes`` together, those asked last."""
 
-    def __init__(self, inner: ReplicaHandle, max_bytes: int) -> None:
+    def __init__(self, inner: ReplicaHandle, max_bytes: int, tally: Tally | None = None) -> None:
         self._inner = inner
+        self._tally = tally or Uncounted()  # of what is answered here; what is computed the replica counts
         self._max_bytes = max_bytes
         self._known: OrderedDict[bytes, tuple[Answer, int]] = OrderedDict()
         self._bytes = 0
@@ -55,7 +58,7 @@ class CachedReplica:
         key = _key(ticket.call)
         if found := self._known.get(key):
             self._known.move_to_end(key)
-            ticket.set_result(found[0])
+            self._tell([ticket], found[0])
         elif asking := self._asking.get(key):
             asking.followers.append(ticket)
             self._of[ticket] = asking
@@ -89,6 +92,7 @@ class CachedReplica:
     async def close(self) -> None:
         """See :class:`ReplicaHandle`."""
         await self._inner.close()
+        self._tally.close()
         self._deadlines.close()
 
     # --- what the inner replica tells ---------------------------------------------------------------------------------
@@ -101,8 +105,7 @@ class CachedReplica:
         self._keep(asking.key, again)
         for ticket in asking.followers:
             self._of.pop(ticket, None)
-            if not ticket.done():
-                ticket.set_result(again)
+        self._tell(asking.followers, again)
         if not asking.ticket.done():
             asking.ticket.set_result(answer)
 
@@ -112,6 +115,14 @@ class CachedReplica:
         if not asking.ticket.done():
             asking.ticket.set_exception(error)
         self._go_on_without(asking)
+
+    def _tell(self, tickets: Sequence[Ticket], answer: Answer) -> None:
+        """Give an answer that took no computing, and count it."""
+        waiting = [ticket for ticket in tickets if not ticket.done()]
+        count_answers(self._tally, ((ticket, answer) for ticket in waiting), tuple(METERED & answer.outputs.keys()))
+        for ticket in waiting:
+            if not ticket.done():
+                ticket.set_result(answer)
 
     def _ask(self, asking: _Asking) -> None:
         self._asking[asking.key] = asking

@@ -24,18 +24,29 @@ from mofang.base.domain.errors import EndpointNotFound, MofangError, ReplicaUnav
 from mofang.base.domain.generation import Occupancy
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamHandle
 from mofang.base.placement.cached import CachedReplica
+from mofang.base.placement.tally import Tally, Uncounted
 
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Fleet:
-    """Handles of every replica in the Snapshot; ``on_change`` is called whenever :meth:`report` would differ."""
+    """Handles of every replica in the Snapshot; ``on_change`` is called whenever :meth:`report` would differ.
 
-    def __init__(self, name: str, placements: Mapping[str, Placement], on_change: Callable[[], None]) -> None:
+    ``tally`` makes what counts the answers given from memory.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        placements: Mapping[str, Placement],
+        on_change: Callable[[], None],
+        tally: Callable[[ReplicaSpec], Tally] = lambda _: Uncounted(),
+    ) -> None:
         self.snapshot: Snapshot = EMPTY_SNAPSHOT
         self._name = name
         self._placements = placements
         self._on_change = on_change
+        self._tally = tally
         self._handles: dict[str, ReplicaHandle] = {}
         self._failed: dict[str, MofangError] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
@@ -176,7 +187,7 @@ class Fleet:
             try:
                 handle = await self._placements[spec.placement].open(spec)
                 if spec.limits.cache_bytes and not isinstance(handle, StreamHandle):
-                    handle = CachedReplica(handle, spec.limits.cache_bytes)
+                    handle = CachedReplica(handle, spec.limits.cache_bytes, self._tally(spec))
                 self._handles[spec.id] = handle
                 self._failed.pop(spec.id, None)
                 break

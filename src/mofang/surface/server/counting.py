@@ -12,9 +12,9 @@ from mofang.sell.meter.settler import Settler
 from mofang.sell.meter.store import UsageStore
 
 
-def counters_of(spec: ReplicaSpec, folder: Path) -> Counters:
-    """Return counters, kept in ``folder``, for the work of one replica."""
-    return Counters(folder, spec.id.partition("/")[0], spec.id.replace("/", "."))
+def counters_of(spec: ReplicaSpec, folder: Path, what: str = "engine") -> Counters:
+    """Return counters, kept in ``folder``, for what one replica computes, or else gives."""
+    return Counters(folder, spec.id.partition("/")[0], f"{spec.id.replace('/', '.')}.{what}")
 
 
 def open_counters(archive: CounterArchive, settler: Settler, usage: UsageStore) -> None:

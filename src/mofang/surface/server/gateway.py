@@ -111,6 +111,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
             ),
         },
         on_change=lambda: link.tell(),
+        tally=lambda spec: counters_of(spec, folders.counters, "memory"),
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
     purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
