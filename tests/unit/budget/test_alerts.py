@@ -13,10 +13,11 @@ import pytest
 
 from mofang.base.domain.errors import InvalidWebhook, WebhookFailed
 from mofang.base.domain.usage import Charge
+from mofang.base.identity.addresses import is_public
 from mofang.base.storage.database import Database
 from mofang.sell.budget.alerts import Notifier
 from mofang.sell.budget.store import BudgetStore
-from mofang.sell.budget.webhook import check_url, is_public, new_secret, post, resolve, retry_us
+from mofang.sell.budget.webhook import check_url, new_secret, post, resolve, retry_us
 from receivers import receiver
 
 

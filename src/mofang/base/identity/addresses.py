@@ -57,3 +57,15 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an address is one of the open Internet, however it is written."""
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if inner is not None:
+            found = inner
+        elif found in ip_network("64:ff9b::/96"):  # NAT64
+            found = IPv4Address(int(found) & 0xFFFF_FFFF)
+    return found.is_global and not found.is_multicast

@@ -22,7 +22,7 @@ def prepare_recipe(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 def prepared(spec: Prepare, tools: Workshop, progress: Progress) -> Dataset:
     """Prepare data, record it, and keep its sheet; what it warns of is reported."""
     with tools.folder() as scratch:
-        dataset = tools.datasets.record(prepare(spec, tools.blobs, progress, scratch))
+        dataset = tools.datasets.record(prepare(spec, tools.blobs, progress, scratch, internal=tools.internal))
     sheet = tools.datasets.find_sheet(dataset.digest)
     if sheet is None:
         train, test = (load_examples(tools.blobs, dataset, split=split) for split in ("train", "test"))

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from mofang.base.domain.work import Progress
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.pipeline.outcome import Result, Spec
+from mofang.make.pipeline.prepare import prepared
 from mofang.make.pipeline.train import check_task
 from mofang.make.prepare.dataset import load_examples
-from mofang.make.prepare.prepare import prepare
 from mofang.make.recipe import parse_recipe, recipe_digest
 from mofang.make.train.catalog import trainer
 from mofang.make.train.quote import estimate
@@ -23,7 +23,7 @@ def quote_recipe(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     """
     recipe = parse_recipe(spec["recipe"], spec["filename"], check_gate=parse_gate)
     train = trainer(recipe.train)
-    dataset = tools.datasets.record(prepare(recipe.prepare, tools.blobs, progress))
+    dataset = prepared(recipe.prepare, tools, progress)
     check_task(recipe, dataset)
     found = estimate(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), train, progress)
     tools.runs.keep_quote(recipe_digest(spec["recipe"]), asdict(found))

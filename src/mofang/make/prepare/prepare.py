@@ -34,15 +34,19 @@ from mofang.make.recipe import Prepare
 _MOST_NOTES = 20
 
 
-def prepare(spec: Prepare, blobs: Blobs, progress: Progress, scratch: Path | None = None) -> Dataset:
+def prepare(
+    spec: Prepare, blobs: Blobs, progress: Progress, scratch: Path | None = None, *, internal: bool = False
+) -> Dataset:
     """Read, clean, split and store the data ``spec`` names; large tables pass through the folder ``scratch``.
+
+    ``internal``: data may be fetched from addresses that are not public.
 
     Raises DatasetUnavailable if none of its sources is there, and InvalidDataset if the one that is cannot be used.
     The same data, seed and fractions give the same digest. Nothing is recorded: DatasetStore.record does that.
     """
     progress.report("prepare", 0.0, f"looking for {' or '.join(spec.sources)}")
     with TemporaryDirectory(dir=scratch) as folder:
-        source, table = _read_first(spec, Path(folder), progress)
+        source, table = _read_first(spec, Path(folder), progress, internal)
         return _prepare(spec, source, table, blobs, progress)
 
 
@@ -71,18 +75,18 @@ def _prepare(spec: Prepare, source: str, table: Table, blobs: Blobs, progress: P
     )
 
 
-def _read_first(spec: Prepare, scratch: Path, progress: Progress) -> tuple[str, Table]:
+def _read_first(spec: Prepare, scratch: Path, progress: Progress, internal: bool) -> tuple[str, Table]:
     reasons = []
     for source in spec.sources:
         try:
-            table = read(source, spec, scratch)
+            table = read(source, spec, scratch, progress, internal=internal)
         except DatasetUnavailable as error:
-            reasons.append(f"{source}: {error.message}")
+            reasons.append(f"{source.partition('?')[0]}: {error.message}")
             continue
         progress.report("prepare", 0.4, f"read {len(table.target):,} rows from {source}", rows=len(table.target))
         for note in table.notes[:_MOST_NOTES]:
             progress.report("prepare", 0.45, f"left out: {note}")
-        return source, table
+        return source.partition("?")[0], table  # a query may hold a key
     raise DatasetUnavailable(
         f"no source of data can be read: {'; '.join(reasons)}",
         hint="install or copy the data, or add a source that is always there, e.g. 'sklearn:digits'",

@@ -10,18 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mofang.base.domain.errors import DatasetUnavailable, ExtraMissing, InvalidDataset
-from mofang.make.prepare import arff, csv, idx, images, jsonl, npy, npz, sklearn, text
+from mofang.base.domain.work import Progress
+from mofang.make.prepare import arff, csv, http, idx, images, jsonl, npy, npz, sklearn, text
 from mofang.make.prepare.stream import Stream, gather
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
+from mofang.make.recipe.data import REMOTE
 
 _HEAD_BYTES = 4_096
 _DELIMITERS = ",;\t|"
 
 
-def read(source: str, spec: Prepare, scratch: Path) -> Table:
-    """Read ``source``, SCHEME:WHERE. Raises DatasetUnavailable, InvalidDataset, or ExtraMissing."""
+def read(source: str, spec: Prepare, scratch: Path, progress: Progress, *, internal: bool = False) -> Table:
+    """Read ``source``, SCHEME:WHERE. Raises DatasetUnavailable, InvalidDataset, or ExtraMissing.
+
+    ``internal``: what is fetched may lie on addresses that are not public.
+    """
     scheme, _, where = source.partition(":")
+    if scheme in REMOTE:
+        path = _s3()(source, scratch, progress) if scheme == "s3" else http.fetch(source, scratch, progress, internal)
+        scheme, where = "file", str(path)
     if scheme == "file":
         scheme = scheme_of(Path(where))
     match scheme:
@@ -42,6 +50,15 @@ def _stream(scheme: str, where: str) -> Stream:
         return _parquet()(where)
     readers = {"jsonl": jsonl.read, "arff": arff.read, "npy": npy.read, "text": text.read}
     return readers[scheme](where) if scheme in readers else csv.read(where, _delimiter(Path(where)))
+
+
+def _s3() -> Callable[[str, Path, Progress], Path]:
+    try:
+        from mofang.make.prepare import s3
+    except ModuleNotFoundError as error:
+        hint = "install it where the server runs: `pip install 'mofang[s3]'`"
+        raise ExtraMissing("reading from S3 needs the package 'obstore', which is not installed", hint=hint) from error
+    return s3.fetch
 
 
 def _parquet() -> Callable[[str], Stream]:

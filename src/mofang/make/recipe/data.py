@@ -8,13 +8,32 @@ from msgspec import Meta, Struct
 
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1, description="the same seed makes the same model, byte for byte")]
 Share = Annotated[float, Meta(ge=0.01, le=0.9)]
-Source = Annotated[str, Meta(description="SCHEME:NAME, e.g. sklearn:digits, csv:/file, images:/folder")]
+Source = Annotated[
+    str, Meta(description="SCHEME:NAME, e.g. sklearn:digits, csv:/file, images:/folder, https://host/file.csv")
+]
 Pixels = Annotated[int, Meta(ge=1, le=4_096)]
 Strength = Annotated[float, Meta(ge=0, le=1)]
 
 Task = Literal["classification", "regression"]
 
-SCHEMES = ("file", "sklearn", "csv", "parquet", "jsonl", "arff", "npy", "npz", "idx", "images", "text")
+SCHEMES = (
+    "file",
+    "sklearn",
+    "csv",
+    "parquet",
+    "jsonl",
+    "arff",
+    "npy",
+    "npz",
+    "idx",
+    "images",
+    "text",
+    "http",
+    "https",
+    "s3",
+)
+REMOTE = ("http", "https", "s3")
+"""Schemes that are fetched: what they bring is told by its content."""
 BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 """The data sets that come with scikit-learn and need no network."""
 

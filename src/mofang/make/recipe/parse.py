@@ -16,7 +16,7 @@ import msgspec
 
 from mofang.base.domain.errors import Invalid, InvalidRecipe
 from mofang.base.domain.names import check_name
-from mofang.make.recipe.data import BUNDLED, SCHEMES, Prepare
+from mofang.make.recipe.data import BUNDLED, REMOTE, SCHEMES, Prepare
 from mofang.make.recipe.lines import locate
 from mofang.make.recipe.search import Search, misfit
 from mofang.make.recipe.spec import (
@@ -214,7 +214,12 @@ class _Parser:
             self._fail(where, f"[prepare] source {shown(source)}: {scheme!r} is unknown; {nearest(scheme, SCHEMES)}")
         if scheme == "sklearn" and rest not in BUNDLED:
             self._fail(where, f"[prepare] source {shown(source)}: {rest!r} is unknown; {nearest(rest, BUNDLED)}")
-        if scheme != "sklearn" and not PurePosixPath(rest).is_absolute():
+        if scheme in REMOTE:
+            host, slash, path = rest.removeprefix("//").partition("/")
+            if not (rest.startswith("//") and host and slash and path) or "@" in host:
+                wanted = f"{scheme}://{'BUCKET/KEY' if scheme == 's3' else 'HOST/PATH, without a password'}"
+                self._fail(where, f"[prepare] source {shown(source)} must be {wanted}")
+        elif scheme != "sklearn" and not PurePosixPath(rest).is_absolute():
             self._fail(
                 where, f"[prepare] source {shown(source)} must name an absolute path", hint="the server reads it"
             )

@@ -12,13 +12,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import os
 import socket
 
 import httpx
 
 from mofang.base.domain.errors import InvalidWebhook, WebhookFailed
+from mofang.base.identity.addresses import is_public
 
 _SECONDS = 10.0
 _RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600)
@@ -51,18 +51,6 @@ def check_url(url: str) -> httpx.URL:
     if found.scheme not in ("http", "https") or not found.host or found.userinfo:
         raise InvalidWebhook(f"{url!r} is no URL of a webhook", hint="write https://HOST/PATH, without a password")
     return found
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an address is one of the open Internet, however it is written."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if inner is not None:
-            found = inner
-        elif found in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
-            found = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
-    return found.is_global and not found.is_multicast
 
 
 async def resolve(url: httpx.URL, *, internal: bool) -> str:

@@ -18,7 +18,7 @@ from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import AfterId, Body, Id, Limit, Page, Submitted, Text, page
 
-_BUILT_IN = ("sklearn",)  # sources that are no files
+_ANYBODYS = ("sklearn", "http", "https")  # no files of the server; what is fetched must be on a public address
 
 
 class RecipeBody(Body):
@@ -85,7 +85,7 @@ class Train:
         for source in sources:
             kind, _, place = source.partition(":")
             path = Path(place).resolve()
-            if kind not in _BUILT_IN and not any(path.is_relative_to(folder) for folder in self._folders):
+            if kind not in _ANYBODYS and not any(path.is_relative_to(folder) for folder in self._folders):
                 raise SourceForbidden(f"a key of this role may not read {source!r}")
 
 

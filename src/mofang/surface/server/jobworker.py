@@ -57,15 +57,15 @@ def main() -> int:
         return 0
     try:
         with _heartbeat(stores.jobs, lease), stores.database.acting(stores.jobs.owner(lease.job.id)):
-            _work(stores, lease, DataDirectory(settings.data))
+            _work(stores, lease, settings)
     finally:
         stores.database.close()
     return 0
 
 
-def _work(stores: Stores, lease: Lease, folders: DataDirectory) -> None:
+def _work(stores: Stores, lease: Lease, settings: Settings) -> None:
     try:
-        workshop = _workshop(stores, folders, lease.job.id)
+        workshop = _workshop(stores, settings, lease.job.id)
         result = JOB_KINDS[lease.job.kind](lease.job.spec, workshop, LeasedProgress(stores.jobs, lease))
         stores.jobs.succeed(lease, result)
     except Stopped:
@@ -82,10 +82,11 @@ def _work(stores: Stores, lease: Lease, folders: DataDirectory) -> None:
         log.exception("job %s failed", lease.job.id)
         fault = Internal(f"{lease.job.kind} failed: {type(error).__name__}: {error}")
         stores.jobs.fail(lease, {"code": fault.code, "message": fault.message, "hint": fault.hint})
-    shutil.rmtree(folders.jobs / lease.job.id, ignore_errors=True)
+    shutil.rmtree(DataDirectory(settings.data).jobs / lease.job.id, ignore_errors=True)
 
 
-def _workshop(stores: Stores, folders: DataDirectory, job: str) -> Workshop:
+def _workshop(stores: Stores, settings: Settings, job: str) -> Workshop:
+    folders = DataDirectory(settings.data)
     return Workshop(
         blobs=stores.blobs,
         datasets=stores.datasets,
@@ -95,6 +96,7 @@ def _workshop(stores: Stores, folders: DataDirectory, job: str) -> Workshop:
         registry=stores.registry,
         scratch=folders.jobs / job,
         job=job,
+        internal=settings.sources_internal,
         toolchains=Toolchains(folders.toolchains),
     )
 

@@ -64,6 +64,8 @@ class Settings:
     """Which roles the provider's claims give, e.g. `groups=ml-* -> developer@tenant:acme; email=ada@a.org -> owner`."""
     sources: str = "/usr/share/datasets"
     """Folders, separated by colons, whose files recipes of developers may read as data; admins' may read any."""
+    sources_internal: bool = False
+    """Whether `http:` and `https:` sources may be on addresses that are not public (this machine, private networks)."""
     durability: str = "process"
     """When an answer may leave: its usage is with the kernel (`process`: survives kill -9), or on the disk (`power`:
     survives a power cut too, and each answer waits for a sync it shares with others)."""
