@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
 from mofang.make.compress.propose import Can, epochs
 from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Step, Steps, Student, Thin, Tune, told
+from mofang.make.compress.students import instead_of_trees, students
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
 
@@ -53,13 +55,24 @@ def abilities(means: Means) -> Can:
 
     assert means.original.folder is not None
     found = operators(load(means.original.folder))
+    network = means.original.framework == "torch" and means.examples is not None
+    trees = any(name.startswith("TreeEnsemble") for name in found)
     return Can(
-        network=means.original.framework == "torch" and means.examples is not None and Prune in _TECHNIQUES,
-        trees=Thin in _TECHNIQUES and any(name.startswith("TreeEnsemble") for name in found),
+        network=network,
+        trees=trees,
         graph=True,
         calibration=bool(means.calibration),
         epochs=epochs(len(means.examples.features)) if means.examples is not None else 1.0,
+        students=_students(means, trees=trees),
     )
+
+
+def _students(means: Means, *, trees: bool) -> tuple[Student, ...]:
+    if means.examples is None or find_spec("torch") is None:
+        return ()
+    if means.original.framework == "torch":
+        return students(means.original.model.plan.spec)
+    return instead_of_trees() if trees else ()
 
 
 def make(steps: Steps, means: Means) -> Subject:

@@ -23,6 +23,7 @@ from mofang.make.compress.step import (
     Prune,
     Step,
     Steps,
+    Student,
     Thin,
     Tune,
     told,
@@ -33,6 +34,8 @@ _THINNED = (0.5, 0.75, 0.9)
 _FLOAT_LAYERS = (1, 2, 4)
 _CALIBRATIONS: tuple[Calibration, ...] = ("minmax", "entropy", "percentile")
 _ROWS_SEEN, _MOST_EPOCHS = 120_000, 20  # in training after pruning
+_FROM_NOTHING = 8  # times the epochs of a pruned network
+_MOSTLY = 0.9  # of the loss of a student compares with its teacher
 _CLOSE = 0.06  # shares nearer than this are not worth telling apart
 _HOPELESS = 0.1  # quality that a variant may lose and still be worth refining, where no limit is given
 
@@ -46,6 +49,7 @@ class Can:
     graph: bool = True
     calibration: bool = False
     epochs: float = 3.0  # of training after pruning
+    students: tuple[Student, ...] = ()  # smaller networks that could learn from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ def _ideas(can: Can, known: _Known) -> Iterator[Steps]:
         yield from _post_training(can, known)
     if can.trees:
         yield from _closing_in(known, _THINNED, lambda share: ((Thin(share),),))
+    if can.students:
+        yield from _students(can, known)
     if can.network:
         last = _last(can, known)
         yield from _closing_in(known, _SHARES, lambda share: _shrunk(share, can, last))
@@ -164,6 +170,17 @@ def _shrunk(share: float, can: Can, last: Step | None) -> tuple[Steps, ...]:
     """Return what to try of one share: trained by the original, and then with integers."""
     taught: Steps = (Prune(share), Distil(can.epochs))
     return (taught, (*taught, last)) if last else (taught,)
+
+
+def _students(can: Can, known: _Known) -> Iterator[Steps]:
+    """Teach smaller networks from the beginning: for longer than one that was pruned, since they are cheap to train."""
+    for student in can.students:
+        taught: Steps = (student, Distil(_FROM_NOTHING * can.epochs, soft=_MOSTLY))
+        yield taught
+        if can.calibration:
+            yield (*taught, Int8("static", known.calibration() or "minmax"))
+        else:
+            yield (*taught, Int8("dynamic"))
 
 
 def _closing_in(known: _Known, shares: Sequence[float], make: Callable[[float], tuple[Steps, ...]]) -> Iterator[Steps]:

@@ -92,6 +92,7 @@ def _searching(
         scratch=lambda: Path(mkdtemp(dir=steps)),
         examples=data.examples,
         calibration=data.calibration,
+        unseen=data.unseen,
         checkpoints=tools.scratch / "checkpoints",
         teacher=partial(_teacher, version, tools),
         image=[each.name for each in version.artifact.signature.inputs] == [IMAGE],

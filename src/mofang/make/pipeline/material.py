@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mofang.base.domain.errors import NoNetwork, NoVariant
 from mofang.base.domain.registry import ModelVersion
@@ -18,7 +19,8 @@ from mofang.make.compress.quality import Wanted
 from mofang.make.compress.sample import parted, read_sample
 from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
-from mofang.make.recipe import parse_recipe
+from mofang.make.prepare.split import draw, strata
+from mofang.make.recipe import Recipe, Train, parse_recipe
 from mofang.make.workshop import Workshop
 
 _CALIBRATION_ROWS = 512
@@ -52,6 +54,7 @@ class Material:
     examples: Examples | None = None
     dataset: Dataset | None = None
     network: Any = None
+    unseen: NDArray[np.int64] | None = None  # which examples it was not trained on, if that is known
 
 
 def material(version: ModelVersion, order: Order, tools: Workshop) -> Material:
@@ -70,16 +73,25 @@ def material(version: ModelVersion, order: Order, tools: Workshop) -> Material:
         calibration, held_out = parted(sample)
         return Material(Exam(held_out, wanted=order.metric), calibration)
     dataset = tools.datasets.get(digest)
-    train, test = _learned(version, dataset, tools), load_examples(tools.blobs, dataset, split="test")
+    recipe = _recipe(version, tools)
+    # Augmented as they were when the version learned from them.
+    train = load_examples(tools.blobs, dataset, recipe.prepare.augment if recipe else None)
+    test = load_examples(tools.blobs, dataset, split="test")
     exam = Exam(feed(test, signature), test.target, dataset.schema.labels)
-    return Material(exam, sample or feed(_some(train), signature), train, dataset, _network(version, tools))
+    unseen = _unseen(recipe.train, train) if recipe and digest == version.lineage.dataset else None
+    known = sample or feed(_some(train), signature)
+    return Material(exam, known, train, dataset, _network(version, tools), unseen)
 
 
-def _learned(version: ModelVersion, dataset: Dataset, tools: Workshop) -> Examples:
-    """Return the training rows, augmented as they were when the version learned from them."""
+def _recipe(version: ModelVersion, tools: Workshop) -> Recipe | None:
+    """Return the recipe that ``version`` was made by; None if it was made in another way."""
     run = tools.runs.get(version.lineage.run) if version.lineage.run else None
-    augmentation = parse_recipe(run.recipe, "recipe").prepare.augment if run and run.recipe else None
-    return load_examples(tools.blobs, dataset, augmentation)
+    return parse_recipe(run.recipe, "recipe") if run and run.recipe else None
+
+
+def _unseen(spec: Train, examples: Examples) -> NDArray[np.int64]:
+    """Return the training rows that were kept aside for the curve, in whatever framework."""
+    return np.flatnonzero(draw(strata(examples.target), spec.validation_fraction, spec.seed))
 
 
 def _some(examples: Examples) -> Examples:

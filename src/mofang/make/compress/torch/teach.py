@@ -70,7 +70,7 @@ def distil(step: Distil, subject: Subject, means: Means) -> Subject:
         if not _labelled(examples):
             examples, soft = _as_told(examples, teacher, means), 1.0
         known, checked = split(spec, examples)
-        taught = lessons(_part(known, step.epochs), teacher, means.progress)
+        taught = lessons(_part(known, step.epochs), teacher, step.epochs, means.seed, means.progress)
         hard = comparison_of(spec, examples.target)
         return _taught(subject, step, spec, taught, checked, _Lesson(step, soft, hard), means)
 

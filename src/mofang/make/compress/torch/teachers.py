@@ -1,13 +1,15 @@
 """What a student learns from: examples, each with what a teacher says of it.
 
 A teacher is a network, or any model that an engine answers for. It is asked about the very rows that the student sees:
-where images are augmented, about the augmented ones (Beyer et al., 2022), else about every row once.
+where images are augmented, about the augmented ones (Beyer et al., 2022).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ after them what its last layer was given, if a student is to have hints."""
 
 _LEAST_BELIEF = 1e-4  # in a class: below it a forest has no more trees to tell
 _ROWS_AT_ONCE = 512
+_ROWS_OF_A_PART = 8_192  # after which a cancelled job is heard
+_VIEWS = 4  # of each row, at most: another epoch with old ones teaches nearly as much as with new ones
+_MOST_BYTES = 1 << 30  # of all views
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,11 +90,14 @@ class Given:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """Batches whose target is [b, 1 + k]: the target of the examples, then what the ``teacher`` says."""
+    """Batches whose target is [b, 1 + k]: the target of the examples, then what the ``teacher`` says.
+
+    ``views`` are the rows as they may be seen, and what it says of each; without any it is asked for every batch.
+    """
 
     known: Prepared
     teacher: Teacher
-    said: Tensor | None = None  # of all examples of ``known``, where they are always the same
+    views: tuple[tuple[NDArray[Any], Tensor], ...] = ()
 
     def __len__(self) -> int:
         return len(self.known)
@@ -97,22 +105,49 @@ class Lessons:
     def take(self, index: Tensor, seed: int | None) -> tuple[Tensor, Tensor]:
         """See :class:`mofang.make.train.torch.batches.Batches`."""
         random = None if seed is None else np.random.default_rng(seed)
-        some = self.known.examples.some(self.known.index[index.numpy()], random)
-        said = self.teacher(some, Silent()) if self.said is None else self.said[index]
-        rows = some.prepared().reshape(len(index), -1)
-        return torch.from_numpy(rows), torch.cat([_column(some.target), said.double()], dim=1)
+        rows = self.known.index[index.numpy()]
+        if self.views:
+            features, answers = self.views[0 if random is None else random.integers(len(self.views))]
+            some = replace(self.known.examples.some(rows), features=features[index.numpy()])
+            said = answers[index]
+        else:
+            some = self.known.examples.some(rows, random)
+            said = self.teacher(some, Silent())
+        prepared = some.prepared().reshape(len(index), -1)
+        return torch.from_numpy(prepared), torch.cat([_column(some.target), said.double()], dim=1)
 
     def fingerprint(self) -> str:
         """See :class:`mofang.make.train.torch.batches.Batches`."""
-        return self.known.fingerprint()
+        return f"{self.known.fingerprint()} {len(self.views)}"
 
 
-def lessons(known: Prepared, teacher: Teacher, progress: Progress) -> Lessons:
-    """Return what to learn from, with all of the teacher's answers where rows do not change from epoch to epoch."""
+def lessons(known: Prepared, teacher: Teacher, epochs: float, seed: int, progress: Progress) -> Lessons:
+    """Return what to learn from in so many ``epochs``, with the teacher's answers to all rows where they fit in memory.
+
+    Augmented images are drawn as often as it may pay, and their answers used again in later epochs.
+    """
     examples = known.examples
-    if examples.augmentation and examples.schema.shape:
-        return Lessons(known, teacher)
-    return Lessons(known, teacher, teacher(examples.some(known.index), progress))
+    augmented = bool(examples.augmentation and examples.schema.shape)
+    size = examples.features[:1].nbytes * len(known)
+    count = min(math.ceil(epochs), _VIEWS, _MOST_BYTES // max(size, 1)) if augmented else 1
+    views = [_view(known, teacher, seed + number if augmented else None, (number, count), progress)
+             for number in range(count)]  # fmt: skip
+    return Lessons(known, teacher, tuple(views))
+
+
+def _view(
+    known: Prepared, teacher: Teacher, seed: int | None, place: tuple[int, int], progress: Progress
+) -> tuple[NDArray[Any], Tensor]:
+    random = None if seed is None else np.random.default_rng(seed)
+    parts, said = [], []
+    for start in range(0, len(known), _ROWS_OF_A_PART):
+        number, count = place
+        share = (number + start / len(known)) / count
+        progress.report("compress", share, f"asking the teacher about {count * len(known):,} rows: {share:.0%}")
+        some = known.examples.some(known.index[start : start + _ROWS_OF_A_PART], random)
+        parts.append(some.features)
+        said.append(teacher(some, Silent()))
+    return np.concatenate(parts), torch.cat(said)
 
 
 def _column(target: NDArray[np.generic]) -> Tensor:

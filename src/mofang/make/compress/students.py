@@ -1,0 +1,41 @@
+"""Which smaller networks may take the place of one: a pure function of what `[train]` said of it.
+
+Networks for images become one plain convolution for each stage, trained as the original was; others, half as wide or
+half as deep. An ensemble of trees becomes two dense layers.
+"""
+
+from __future__ import annotations
+
+from mofang.make.compress.step import Student
+from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
+
+_VGG_STAGES = 4  # that widen
+
+
+def students(spec: Network) -> tuple[Student, ...]:
+    """Return what to try in place of a network of ``spec``; nothing if it is small already."""
+    how = {name: getattr(spec, name) for name in Network.__struct_fields__}
+    match spec:
+        case ResNet():
+            return (Student(Cnn(channels=_stages(spec.width, len(spec.blocks)), hidden=(), **how)),)
+        case Vgg():
+            return (Student(Cnn(channels=_stages(spec.width, _VGG_STAGES), hidden=(), **how)),)
+        case Cnn() if spec.hidden:
+            return (Student(Cnn(channels=spec.channels, hidden=(), **how)),)
+        case Dense() if len(spec.hidden) > 1:
+            return (Student(Dense(hidden=spec.hidden[:1], **how)),)
+        case Rnn() if spec.width > 1:
+            return (Student(Rnn(cell="gru", width=spec.width // 2, steps=spec.steps, **how)),)
+        case Transformer() if spec.layers > 1:
+            layers = spec.layers // 2
+            return (Student(Transformer(width=spec.width, heads=spec.heads, layers=layers, steps=spec.steps, **how)),)
+    return ()
+
+
+def instead_of_trees() -> tuple[Student, ...]:
+    """Return what to try in place of an ensemble of trees."""
+    return (Student(Dense(hidden=(128, 64), batch_size=64, optimiser="adam", learning_rate=0.002, decay="cosine")),)
+
+
+def _stages(width: int, count: int) -> tuple[int, ...]:
+    return tuple(width * 2**stage for stage in range(count))
