@@ -60,6 +60,10 @@ bench-train: setup  ## Measure what the example recipes reach, in what time (an 
 	$(BIN)/python benchmarks/train --quotes
 	$(BIN)/python benchmarks/train
 
+bench-compress: setup  ## Measure what compression buys on five models (an hour; DATA=FOLDER keeps what was trained)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,transformers]'
+	$(BIN)/python benchmarks/compress $(if $(DATA),--data $(DATA))
+
 bench-generative: .venv/.frameworks  ## Measure a language model beside the bare engines (QUICK=1: fewer rounds)
 	$(BIN)/python benchmarks/generative $(if $(QUICK),--quick)
 
@@ -74,4 +78,4 @@ lock: setup  ## Pin what a plain installation brings along, by hash
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-generative proto lock clean
+.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-compress bench-generative proto lock clean

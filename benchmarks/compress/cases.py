@@ -71,8 +71,8 @@ def efficientnet(tools: Workshop) -> Registered:
     net = EfficientNet.from_name("efficientnet-lite0")
     net.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
     with tools.folder() as folder:
-        export(net.eval(), {"image": torch.zeros(2, 3, _SIDE, _SIDE)}, ["logits"], folder / "model.onnx")
-        return _pushed("efficientnet-lite0", folder, {"image": photographs()}, tools)
+        export(net.eval(), {"inputs": torch.zeros(2, 3, _SIDE, _SIDE)}, ["logits"], folder / "model.onnx")
+        return _pushed("efficientnet-lite0", folder, {"inputs": photographs()}, tools)
 
 
 def minilm(tools: Workshop, progress: Progress) -> Registered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Watched:
-    """Remembers what was told; ``refuse_at`` (a stage) and ``refuse_message`` make it stop, as a job of those does."""
+    """Remembers what was told; ``refuse_at`` (a stage) or ``refuse_message`` (its beginning) make it stop."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
@@ -17,7 +17,7 @@ class Watched:
         """Remember the stage."""
         assert 0 <= fraction <= 1
         self.messages.append(message)
-        if stage == self.refuse_at or (message and message == self.refuse_message):
+        if stage == self.refuse_at or (self.refuse_message and message.startswith(self.refuse_message)):
             raise self.refuse_with
         if stage not in self.stages:
             self.stages.append(stage)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from mofang.make.compress.compare import Comparison
+from mofang.make.compress.pick import points
 from mofang.make.compress.picture import front_svg
 from mofang.make.compress.store import Variant
 from mofang.make.evaluate.page import STYLE
@@ -52,7 +53,7 @@ def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
         ("size", f"{1 / compared.size_ratio:.1f}x smaller", f"{compared.size_bytes / 1e6:.3g} MB"),
         ("one row", f"{1 / compared.one.ratio:.1f}x faster", f"{compared.one.median_us / 1e3:.3g} ms"),
         ("many rows", f"{1 / compared.many.ratio:.1f}x faster", f"{compared.many.rows_per_second:,.0f} rows/s"),
-        (compared.quality.metric, f"{-100 * compared.drop:+.2f} points", _between(compared)),
+        (compared.quality.metric, f"{points(compared.drop)} points", _between(compared)),
         ("answers", compared.quality.parity or "not compared", "beside the original's"),
     ]
     for name, value, beside in tiles:
@@ -71,7 +72,7 @@ def _table(compared: Sequence[Variant]) -> Iterator[str]:
         word = "picked" if each.is_picked else "front" if each.is_front else "off"
         cells = (
             f"{found.quality.value:.4f}",
-            f"{-100 * found.drop:+.2f}",
+            points(found.drop),
             _between(found),
             f"{found.quality.p_value:.2g}",
             f"{found.size_bytes / 1e6:.3g} MB ({1 / found.size_ratio:.1f}x)",
@@ -95,7 +96,7 @@ def _refused(found: Sequence[Variant]) -> Iterator[str]:
 
 
 def _between(found: Comparison) -> str:
-    return f"{-100 * found.quality.high:+.2f} to {-100 * found.quality.low:+.2f}"
+    return f"{points(found.quality.high)} to {points(found.quality.low)}"
 
 
 def _text(text: str) -> str:

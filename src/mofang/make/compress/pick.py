@@ -65,6 +65,12 @@ def costs(found: Comparison) -> tuple[float, float, float, float]:
     return found.drop, found.one.ratio, found.many.ratio, found.size_ratio
 
 
+def points(drop: float) -> str:
+    """Say what a drop does to the quality, in points: ``-0.20``, ``+0.05``; ``0.00`` if it cannot be seen."""
+    said = f"{-100 * drop:+.2f}"
+    return "0.00" if said in ("+0.00", "-0.00") else said
+
+
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """Tell whether ``first`` is as low as ``second`` everywhere, and lower somewhere."""
     return all(ours <= theirs for ours, theirs in zip(first, second, strict=True)) and tuple(first) != tuple(second)

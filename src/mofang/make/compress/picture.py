@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from mofang.make.compress.compare import Comparison
+from mofang.make.compress.pick import points
 from mofang.make.compress.store import Variant
 
 _WIDTH, _HEIGHT = 760, 420
@@ -29,7 +30,7 @@ def front_svg(found: Sequence[Variant]) -> str:
     for each, one in sorted(pairs, key=lambda pair: -pair[1].size_ratio):
         kind = "point chosen" if each.is_picked else "point best" if each.is_front else "point"
         told = (
-            f"{each.told}: {-100 * one.drop:+.2f} points, {1 / one.one.ratio:.1f}x faster,"
+            f"{each.told}: {points(one.drop)} points, {1 / one.one.ratio:.1f}x faster,"
             f" {1 / one.size_ratio:.1f}x smaller"
         )
         radius = max(_LARGEST_POINT * math.sqrt(min(one.size_ratio, 1.0)), 3)
@@ -78,7 +79,9 @@ def _axes(across: _Scale, down: _Scale) -> list[str]:
     for value in down.ticks():
         y = down(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="muted" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{-value:+.2f}</text>')
+        parts.append(
+            f'<text class="muted" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{points(value / 100)}</text>'
+        )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(
         f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">times faster, one row</text>'

@@ -24,9 +24,10 @@ from mofang.make.compress.arena import Arena
 from mofang.make.compress.catalog import apply, written
 from mofang.make.compress.compare import Comparison
 from mofang.make.compress.exam import Answers, Exam
-from mofang.make.compress.pick import Wish, costs, front
+from mofang.make.compress.pick import Wish, costs, front, points
 from mofang.make.compress.propose import Can, Tried, measured, propose
-from mofang.make.compress.step import Steps, fingerprint, told
+from mofang.make.compress.seldom import Seldom
+from mofang.make.compress.step import Steps, fingerprint
 from mofang.make.compress.subject import Means, Subject
 
 _REFUSALS = (NoVariant, ExtraMissing, EngineFailed, EngineLoadFailed, TrainingFailed)
@@ -82,11 +83,11 @@ class Search:
         """Try one proposal after the other; return all. Raises JobCancelled from ``progress``."""
         while (steps := propose(self._original.can, self.tried, self._wish)) is not None and not self._is_over():
             begun = time.monotonic()
-            self._tell(progress, steps)
-            tried = self._try(steps, progress)
+            tried = self._try(steps, Seldom(progress))
             self._record.tried.append(tried)
             self._record.seconds += time.monotonic() - begun
             _write(self._notes, self._record)
+            self._tell(progress)
         return self.tried
 
     def folder(self, steps: Steps) -> Path:
@@ -141,25 +142,23 @@ class Search:
             self._subjects[steps] = apply(steps[-1], self._subject(steps[:-1]), self._means)
         return self._subjects[steps]
 
-    def _tell(self, progress: Progress, steps: Steps) -> None:
-        """Tell what comes next, and the front as it is."""
-        candidates = measured(self.tried)
+    def _tell(self, progress: Progress) -> None:
+        """Tell what the last candidate came to, and the front as it is now."""
+        last, candidates = self.tried[-1], measured(self.tried)
         best = [candidates[at] for at in front([each.comparison for each in candidates])]
         shares = [self._record.seconds / self._budget.seconds if self._budget.seconds else 0.0]
         shares.append(len(self.tried) / self._budget.trials if self._budget.trials else 0.0)
-        said = f"{len(self.tried) + 1}: {told(steps)}"
-        progress.report("search", min(max(shares), 1.0), said, tried=len(self.tried), front=_drawn(best))
+        said = f"{len(self.tried)}: {_drawn(last)}; {len(best)} on the front"
+        drawn = "\n".join(map(_drawn, best))
+        progress.report("search", min(max(shares), 1.0), said, tried=len(self.tried), front=drawn)
 
 
-def _drawn(best: Sequence[Tried]) -> str:
-    """Tell the front in one line for each: what a terminal shows while it grows."""
-    lines = []
-    for each in best:
-        drop, latency, _, size = costs(each.comparison)
-        lines.append(
-            f"{told(each.steps)}: {-100 * drop:+.2f} points, {1 / latency:.1f}x faster, {1 / size:.1f}x smaller"
-        )
-    return "\n".join(lines)
+def _drawn(tried: Tried) -> str:
+    """Tell one candidate in one line: what a terminal shows while the front grows."""
+    if tried.found is None:
+        return f"{tried}: {tried.refusal}"
+    drop, latency, _, size = costs(tried.found)
+    return f"{tried}: {points(drop)} points, {1 / latency:.1f}x as fast, {1 / size:.1f}x smaller"
 
 
 @contextmanager

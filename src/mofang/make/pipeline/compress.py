@@ -22,6 +22,7 @@ from mofang.make.compress.catalog import abilities
 from mofang.make.compress.pick import Wish, complaints, front, pick, price
 from mofang.make.compress.propose import Tried, measured
 from mofang.make.compress.search import Budget, Original, Search
+from mofang.make.compress.seldom import Seldom
 from mofang.make.compress.step import Steps, named, packed, told
 from mofang.make.compress.store import Variant
 from mofang.make.compress.subject import Means, Subject
@@ -96,7 +97,7 @@ def _searching(
         checkpoints=tools.scratch / "checkpoints",
         teacher=partial(_teacher, version, tools),
         image=[each.name for each in version.artifact.signature.inputs] == [IMAGE],
-        progress=progress,
+        progress=Seldom(progress),
     )
     batchable = version.artifact.signature.batchable
     with tools.engine("onnx", folder) as engine, arena("onnx", folder, data.exam.rows, batchable=batchable) as grounds:

@@ -125,9 +125,9 @@ def _save(session: Session, version: str, html: Path | None) -> None:
 def _draw_picked(variant: Variant) -> None:
     found = variant.comparison or {}
     quality = found["quality"]
-    lost = -100 * (quality["parent"] - quality["value"])
-    between = f"95 %: {-100 * quality['high']:+.2f} to {-100 * quality['low']:+.2f}, p = {quality['p_value']:.2g}"
-    rows = f"{lost:+.2f} points on {format.count(quality['rows'])} rows ({between})"
+    lost = _points(quality["parent"] - quality["value"])
+    between = f"95 %: {_points(quality['high'])} to {_points(quality['low'])}, p = {quality['p_value']:.2g}"
+    rows = f"{lost} points on {format.count(quality['rows'])} rows ({between})"
     table: list[tuple[str, ...]] = [
         (f"  {quality['metric']}", f"{quality['value']:.4f}", f"{quality['parent']:.4f}", rows),
         _sizes("size", found["size_bytes"], found["parent_size_bytes"]),
@@ -165,7 +165,7 @@ def _row(variant: Variant) -> tuple[str, ...]:
     mark = "picked" if variant.is_picked else "front" if variant.is_front else ""
     return (
         f"  {variant.told}",
-        f"{-100 * (quality['parent'] - quality['value']):+.2f}",
+        _points(quality["parent"] - quality["value"]),
         f"{found['parent_size_bytes'] / found['size_bytes']:.1f}x smaller",
         f"{1 / _ratio(variant, min):.1f}x faster",
         f"{1 / _ratio(variant, max):.1f}x faster",
@@ -187,3 +187,9 @@ def _times(new: float, old: float, better: str, worse: str) -> str:
     if not new or not old:
         return ""
     return f"{old / new:.1f}x {better}" if new <= old else f"{new / old:.1f}x {worse}"
+
+
+def _points(drop: float) -> str:
+    """Say what a drop does to the quality, in points; 0.00 if it cannot be seen."""
+    said = f"{-100 * drop:+.2f}"
+    return "0.00" if said in ("+0.00", "-0.00") else said

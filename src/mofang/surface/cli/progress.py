@@ -69,6 +69,7 @@ class Bars:
         )
         self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
         self._stages: dict[str, tuple[TaskID, Pace]] = {}
+        self._front: set[str] = set()
 
     def show(self, stage: str, fraction: float, note: str = "", data: Mapping[str, Any] | None = None) -> None:
         """Move the stage's bar; a stage that follows another completes the other's."""
@@ -81,6 +82,15 @@ class Bars:
         task, pace = self._stages[stage]
         left, rate = pace.left(now, fraction), pace.rate(now, data)
         self.progress.update(task, completed=fraction, rate=rate, left=left, note=note.replace("[", r"\["))
+        self._show_front(data)
+
+    def _show_front(self, data: Mapping[str, Any] | None) -> None:
+        """Print above the bars what is new on the front of a search."""
+        lines = str((data or {}).get("front", "")).splitlines()
+        for line in lines:
+            if line not in self._front:
+                self.progress.console.print(f"  {line}", markup=False, highlight=False)
+        self._front.update(lines)
 
 
 @dataclass(frozen=True, slots=True)
