@@ -27,6 +27,7 @@ class ReplicaLimits:
     max_queue: int = 2048  # calls
     max_queue_bytes: int = 256 << 20
     join: bool = True  # whether calls may share a batch at all
+    on_demand: bool = False  # a worker runs while it is asked, and as long as there is memory; else always
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,8 @@ class GatewayReport:
     """What a gateway tells the controller whenever it changes: how far it has followed the Snapshots.
 
     ``opened`` and ``failed`` name replicas (``failed`` with the error's code and sentence); ``busy`` names revisions
-    that are in flight here though the Snapshot no longer has them.
+    that are in flight here though the Snapshot no longer has them; ``asked`` tells when revisions that are loaded on
+    demand were last asked, on time.monotonic().
     """
 
     gateway: str
@@ -164,6 +166,7 @@ class GatewayReport:
     opened: frozenset[str] = frozenset()
     failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
+    asked: Mapping[str, float] = field(default_factory=dict)
 
 
 EMPTY_SNAPSHOT = Snapshot(number=0, endpoints={}, keys={})

@@ -112,6 +112,11 @@ class ProcessReplica:
         self._connecting = loop.create_task(stay_connected(self, spec.socket, self._ended), name=f"connect {spec.id}")
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a worker is there and says that it is ready, or loads."""
+        return self._hello is not None and self._hello.state in ("ready", "loading")
+
+    @property
     def load(self) -> int:
         """Calls that wait or that the worker has."""
         return len(self._asked) + len(self._waiting) + self._parties.calls

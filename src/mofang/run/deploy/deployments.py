@@ -19,6 +19,7 @@ from mofang.base.domain.deployment import (
 from mofang.base.domain.errors import Invalid, RevisionNotFound
 from mofang.base.domain.names import check_name
 from mofang.base.domain.registry import ModelVersion
+from mofang.base.engines.catalog import generator_names
 from mofang.base.engines.options import checked
 from mofang.run.deploy.store import DeploymentStore
 
@@ -49,6 +50,8 @@ class Deployments:
         check_name("endpoint", endpoint)
         if not 1 <= replicas <= MAX_REPLICAS:
             raise Invalid(f"an endpoint has 1 to {MAX_REPLICAS} replicas, not {replicas}")
+        if limits is not None and limits.on_demand:
+            _check_on_demand(version.artifact.engine, placement)
         revision = self._store.add_revision(
             Revision(
                 endpoint=endpoint,
@@ -122,4 +125,12 @@ class Deployments:
         raise RevisionNotFound(
             f"endpoint {endpoint!r} has no earlier revision to go back to",
             hint="name one: `mofang rollback ENDPOINT --revision N`",
+        )
+
+
+def _check_on_demand(engine: str, placement: PlacementName) -> None:
+    if placement != "process" or engine in generator_names():
+        raise Invalid(
+            "only models that answer with tensors, in processes of their own, are loaded on demand",
+            hint="leave out `--on-demand`, or use `--placement process`",
         )

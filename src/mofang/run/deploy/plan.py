@@ -37,13 +37,20 @@ def served(desired: Desired) -> Iterator[tuple[Revision, int]]:
             yield desired.revisions[f"{rollout.endpoint}/{rollout.to_revision}"], 0
 
 
-def wanted_replicas(desired: Desired, locate: Locate) -> list[ReplicaSpec]:
-    """Return every replica that ought to have a process: those served, and those still draining."""
-    specs = {spec.id: spec for revision, _ in served(desired) for spec in locate(revision)}
+def running(desired: Desired) -> list[Revision]:
+    """Return every revision that ought to have replicas: those served, and those still draining."""
+    found = {revision.key: revision for revision, _ in served(desired)}
     for rollout in desired.rollouts:
         if rollout.state == "draining" and rollout.from_revision:
             leaving = desired.revisions[f"{rollout.endpoint}/{rollout.from_revision}"]
-            specs |= {spec.id: spec for spec in locate(leaving)}
+            found.setdefault(leaving.key, leaving)
+    return list(found.values())
+
+
+def wanted_replicas(desired: Desired, locate: Locate, asleep: Set[str] = frozenset()) -> list[ReplicaSpec]:
+    """Return every replica that ought to have a process now; ``asleep`` are keys of revisions that need none."""
+    awake = [revision for revision in running(desired) if revision.key not in asleep]
+    specs = {spec.id: spec for revision in awake for spec in locate(revision)}
     return [spec for spec in specs.values() if spec.placement == "process"]
 
 

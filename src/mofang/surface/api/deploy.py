@@ -56,6 +56,7 @@ class LimitsBody(Body):
     max_wait_us: int | None = Field(default=None, ge=0, le=60_000_000)
     preferred_rows: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = Field(default=None, max_length=32)
     cache_bytes: int | None = Field(default=None, ge=0, le=2**40)
+    on_demand: bool | None = None
     max_queue: int | None = Field(default=None, ge=1, le=1_000_000)
     max_queue_bytes: int | None = Field(default=None, ge=1, le=2**40)
 

@@ -66,6 +66,7 @@ CACHE = click.option(
 @MAX_WAIT
 @PREFER
 @CACHE
+@click.option("--on-demand/--always", default=None, help="Load it when it is asked, or keep it loaded.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the engine, e.g. context=4096.")
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
@@ -82,6 +83,7 @@ def deploy(
     max_wait_us: int | None,
     prefer: str,
     cache_mb: int | None,
+    on_demand: bool | None,
     options: tuple[str, ...],
     private: bool,
     wait: bool,
@@ -95,6 +97,7 @@ def deploy(
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
     limits = {"max_batch_rows": max_batch, "max_wait_us": max_wait_us, "preferred_rows": _sizes(prefer)}
+    limits["on_demand"] = on_demand
     limits["cache_bytes"] = None if cache_mb is None else cache_mb << 20
     given = {name: value for name, value in limits.items() if value is not None}
     rollout = session.client.deploy.roll_out(

@@ -31,6 +31,7 @@ from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.jobloop import JobLoop
 from mofang.surface.server.link import Gateways
 from mofang.surface.server.processes import Processes
+from mofang.surface.server.residents import Residents
 from mofang.surface.server.settings import Settings
 from mofang.surface.server.wiring import Stores, open_stores
 
@@ -54,6 +55,7 @@ class Controller:
         self._news = news
         self.lender = gateways.lender = Lender(stores.budgets, gateways.lend)
         self._rollouts: dict[str, asyncio.Task[None]] = {}
+        gateways.on_asked = self.kick
         self._jobs = JobLoop(stores.jobs, stores.runs, processes, settings.jobs, self._folders.jobs)
         heads = Path(settings.audit_heads).expanduser() if settings.audit_heads else self._folders.audit_heads
         self.refusals = Refusals(stores.audit, stores.users)
@@ -70,6 +72,7 @@ class Controller:
             gateways=gateways,
             processes=processes,
             kick=self.kick,
+            residents=Residents(settings.on_demand_bytes),
             drain_seconds=settings.drain_seconds,
         )
 

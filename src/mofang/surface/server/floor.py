@@ -22,13 +22,14 @@ from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFail
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.base.placement.process import probe
 from mofang.make.register.store import Registry
-from mofang.run.deploy.plan import build_snapshot, plan, served, wanted_replicas
+from mofang.run.deploy.plan import build_snapshot, plan, running, served, wanted_replicas
 from mofang.run.deploy.store import DeploymentStore, Desired
 from mofang.sell.budget.tariffs import Price, tariffs_of
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.link import Gateways, Word, save_snapshot
 from mofang.surface.server.processes import Processes
-from mofang.surface.server.restarts import ProcessSpec, describe_exit
+from mofang.surface.server.residents import Residents
+from mofang.surface.server.restarts import ProcessSpec, ProcessState, describe_exit
 
 _PROBE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -51,6 +52,7 @@ class ShopFloor:
     gateways: Gateways
     processes: Processes
     kick: Callable[[], None]
+    residents: Residents
     drain_seconds: float
     entries: Mapping[str, KeyEntry] = field(default_factory=dict)  # the keys last published
     _number: int = 0
@@ -84,9 +86,11 @@ class ShopFloor:
     async def reconcile(self) -> None:
         """Start the replicas that are missing, stop those that are no longer wanted, tell gateways what broke."""
         desired = await asyncio.to_thread(self.store.desired)
-        running = {name.removeprefix(_REPLICA) for name in self.processes.states if name.startswith(_REPLICA)}
-        self._stopping &= running
-        actions = plan(wanted_replicas(desired, self.locate), running)
+        present = {name.removeprefix(_REPLICA) for name in self.processes.states if name.startswith(_REPLICA)}
+        self._stopping &= present
+        loading = {f"{rollout.endpoint}/{rollout.to_revision}" for rollout in desired.rollouts}
+        asleep = self.residents.asleep(running(desired), loading, self.gateways.words, self._workers)
+        actions = plan(wanted_replicas(desired, self.locate, asleep), present)
         for revision, _ in served(desired):
             await self._lay_out(revision)
         for spec in actions.start:
@@ -157,6 +161,10 @@ class ShopFloor:
             )
             for index in range(revision.replicas if revision.placement == "process" else 1)
         )
+
+    def _workers(self, revision: Revision) -> list[ProcessState]:
+        found = (self.processes.states.get(_REPLICA + spec.id) for spec in self.locate(revision))
+        return [state for state in found if state is not None]
 
     async def _lay_out(self, revision: Revision) -> None:
         """Have the artifact's files in the cache, verified; note the damage if they cannot be."""

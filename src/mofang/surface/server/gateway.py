@@ -13,11 +13,13 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mofang.base.domain.names import now_us
 from mofang.base.engines.catalog import generator_names, load_engine
-from mofang.base.placement.process import ProcessPlacement
+from mofang.base.placement.ondemand import OnDemandPlacement
+from mofang.base.placement.process import ProcessPlacement, ProcessReplica
 from mofang.base.placement.streamprocess import StreamPlacement
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.base.storage.journal import JournalWriter, announce, sync_all
@@ -48,6 +50,7 @@ from mofang.surface.server.telemetry import Counts, Telemetry
 from mofang.surface.server.watching import Watching
 
 _SNAPSHOT_SECONDS = 5.0
+_LOADING_SECONDS = 120.0  # a call waits so long for a worker that loads on demand, if it has the time itself
 log = logging.getLogger(__name__)
 
 
@@ -102,10 +105,13 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
 
     recorder = _recorder(settings, JournalWriter(folders.journal, holder, syncs=settings.durability == "power"), fail)
     link: ControllerLink
+    on_demand = OnDemandPlacement(
+        ProcessPlacement(), lambda spec: ProcessReplica(spec, _LOADING_SECONDS), wake=lambda: link.tell()
+    )
     fleet = Fleet(
         name,
         {
-            "process": StreamPlacement(ProcessPlacement(), generator_names),
+            "process": StreamPlacement(on_demand, generator_names),
             "thread": ThreadPlacement(
                 load_engine, settings.engine_options, lambda spec: counters_of(spec, folders.counters)
             ),
@@ -140,7 +146,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         folders.sockets / "link.sock",
         take=fleet.adopt,
         borrow=purse.hear,
-        word=lambda: Word(fleet.report(), counts(), purse.accounts()),
+        word=lambda: Word(replace(fleet.report(), asked=on_demand.asked()), counts(), purse.accounts()),
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))

@@ -57,6 +57,7 @@ class Gateways:
     """The controller's end."""
 
     lender: Lender  # set before listening
+    on_asked: Callable[[], None] = staticmethod(lambda: None)  # called when a revision loaded on demand was asked
 
     def __init__(self) -> None:
         self._holders: dict[str, asyncio.StreamWriter] = {}
@@ -123,7 +124,10 @@ class Gateways:
             while True:
                 word = msgspec.msgpack.decode(await _read(reader), type=Word)
                 self._writers[writer] = word.report.gateway
+                before = self.words.get(word.report.gateway)
                 self.words[word.report.gateway] = word
+                if word.report.asked != (before.report.asked if before is not None else {}):
+                    self.on_asked()
                 self._hear(word.accounts, writer)
                 await self._notify()
         except (asyncio.IncompleteReadError, ConnectionError):

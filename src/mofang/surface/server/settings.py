@@ -42,6 +42,9 @@ class Settings:
     """Threads of one replica's engine inside one call; more replicas scale better than more threads."""
     upstreams: str = ""
     """File (TOML) of the servers whose models may be offered here: for each `base_url`, and `key_file` or `key_env`."""
+    on_demand_bytes: int = 1 << 30
+    """Memory that workers loaded on demand (`mofang deploy NAME --on-demand`) may hold together, in bytes; beyond it
+    those are unloaded that were not asked for longest."""
     body_bytes: int = 64 << 20
     """Largest inference body, in bytes."""
     connections: int = 10_000
@@ -118,6 +121,7 @@ class Settings:
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
+        bounds |= {"on_demand_bytes": (0, 2**53)}
         bounds |= {"access_share": (0, 1), "traces_share": (0, 1)}
         bounds |= {"session_seconds": (60, 366 * 86_400), "grace_hours": (0, 10_000)}
         for name, (low, high) in bounds.items():

@@ -1,0 +1,67 @@
+"""Models loaded on demand, as the controller knows them: who is awake, who was asked when, and who has to go.
+
+``floor`` asks which revisions to leave out of those that are to run; gateways' words say what was asked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mofang.base.domain.deployment import Revision
+from mofang.run.deploy.residency import Resident, evicted
+from mofang.surface.server.link import Word
+from mofang.surface.server.restarts import ProcessState
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Residents:
+    """``most_bytes`` is what all replicas loaded on demand may hold together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._awake: dict[str, float] = {}  # revision to when it was last asked, on time.monotonic()
+        self._sent_away: dict[str, float] = {}
+        self._known_running = False
+
+    def asleep(
+        self,
+        revisions: Iterable[Revision],
+        loading: set[str],
+        words: Mapping[str, Word],
+        workers: Callable[[Revision], Sequence[ProcessState]],
+    ) -> set[str]:
+        """Return the keys of revisions that need no worker now; those ``loading`` (rolled out just now) do."""
+        now = time.monotonic()
+        on_demand = {each.key: each for each in revisions if each.limits.on_demand}
+        if not self._known_running:  # a controller that has come back finds who is awake
+            self._known_running = True
+            self._awake |= {key: now for key, revision in on_demand.items() if workers(revision)}
+        self._awake |= dict.fromkeys(loading & on_demand.keys(), now)
+        for word in words.values():
+            for key, at in word.report.asked.items():
+                if key in on_demand and at > self._sent_away.get(key, 0.0):
+                    self._awake[key] = max(at, self._awake.get(key, 0.0))
+        self._awake = {key: at for key, at in self._awake.items() if key in on_demand}
+        self._sent_away = {key: at for key, at in self._sent_away.items() if key in on_demand}
+        held = [
+            Resident(key, sum(memory_bytes(state.pid) for state in workers(on_demand[key])), now - at)
+            for key, at in self._awake.items()
+            if key not in loading
+        ]
+        for key in evicted(held, self._most_bytes):
+            del self._awake[key]
+            self._sent_away[key] = now
+        return on_demand.keys() - self._awake.keys()
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the memory that a process holds for itself alone; 0 if there is none of that number."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            _, resident, shared = file.read().split()[:3]
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
