@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mofang.make.compress.step import (
-    Bits,
     Distil,
     Half,
     Int4,
@@ -14,6 +13,7 @@ from mofang.make.compress.step import (
     Optimise,
     Prune,
     Steps,
+    Student,
     Thin,
     Tune,
     fingerprint,
@@ -22,6 +22,7 @@ from mofang.make.compress.step import (
     told,
     unpacked,
 )  # fmt: skip
+from mofang.make.recipe import Cnn, Dense
 
 _SHARES = st.floats(0.01, 0.99)
 _EPOCHS = st.floats(0.1, 1000)
@@ -33,7 +34,7 @@ _STEPS = st.lists(
         st.builds(Thin, _SHARES),
         st.builds(Int8, st.sampled_from(["static", "dynamic"]), st.just("entropy"), st.integers(0, 1000)),
         st.builds(Int4, st.sampled_from([16, 32, 64, 128, 256])),
-        st.builds(Bits, st.from_regex("^[A-Z][A-Z0-9_]{1,15}$", fullmatch=True)),
+        st.sampled_from([Student(Dense(hidden=(8, 4))), Student(Cnn(channels=(4,), hidden=()))]),
         st.sampled_from([Half(), Optimise()]),
     ),
     max_size=5,
@@ -45,6 +46,9 @@ def test_steps_are_told_in_one_line() -> None:
         told((Prune(0.5), Distil(4), Int8("static", "entropy"))) == "prune 50% → distil 4 epochs → int8 static entropy"
     )
     assert told((Tune(1), Int8(in_float=2))) == "tune 1 epoch → int8 static minmax, 2 layers in float"
+    assert told((Student(Dense(hidden=(8, 4))), Distil(2, hints=1, teacher="a@1"))) == (
+        "student dense hidden 8,4 → distil 2 epochs with hints from a@1"
+    )
     assert told(()) == "as it is"
     assert named((Int8("dynamic"),)) == "int8-dynamic"
 

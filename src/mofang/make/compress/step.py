@@ -130,16 +130,7 @@ class Optimise(_Step, frozen=True, tag="optimise"):
         return "optimise"
 
 
-class Bits(_Step, frozen=True, tag="bits"):
-    """Keep the weights of a language model in another type of GGUF, e.g. ``Q4_K_M``."""
-
-    type: Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]{1,15}$")]
-
-    def __str__(self) -> str:
-        return f"gguf {self.type}"
-
-
-Step = Prune | Student | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise | Bits
+Step = Prune | Student | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise
 Steps = tuple[Step, ...]
 
 
