@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 METERS = {"requests": 1, "rows": 8, "compute_us": 180}
 TENANTS, KEYS, ENDPOINTS, VERSIONS = 20, 50, 4, 2
 MONTH_HOURS = 720
+FILLED_AT_ONCE = 5_000_000  # events of one transaction: bounds the log of the database
 QUERIES: dict[str, Callable[[UsageStore, int], object]] = {
     "all of it by endpoint": lambda usage, end: usage.totals(("endpoint", "version", "digest")),
     "a month by endpoint": lambda usage, end: usage.totals(("endpoint",), end - MONTH_HOURS * HOUR_US, end),
@@ -120,8 +121,11 @@ def fill(database: Database, size: int, have: int, end: int) -> None:
         :start + (i / 3 / :series) % :hours * :hour + i % 1000000, 1 + i % 7 FROM n
     """
     values = {"have": have, "size": size, "series": len(SERIES), "hours": MONTH_HOURS, "hour": HOUR_US}
+    values["start"] = end - MONTH_HOURS * HOUR_US
+    for first in range(have, size, FILLED_AT_ONCE):
+        with database.write() as connection:
+            connection.execute(text(step), values | {"have": first, "size": min(size, first + FILLED_AT_ONCE)})
     with database.write() as connection:
-        connection.execute(text(step), values | {"start": end - MONTH_HOURS * HOUR_US})
         connection.execute(text("DELETE FROM usage_windows"))
         connection.execute(
             text(

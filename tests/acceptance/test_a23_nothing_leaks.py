@@ -1,85 +1,19 @@
-"""A23: requests that are cancelled, time out, or die with their gateway leave nothing reserved, and nobody is refused
-while there is budget."""
+"""A23: what is cancelled, times out or dies leaves nothing reserved (short form; ``tests/prove`` has the long one)."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pytest
 from nets import slow
 
-from mofang import Client
-from mofang.base.domain.errors import Exhausted, MofangError
-from mofang.surface.sdk.budget import BudgetState
-from servers import Server, wait_until
-
-REQUESTS, KILLS = 300, 4
+from leaks import leaks
+from servers import Server
 
 
-def ask(server: Server, key: str, number: int) -> str:
-    """Ask for some milliseconds of work, and wait for more or for less than it takes."""
-    steps = np.array([random.choice([1, 50, 400, 4000])], np.int64)
-    patience = random.choice([0.01, 0.05, 0.2, 5.0])
-    with Client(server.url, key, grpc=server.grpc, timeout_seconds=5) as client:
-        try:
-            client.serve.predict(
-                "slow",
-                {"x": np.ones((1, 4), np.float32), "steps": steps},
-                protocol="grpc" if number % 3 == 0 else "rest",
-                timeout_seconds=patience,
-            )
-        except MofangError as error:
-            return error.code
-    return "ok"
-
-
-def test_a23_kills_cancels_and_timeouts_leave_nothing_reserved(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", "--gateways", "2")
-    try:
-        server.serve("slow", slow(tmp_path))
-        key = server.consumer()
-        budget = server.client.budget.set("project", "default", 1000, "requests")
-        done = threading.Event()
-        kills = threading.Thread(target=_kill_gateways, args=(server, done))
-        kills.start()
-        with ThreadPoolExecutor(8) as pool:
-            outcomes = list(pool.map(lambda number: ask(server, key, number), range(REQUESTS)))
-        done.set()
-        kills.join()
-        assert "budget.quota" not in outcomes  # a phantom: there is budget for three times as many
-
-        wait_until(lambda: _state(server).lent == _state(server).reserved == 0, 20, "what was lent comes back")
-        spent = _state(server).spent
-        (row,) = server.client.meter.usage(["project"], project="default").items
-        assert outcomes.count("ok") <= spent == row.quantities["requests"] <= REQUESTS
-
-        server.client.budget.set("project", "default", spent + 5, "requests")
-        with Client(server.url, key, grpc=server.grpc) as client:
-            quick = {"x": np.ones((1, 4), np.float32), "steps": np.array([1], np.int64)}
-            for _ in range(5):
-                client.serve.predict("slow", quick)
-            with pytest.raises(Exhausted, match="is used up"):
-                client.serve.predict("slow", quick)
-        assert server.client.budget.list()[0].id == budget.id
-    finally:
-        server.close()
-
-
-def _state(server: Server) -> BudgetState:
-    return server.client.budget.list()[0]
-
-
-def _kill_gateways(server: Server, done: threading.Event) -> None:
-    for _ in range(KILLS):
-        if done.wait(0.5):
-            return
-        with suppress(MofangError, ProcessLookupError, StopIteration):
-            gateways = [each for each in server.client.operate.status().processes if each.name.startswith("gateway-")]
-            os.kill(random.choice([each.pid for each in gateways if each.pid]), signal.SIGKILL)
+def test_a23_kills_cancels_and_timeouts_leave_nothing_reserved(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start_server("--gateways", "2")
+    server.serve("slow", slow(tmp_path))
+    assert leaks(server, requests=300, kills=4)["ok"]
