@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from mofang.base.audit.files import append_anchor, part_lines, verify_file
 from mofang.base.audit.heads import AuditKey
@@ -65,6 +66,22 @@ def test_a_part_is_verified_without_a_server(audit: AuditStore, database: Databa
     audit.erase("boss", "thing-3")
     export(audit, database, part, Scope("acme", "shop", "tenant"))
     assert verify_file(part, audit.public_key, heads).erased == 1
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "DELETE FROM audit_concerns WHERE seq = 5 AND tenant = 'acme'",
+        "INSERT INTO audit_concerns (seq, tenant, project) VALUES (5, 'third', '')",
+        "UPDATE audit_concerns SET project = 'web' WHERE seq = 5 AND tenant = 'acme'",
+    ],
+)
+def test_who_is_shown_a_record_cannot_be_changed(audit: AuditStore, database: Database, tampering: str) -> None:
+    assert audit.verify().records == 6
+    with database.write() as connection:
+        connection.execute(text(tampering))
+    with pytest.raises(AuditBroken, match="audit record 5 is shown to others"):
+        audit.verify()
 
 
 @pytest.mark.parametrize("forgery", ["edited", "unproved", "borrowed", "moved", "unsigned"])

@@ -36,6 +36,15 @@ def note_concerns(connection: Connection, seq: int, of: Sequence[Scope]) -> None
         connection.execute(insert(audit_concerns), rows)
 
 
+def concerned(connection: Connection, first: int, last: int) -> dict[int, list[str]]:
+    """Return whom the records ``first`` to ``last`` concern, as :func:`names_of` tells it, by number."""
+    query = select(audit_concerns).where(audit_concerns.c.seq.between(first, last))
+    found: dict[int, list[Scope]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.seq, []).append(Scope(row.tenant, row.project))
+    return {seq: names_of(of) for seq, of in found.items()}
+
+
 def concerning(scope: Scope, seq: ColumnElement[Any]) -> ColumnElement[bool]:
     """Return the condition that the record whose number is in ``seq`` concerns somebody within ``scope``."""
     if scope.reach == "platform":
