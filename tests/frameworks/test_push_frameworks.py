@@ -292,6 +292,30 @@ def test_an_encoder_folder_becomes_onnx_with_its_tokenizer(push: Push, tmp_path:
     np.testing.assert_allclose(np.linalg.norm(answer["sentence_embedding"], axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_an_encoder_with_a_tokenizer_is_asked_texts(push: Push, tmp_path: Path, pooling: str) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    model, folder = _bert(tmp_path / "bert", "BertModel"), tmp_path / "bert"
+    words = {word: number for number, word in enumerate(["[UNK]", "tea", "is", "warm", "and", "late"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(f'{{"pooling_mode_cls_token": {str(pooling == "cls").lower()}}}')
+    version, ask = push(folder)
+    assert version.artifact.engine == "encoder"
+    assert [str(spec) for spec in version.artifact.signature.inputs] == ["text: [n] BYTES"]
+    found = ask({"text": np.array([b"tea is warm", b"tea and tea is late"], object)})
+    assert found["input_tokens"].tolist() == [3, 5]
+    with torch.no_grad():
+        states = [model(torch.tensor([row])).last_hidden_state[0] for row in ([1, 2, 3], [1, 4, 1, 2, 5])]
+    pooled = torch.stack([each[0] if pooling == "cls" else each.mean(dim=0) for each in states])
+    expected = torch.nn.functional.normalize(pooled, dim=1).numpy()
+    np.testing.assert_allclose(found["embedding"], expected, atol=1e-5)
+
+
 def test_a_classifier_folder_keeps_its_labels(push: Push, tmp_path: Path) -> None:
     _bert(tmp_path / "bert", "BertForSequenceClassification", id2label={0: "sad", 1: "glad"})
     version, ask = push(tmp_path / "bert")

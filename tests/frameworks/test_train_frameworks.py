@@ -127,6 +127,12 @@ def test_augmentation_early_stopping_and_cancelling_work_in_keras(tools: Worksho
         train(tools, text, watched := Watched())
     assert watched.epochs == [1.0, 2.0]
     keys = 'algorithm = "dense"\nlibrary = "keras"\nepochs = 200\nlearning_rate = 0.05\nearly_stopping = 2'
+    pictures = 'algorithm = "cnn"\nlibrary = "keras"\nchannels = [4]\nhidden = []\nepochs = 1'
+    plain, changed = (
+        tools.runs.get(train(tools, recipe(pictures, prepare=f"limit = 300\n{more}", gate=""))["run"]).network
+        for more in ("", "augment = { crop = 2 }")
+    )
+    assert plain != changed
     stopped = train(tools, recipe(keys, gate=""))
     assert len(tools.runs.get(stopped["run"]).curve) < 200
 

@@ -22,11 +22,11 @@ def optimiser(spec: Network, net: nn.Module) -> torch.optim.Optimizer:
     )
     match spec.optimiser:
         case "adam":
-            return torch.optim.Adam(groups, lr=spec.learning_rate)
+            return torch.optim.Adam(groups, lr=spec.learning_rate, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=spec.learning_rate)
+            return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=spec.learning_rate)
+            return torch.optim.SGD(groups, lr=spec.learning_rate, fused=True)
         case _:
             nesterov = spec.optimiser == "nesterov"
             return torch.optim.SGD(

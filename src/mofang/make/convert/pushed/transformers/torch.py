@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 import transformers
 
-from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.errors import EngineLoadFailed, InvalidModel
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress
+from mofang.base.engines.catalog import load_engine
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.parity import Trial
@@ -25,6 +27,8 @@ from mofang.make.convert.torch import export
 _SAFE: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForSpeechSeq2Seq")
 _LENGTHS, _ROWS = (5, 12), (1, 2, 3)
+_BESIDE = ("config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+"""What the engine of encoders reads beside the graph and the tokenizer."""
 
 
 def open_folder(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:
@@ -32,7 +36,8 @@ def open_folder(path: Path, target: Path, wishes: Wishes, progress: Progress) ->
 
     Inputs ``input_ids`` and ``attention_mask`` INT64 [n, length]. Outputs ``probabilities`` FP32 [n, classes] of a
     classifier; else ``last_hidden_state`` FP32 [n, length, width] and ``sentence_embedding`` FP32 [n, width], the
-    mean over the tokens of the mask, of length one.
+    mean over the tokens of the mask, of length one. With a tokenizer that can be read, the version takes texts instead
+    (engine ``encoder``).
     """
     transformers.utils.logging.set_verbosity_error()
     try:
@@ -73,7 +78,25 @@ def open_folder(path: Path, target: Path, wishes: Wishes, progress: Progress) ->
     ]
     labels = tuple(str(config.id2label[each]) for each in range(config.num_labels)) if is_classifier else ()
     packages = ("transformers", "torch", "onnxscript")
-    return onnx_or_native(Attempt(write, source, trials, None, packages, labels), target, progress)
+    made = onnx_or_native(Attempt(write, source, trials, None, packages, labels), target, progress)
+    return made if is_classifier else _with_its_tokenizer(made, path, target)
+
+
+def _with_its_tokenizer(made: Made, path: Path, target: Path) -> Made:
+    """Let texts be asked where the folder has a tokenizer; its files say how vectors are pooled."""
+    beside = [name for name in _BESIDE if (path / name).is_file()]
+    for name in beside:
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path / name, target / name)
+    try:
+        load_engine("encoder", target).close()
+    except EngineLoadFailed:  # no tokenizer, or one that cannot be read: token ids are asked then
+        for name in beside:
+            (target / name).unlink()
+            if name != (target / name).name:
+                (target / name).parent.rmdir()
+        return made
+    return replace(made, engine="encoder")
 
 
 class _Encoder(torch.nn.Module):  # type: ignore[misc]
