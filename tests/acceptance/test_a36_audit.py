@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from forging import Record, edit, put_in, read_export, remove, rewrite, sign, swap, write_export
@@ -125,3 +126,17 @@ def test_the_command_says_the_same(kept: Kept) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=environ)
         assert done.returncode == code
         assert words in done.stdout + done.stderr
+
+
+def test_every_sign_in_that_failed_is_counted_when_the_server_stops(start_server: Callable[..., Server]) -> None:
+    server = start_server()
+    for _ in range(4):
+        refused = httpx.post(f"{server.url}/api/v1/sign-in", json={"user": "nobody", "password": "x" * 12})
+        assert refused.status_code == 401
+    (first,) = server.client.audit.records(action="session.refuse")
+    assert (first.address, first.target, first.details["failures"]) == ("127.0.0.1", "", 1)
+    assert server.terminate() == 0
+    server.start()
+    told = [record.details["failures"] for record in server.client.audit.records(action="session.refuse")]
+    assert told == [1, 3]
+    assert server.client.audit.verify().records > 0
