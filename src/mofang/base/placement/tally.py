@@ -47,8 +47,13 @@ def metered(signature: Signature) -> tuple[str, ...]:
 
 def count_party(tally: Tally, party: Joined, answer: Answer) -> None:
     """Count the answer to all calls of a party; the time is shared by rows, so that the parts add up to the whole."""
+    tenants = party.tenants
+    if tenants.count(tenants[0]) == len(tenants):
+        own = {"requests": len(tenants), "rows": party.rows, "compute_us": answer.compute_us}
+        tally.add(tenants[0][0], own)
+        return
     end = us = 0
-    for tenant, members in groupby(zip(party.tenants, party.rows_of, strict=True), itemgetter(0)):
+    for tenant, members in groupby(zip(tenants, party.rows_of, strict=True), itemgetter(0)):
         rows_of = [rows for _, rows in members]
         rows = sum(rows_of)
         end += rows

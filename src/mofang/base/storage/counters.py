@@ -13,7 +13,6 @@ import os
 import struct
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -76,13 +75,15 @@ class Counters:
 
     def _write(self) -> None:
         """Write what is not written yet, as far as there is room: a slot is whole, so one that failed is made good."""
-        with suppress(OSError, MofangError):
+        try:
             if self._descriptor < 0 and self._unwritten:
                 self._begin()
-            for key in tuple(self._unwritten):
+            for key in [*self._unwritten]:
                 slot = _SLOT.pack(key.encode(), *self._slots[key])
-                if os.pwrite(self._descriptor, slot, self._offsets[key]) == len(slot):
+                if os.pwrite(self._descriptor, slot, self._offsets[key]) == _SLOT.size:
                     self._unwritten.discard(key)
+        except (OSError, MofangError):
+            pass  # once there is room
 
     def _begin(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
