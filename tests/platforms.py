@@ -35,6 +35,7 @@ from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
+from mofang.run.batch.store import FileStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.deploy.store import DeploymentStore
 from mofang.sell.bill.billing import Billing
@@ -154,6 +155,7 @@ def _platform(
         blobs=blobs,
         owners=Owners(database),
         deployments=deployments,
+        files=FileStore(database),
         usage=usage,
         counters=CounterArchive(folder / "counters"),
         budgets=BudgetStore(database),

@@ -12,7 +12,7 @@ from mofang.base.storage.revise import all_tables
 STORES = Path(__file__).parents[2] / "src" / "mofang"
 OWNED: dict[str, Kind] = {
     "models": "model", "versions": "model", "aliases": "model", "version_variants": "model",
-    "runs": "run", "jobs": "job",
+    "runs": "run", "jobs": "job", "files": "file",
     "job_events": "job", "evaluations": "evaluation", "variants": "variant", "endpoints": "endpoint",
     "revisions": "endpoint", "rollouts": "endpoint", "audiences": "endpoint",
 }  # fmt: skip

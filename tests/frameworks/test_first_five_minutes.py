@@ -217,3 +217,22 @@ def test_context_and_slots_are_set_with_the_deployment(smol: Server, mofang: Mof
             client.completions.create(model="small", prompt="word " * 200)
         assert long.value.code == "generate.prompt_too_long"
     smol.client.deploy.delete("small")
+
+
+def test_a_batch_is_answered_by_and_by(client: openai.OpenAI) -> None:
+    asked = {"model": "smol", "messages": FRANCE, "max_tokens": 12, "temperature": 0}
+    lines = [{"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": asked}
+             for number in range(4)]  # fmt: skip
+    content = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    wait_until(lambda: client.batches.retrieve(batch.id).status == "completed", 60, "the batch")
+    done = client.batches.retrieve(batch.id)
+    assert done.output_file_id is not None
+    told = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]
+    assert sorted(each["custom_id"] for each in told) == ["0", "1", "2", "3"]
+    assert all("Paris" in each["response"]["body"]["choices"][0]["message"]["content"] for each in told)
+    assert batch.id in [each.id for each in client.batches.list()]
+    client.files.delete(file.id)
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)

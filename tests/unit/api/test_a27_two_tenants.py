@@ -99,12 +99,16 @@ def _make_everything(house: House) -> Things:
     platform.identity.set_limits(AccessLimits("project", "acme-shop", concurrency=2))
     budget = platform.budgets.put("project", "acme-shop", "requests", "month", 7)
     platform.users.create("ada@acme.com", [Grant("developer", "acme", "acme-shop")])
+    file = platform.files.add("acme.jsonl", "batch", platform.blobs.put([b"acme"]).sha256, 4)
+    told = {"input": file.id, "endpoint": "/v1/completions", "total": 1, "window": "24h", "metadata": {"for": "acme"}}
+    batch = platform.jobs.submit("batch", told, "acme-key")
     sha256 = hashlib.sha256(b"acme").hexdigest()
     platform.owners.claim("upload", sha256)
     return {
         "name": "acme-digits", "selector": "1", "alias": "champion", "scope": "project", "digest": dataset.digest,
         "run": run.id, "job": job.id, "evaluation": evaluation.id, "rollout": rollout.id, "key": key.id,
         "upload": sha256, "budget": budget.id, "user": "ada@acme.com", "line": "1",
+        "file": file.id, "batch": batch.id,
     }  # fmt: skip
 
 

@@ -71,7 +71,16 @@ def take_every_action(house: House, admin: httpx.Client, ask: Ask) -> None:
     _take_actions_on_models(house, go)
     _take_actions_on_people(go, Walk(ask("")), ask)
     _take_actions_on_money(house, go)
+    _take_actions_on_batches(admin, go)
     go("POST", "/erasures", {"subject": "ada"})
+
+
+def _take_actions_on_batches(admin: httpx.Client, go: Walk) -> None:
+    line = b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {}}'
+    file = admin.post("/files", files={"file": ("in.jsonl", line)}, data={"purpose": "batch"}).json()["id"]
+    batch = go("POST", "/batches", {"input_file_id": file, "endpoint": "/v1/completions"})["id"]
+    go("POST", f"/batches/{batch}/cancel")
+    go("DELETE", f"/files/{file}")
 
 
 def _take_actions_on_models(house: House, go: Walk) -> None:

@@ -634,6 +634,20 @@ class SandboxMissing(Conflict):
     hint = "run the server on Linux 5.13 or later with Landlock and seccomp, or push the model as ONNX or skops"
 
 
+class FileNotHere(NotFound):
+    """No file has that id."""
+
+    code = "file.not_found"
+    hint = "GET /v1/files lists them"
+
+
+class InvalidBatch(Invalid):
+    """A file of requests cannot be answered as it is."""
+
+    code = "batch.invalid"
+    hint = "each line is {custom_id, method: POST, url, body}; the reference has an example"
+
+
 class ModelNotFound(NotFound):
     """No model has that name."""
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Index, String, Table, 
 from mofang.base.domain.access import Scope
 from mofang.base.storage.database import Database, metadata
 
-Kind = Literal["model", "endpoint", "run", "evaluation", "variant", "job", "upload"]
+Kind = Literal["model", "endpoint", "run", "evaluation", "variant", "job", "upload", "file"]
 
 owners = Table(
     "owners",

@@ -26,6 +26,7 @@ from mofang.base.domain.errors import Draining, EndpointNotFound, Forbidden, Mof
 from mofang.base.domain.inference import Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.identity.addresses import client_address
+from mofang.base.identity.deputies import check_word, is_word
 from mofang.base.identity.keys import authenticate, check_address
 from mofang.run.serve.admitting import Admit, refusal
 from mofang.run.serve.desk import Desk, Measure, Observe, Record, RecordAll
@@ -65,9 +66,11 @@ class Lane:
         measure: Measure | None = None,
         watch: Watch | None = None,
         trusted_proxies: Sequence[str] = (),
+        deputies: bytes | None = None,
     ) -> None:
         self._fleet = fleet
         self._trusted_proxies = trusted_proxies
+        self._deputies = deputies  # the secret of those who ask on behalf of keys
         self._desk = Desk(fleet, admit, record, observe, record_all, measure, watch)
         self._statistics = Statistics()
         self._known_of = 0  # the number of the Snapshot that the next two are true of
@@ -98,7 +101,10 @@ class Lane:
         if snapshot.number == 0:  # a good key must not be called unknown
             raise Starting("the server is starting and knows no keys yet", retry_after_seconds=1)
         address = client_address(peer, forwarded_for, self._trusted_proxies)
-        principal = authenticate(bearer(authorization), snapshot.keys, now_us(), address)
+        shown = bearer(authorization)
+        if self._deputies is not None and shown is not None and is_word(shown):
+            return check_word(shown, self._deputies, snapshot.keys, now_us())
+        principal = authenticate(shown, snapshot.keys, now_us(), address)
         if authorization is not None and len(self._principals) < _PRINCIPALS_KEPT:
             self._principals[authorization] = principal
         return principal

@@ -28,7 +28,7 @@ PREFIX = "/api/v1"
 SIGN_IN = f"{PREFIX}/sign-in"
 PUBLIC = frozenset(("POST", SIGN_IN + way) for way in ("", "/code", "/oidc", "/oidc/finish"))
 """All that needs no key here: method and path. Everything else is refused before it is routed."""
-UPLOADS = f"{PREFIX}/uploads"
+UPLOADS = frozenset({f"{PREFIX}/uploads", f"{PREFIX}/files"})
 _REQUEST_ID = re.compile(r"req_[0-9a-z]{26}")
 _bearer = HTTPBearer(auto_error=False, description="An API key of a project")
 _log = logging.getLogger("mofang.api")
@@ -72,7 +72,7 @@ class Door:
             else:
                 who = replace(self._authenticate(headers.get("authorization"), address), address=address)
                 scope["state"]["principal"], sees = who, who.scope
-            limit = None if scope["path"] == UPLOADS else self._body_limit_bytes
+            limit = None if scope["path"] in UPLOADS else self._body_limit_bytes
             with self._acting(sees):
                 await self._app(scope, _bounded(receive, headers, limit), answer.send)
         except ClientDisconnect:

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from mofang.surface.api import (
     audit,
+    batch,
     bill,
     budget,
     compress,
@@ -64,6 +65,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         uploads.router(p.blobs, p.owners, p.uploads, p.upload_limit_bytes),
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),
+        batch.router(p.files, p.jobs, p.blobs, changes, p.upload_limit_bytes),
         deploy.router(p.deployments, p.registry, p.variants, p.replicas, changes),
         meter.router(p.usage, p.counters, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),

@@ -26,6 +26,7 @@ from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
+from mofang.run.batch.store import FileStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.sell.bill.billing import Billing
 from mofang.sell.bill.store import BillStore
@@ -66,6 +67,7 @@ class Platform:
     blobs: Blobs
     owners: Owners
     deployments: Deployments
+    files: FileStore
     usage: UsageStore
     counters: CounterArchive
     budgets: BudgetStore

@@ -68,6 +68,7 @@ def control_app(
         blobs=stores.blobs,
         owners=stores.owners,
         deployments=Deployments(stores.deployments),
+        files=stores.files,
         usage=stores.usage,
         counters=stores.counters,
         budgets=stores.budgets,

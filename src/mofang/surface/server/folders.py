@@ -74,6 +74,11 @@ class DataDirectory:
         return self.root / "admin.key"
 
     @property
+    def deputy_key(self) -> Path:
+        """The secret with which batches ask on behalf of keys, mode 0600."""
+        return self.root / "deputy.key"
+
+    @property
     def audit_key(self) -> Path:
         """The private key that signs heads of the audit log, mode 0600."""
         return self.root / "audit.key"

@@ -12,12 +12,16 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from mofang.base.domain.names import now_us
 from mofang.base.engines.catalog import generator_names, load_engine
+from mofang.base.identity.deputies import open_secret
 from mofang.base.placement.ondemand import OnDemandPlacement
 from mofang.base.placement.process import ProcessPlacement, ProcessReplica
 from mofang.base.placement.streamprocess import StreamPlacement
@@ -32,7 +36,7 @@ from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead, credentials
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead, credentials
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
@@ -67,6 +71,7 @@ def router(
     inference = Direct(oip.start, oip.note)
     generate = Whole(OipGenerate(lane, generator, admission.standing, once).respond)
     openai = Whole(OpenAi(lane, generator, admission.standing, once).respond)
+    batches = Streamed(partial(_as_control, forwarder))
     health, control = Whole(_health), Streamed(forwarder.respond)
 
     def choose(head: RequestHead) -> Route:
@@ -75,6 +80,8 @@ def router(
                 headers = head.headers
                 lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
             return generate if is_generate(head.path) else inference
+        if head.path.startswith(("/v1/files", "/v1/batches")):
+            return batches
         if head.path.startswith("/v1/"):
             if head.method == "POST":
                 headers = head.headers
@@ -83,6 +90,16 @@ def router(
         return health if head.path == "/healthz" else control
 
     return choose
+
+
+async def _as_control(
+    forwarder: Forwarder, head: RequestHead, body: AsyncIterator[bytes], request_id: str
+) -> HttpResponse | HttpStream:
+    """Have the controller answer ``/v1/...`` as ``/api/v1/...``, whichever way the key is shown."""
+    shown = credentials(head.headers)
+    headers = {**head.headers, **({"authorization": shown} if shown else {})}
+    moved = msgspec.structs.replace(head, path="/api" + head.path, headers=headers)
+    return await forwarder.respond(moved, body, request_id)
 
 
 async def _health(request: HttpRequest, request_id: str) -> HttpResponse:
@@ -130,6 +147,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         measure=telemetry.measure,
         watch=watching.watch,
         trusted_proxies=settings.proxies,
+        deputies=open_secret(folders.deputy_key),
     )
     generator = Generator(
         fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe, listen=telemetry.listen

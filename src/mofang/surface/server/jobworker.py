@@ -19,6 +19,7 @@ from mofang.base.jobs.store import JobStore, Lease
 from mofang.make.convert.toolchains import Toolchains
 from mofang.make.pipeline import JOB_KINDS
 from mofang.make.workshop import Workshop
+from mofang.surface.server.batchwork import batch_work
 from mofang.surface.server.child import start_logging
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
@@ -66,7 +67,8 @@ def main() -> int:
 def _work(stores: Stores, lease: Lease, settings: Settings) -> None:
     try:
         workshop = _workshop(stores, settings, lease.job.id)
-        result = JOB_KINDS[lease.job.kind](lease.job.spec, workshop, LeasedProgress(stores.jobs, lease))
+        kinds = {**JOB_KINDS, "batch": batch_work(DataDirectory(settings.data), stores.files)}
+        result = kinds[lease.job.kind](lease.job.spec, workshop, LeasedProgress(stores.jobs, lease))
         stores.jobs.succeed(lease, result)
     except Stopped:
         stores.jobs.release(lease)

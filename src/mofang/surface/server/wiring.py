@@ -22,6 +22,7 @@ from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
+from mofang.run.batch.store import FileStore
 from mofang.run.deploy.deployments import Deployments
 from mofang.run.deploy.store import DeploymentStore
 from mofang.sell.bill.billing import Billing
@@ -54,6 +55,7 @@ class Stores:
     variants: VariantStore
     registry: Registry
     deployments: DeploymentStore
+    files: FileStore
     usage: UsageStore
     counters: CounterArchive
     budgets: BudgetStore
@@ -99,6 +101,7 @@ def open_stores(settings: Settings) -> Stores:
         variants=variants,
         registry=registry,
         deployments=deployments,
+        files=FileStore(database),
         usage=usage,
         counters=CounterArchive(folders.counters),
         budgets=budgets,

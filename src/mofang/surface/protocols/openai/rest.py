@@ -5,6 +5,7 @@ The gateway calls :meth:`OpenAi.respond` with complete requests. A model of thes
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import msgspec
 from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, NotFound, RouteNotFound
 from mofang.base.domain.generation import Order
+from mofang.base.identity.deputies import is_word
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generation, Generator
@@ -35,6 +37,7 @@ from mofang.surface.protocols.openai.responses_told import Response
 from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer
 
+_REQUEST_ID = re.compile(r"req_[0-9a-z]{26}")
 _TIMEOUT_SECONDS = 600.0  # for callers who name no deadline: the patience of OpenAI's own client
 
 Reply = HttpResponse | HttpStream
@@ -62,6 +65,7 @@ class OpenAi:
         try:
             told = credentials(request.headers), request.client, request.headers.get("x-forwarded-for")
             principal = self._lane.authenticate(*told)
+            request_id = _own_id(request, told[0]) or request_id
             try:
                 reply = await self._dispatch(request, principal, request_id)
             except Exception as error:
@@ -189,6 +193,13 @@ def _refusal_of(path: str) -> Callable[[Exception, str], HttpResponse]:
     if path.startswith("/v1/messages"):
         return messages_told.error_reply
     return partial(error_reply, names=responses.NAMES) if path.startswith("/v1/responses") else error_reply
+
+
+def _own_id(request: HttpRequest, authorization: str | None) -> str:
+    """Return the request's own id, if it is a batch's: one that is asked again is billed once. Else nothing."""
+    name = request.headers.get("x-request-id", "")
+    is_batch = authorization is not None and is_word(authorization.removeprefix("Bearer "))
+    return name if is_batch and _REQUEST_ID.fullmatch(name) else ""
 
 
 def _check_method(request: HttpRequest, method: str) -> None:
