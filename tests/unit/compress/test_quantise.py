@@ -145,6 +145,31 @@ def test_static_int8_needs_rows_to_learn_ranges_from(tmp_path: Path) -> None:
     assert "--calibration" in refused.value.hint
 
 
+@pytest.mark.parametrize("step", [Int8("dynamic"), Int4()])
+def test_a_table_of_words_becomes_integers_too(tmp_path: Path, step: Step) -> None:
+    random = np.random.default_rng(0)
+    table, weights = (random.standard_normal(shape).astype(np.float32) for shape in ((2000, 64), (64, 32)))
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["looked"]),
+        helper.make_node("MatMul", ["looked", "w"], ["y"]),
+    ]
+    model = graphs.model(
+        nodes,
+        [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n", 3])],
+        [graphs.value("y", ("n", 3, 32))],
+        [numpy_helper.from_array(table, "words"), numpy_helper.from_array(weights, "w")],
+    )
+    source = graphs.save(model, tmp_path / "source")
+    folder = _made(source, step)
+    assert (folder / "model.onnx").stat().st_size < (source / "model.onnx").stat().st_size / 3.5
+    ids = random.integers(0, 2000, (50, 3))
+    engine = load_engine("onnx", folder)
+    found = engine.infer({"ids": ids})["y"]
+    engine.close()
+    wanted = table[ids] @ weights
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+
+
 def test_int4_keeps_weights_in_four_bits(tmp_path: Path) -> None:
     source = graphs.save(_deep(), tmp_path / "source")
     folder = _made(source, Int4(32))

@@ -26,7 +26,7 @@ from mofang.make.compress.compare import Comparison
 from mofang.make.compress.exam import Answers, Exam
 from mofang.make.compress.pick import Wish, costs, front, points
 from mofang.make.compress.propose import Can, Tried, measured, propose
-from mofang.make.compress.seldom import Seldom
+from mofang.make.compress.seldom import Limited, Seldom
 from mofang.make.compress.step import Steps, fingerprint
 from mofang.make.compress.subject import Means, Subject
 
@@ -68,7 +68,9 @@ class Search:
     def __init__(
         self, original: Original, means: Means, exam: Exam, arena: Arena, wish: Wish, budget: Budget, folder: Path
     ) -> None:
-        self._original, self._means, self._exam, self._arena = original, means, exam, arena
+        self._original, self._exam, self._arena = original, exam, arena
+        self._limited = Limited(means.progress)
+        self._means = replace(means, progress=self._limited)
         self._wish, self._budget, self._folder = wish, budget, folder
         self._subjects: dict[Steps, Subject] = {(): means.original}
         self._notes = folder / "search.json"
@@ -83,6 +85,8 @@ class Search:
         """Try one proposal after the other; return all. Raises JobCancelled from ``progress``."""
         while (steps := propose(self._original.can, self.tried, self._wish)) is not None and not self._is_over():
             begun = time.monotonic()
+            if self._budget.seconds:
+                self._limited.until = begun + self._budget.seconds - self._record.seconds
             tried = self._try(steps, Seldom(progress))
             self._record.tried.append(tried)
             self._record.seconds += time.monotonic() - begun

@@ -9,6 +9,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 from mofang.base.domain.errors import NoVariant
 from mofang.make.compress.onnx.graph import after, folded, nothing, operators, with_names
+from mofang.make.compress.onnx.tables import with_small_tables
 from mofang.make.compress.step import Int4
 from mofang.make.compress.subject import Means, Subject
 
@@ -33,4 +34,4 @@ def quantise(step: Int4, subject: Subject, means: Means) -> Subject:
     made = quantizer.model.model
     if "MatMulNBits" not in operators(made):
         raise nothing(made, "keep in 4 bits")
-    return after(subject, made, means)
+    return after(subject, with_small_tables(made), means)

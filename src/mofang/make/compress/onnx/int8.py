@@ -22,6 +22,7 @@ from mofang.base.domain.errors import NoVariant
 from mofang.make.compress.onnx.calibrate import ranges
 from mofang.make.compress.onnx.graph import MODEL, after, folded, load, nothing, operators, products, store, with_names
 from mofang.make.compress.onnx.sensitive import most_sensitive
+from mofang.make.compress.onnx.tables import with_small_tables
 from mofang.make.compress.step import Int8
 from mofang.make.compress.subject import Means, Subject
 
@@ -118,7 +119,7 @@ def _with_scales(
 def _checked(subject: Subject, made: Any, means: Means, needed: Collection[str]) -> Subject:
     if not operators(made).keys() & set(needed):
         raise nothing(made, "quantise")
-    return after(subject, made, means)
+    return after(subject, with_small_tables(made), means)
 
 
 def _check_left(names: Sequence[str], kept: Collection[str]) -> None:
