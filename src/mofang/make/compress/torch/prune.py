@@ -8,7 +8,7 @@ evens out what one group lacks. Zeros save space only where files are compressed
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +25,8 @@ from mofang.make.train.torch.loop import Loss
 from mofang.make.train.torch.network import Net, shaped
 from mofang.make.train.torch.train import loss_of
 
-_BATCHES, _BATCH_ROWS = 24, 128  # that importance is measured on
+_BATCHES, _BATCH_ROWS, _LEAST_ROWS = 24, 128, 8  # that importance is measured on
+_BATCH_NUMBERS = 1_000_000  # of a batch, at most: of large images a few tell enough
 _MULTIPLE = 4  # of units that wide layers keep: what a vector instruction takes at once
 
 
@@ -36,24 +37,37 @@ def prune(step: Prune, subject: Subject, means: Means) -> Subject:
     else:
         assert means.examples is not None
         batches = Prepared(means.examples, np.arange(len(means.examples.target)))
-        means.progress.report("compress", 0.0, "which channels matter, measured on training rows")
         found = groups(subject.model)
-        scores = importance(
-            subject.model, found, batches, loss_of(subject.model.plan.spec, means.examples.target), means.seed
-        )
+        loss = loss_of(subject.model.plan.spec, means.examples.target)
+
+        def watch(share: float) -> None:
+            means.progress.report("compress", share, f"which channels matter, measured on training rows: {share:.0%}")
+
+        scores = importance(subject.model, found, batches, loss, means.seed, watch)
         net = without(subject.model, found, [least(each, step.share) for each in scores])
     return replace(subject, folder=None, model=net)
 
 
 def importance(
-    net: Net, found: Sequence[Group], batches: Batches, loss: Loss, seed: int = 0
+    net: Net,
+    found: Sequence[Group],
+    batches: Batches,
+    loss: Loss,
+    seed: int = 0,
+    watch: Callable[[float], None] = lambda share: None,
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return how much each unit of each group matters [units], in no particular scale, on some of ``batches``."""
+    """Return how much each unit of each group matters [units], in no particular scale, on some of ``batches``.
+
+    Between any two of them ``watch`` is called with the share that is done.
+    """
     net = copy.deepcopy(net).eval()
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed))
     scores = [np.zeros(group.units) for group in found]
     parameters = dict(net.named_parameters())
-    for index in order[: _BATCHES * _BATCH_ROWS].split(_BATCH_ROWS):
+    rows = min(_BATCH_ROWS, max(_LEAST_ROWS, _BATCH_NUMBERS // net.plan.features))
+    chosen = order[: _BATCHES * rows].split(rows)
+    for number, index in enumerate(chosen):
+        watch(number / len(chosen))
         net.zero_grad()
         loss(net, *batches.take(index, None)).backward()
         effects = {name: (value * value.grad).detach() for name, value in parameters.items() if value.grad is not None}
