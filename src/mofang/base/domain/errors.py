@@ -583,6 +583,13 @@ class ExportNotFound(NotFound):
     hint = "`mofang export MODEL@VERSION --to onnx` makes one"
 
 
+class NotTuned(NotFound):
+    """A deployment wants what tuning found, and the version was not tuned on this server."""
+
+    code = "version.not_tuned"
+    hint = "`mofang tune MODEL@VERSION` measures how to run it"
+
+
 class GateFailed(Conflict):
     """The model did not reach the quality its gate asks for."""
 

@@ -142,6 +142,11 @@ def warm_up(engine: Engine, example: Mapping[str, Array] | None = None) -> None:
         _check_finite(_infer(engine, two_rows))
 
 
+def example_row(engine: Engine) -> Mapping[str, Array]:
+    """Return a made-up input of one row that the engine computes; raise WarmUpFailed if there is none."""
+    return _first_answer(engine)[0]
+
+
 def _first_answer(engine: Engine) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
     """Return the smallest made-up input that the engine computes, and its answer."""
     signature = engine.signature

@@ -11,6 +11,7 @@ import numpy as np
 
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress
+from mofang.base.engines.options import OPTIONS
 from mofang.make.compress.compare import Latency
 from mofang.make.compress.measure import Contestant, race
 from mofang.make.compress.stand import Rows, Stand
@@ -19,7 +20,6 @@ BATCHES = (1, 32)
 _TURN_NS = 2_000_000  # of one turn, at least: what is fast computes several times, so that waking up counts for little
 _MOST_TIMES = 50
 _LONG_NS = 20_000_000  # of one call: what computes so long need not be woken up first
-_TAKES_THREADS = {"onnx"}  # engines with the option ``threads``
 
 
 class Arena:
@@ -46,11 +46,16 @@ class Arena:
         return tuple(found), *memory
 
 
+def takes_threads(engine: str) -> bool:
+    """Tell whether an engine has the option ``threads``."""
+    return "threads" in OPTIONS.get(engine, {})
+
+
 @contextmanager
 def arena(engine: str, folder: Path, rows: Mapping[str, Array], *, batchable: bool) -> Iterator[Arena]:
     """Load the original, on one thread and, where the engine can, on all cores; ``rows`` are what is asked."""
     cores = len(os.sched_getaffinity(0))
-    threads = sorted({1, cores}) if engine in _TAKES_THREADS else [1]
+    threads = sorted({1, cores}) if takes_threads(engine) else [1]
     batches = {batch: _batch(rows, batch) for batch in (BATCHES if batchable else BATCHES[:1])}
     with ExitStack() as stack:
         yield Arena({each: stack.enter_context(stand(engine, folder, each)) for each in threads}, batches)
@@ -59,7 +64,7 @@ def arena(engine: str, folder: Path, rows: Mapping[str, Array], *, batchable: bo
 @contextmanager
 def stand(engine: str, folder: Path, threads: int) -> Iterator[Stand]:
     """Load an artifact in a process of its own, and end it afterwards."""
-    options = {"threads": threads} if engine in _TAKES_THREADS else {}
+    options = {"threads": threads} if takes_threads(engine) else {}
     made = Stand(engine, folder, options)
     try:
         yield made

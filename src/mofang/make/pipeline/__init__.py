@@ -19,6 +19,7 @@ from mofang.make.pipeline.prepare import prepare_recipe
 from mofang.make.pipeline.push import push_files
 from mofang.make.pipeline.quote import quote_recipe
 from mofang.make.pipeline.train import train_recipe
+from mofang.make.pipeline.tune import tune_version
 from mofang.make.workshop import Workshop
 
 JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingProxyType(
@@ -30,6 +31,7 @@ JOB_KINDS: Mapping[str, Callable[[Spec, Workshop, Progress], Result]] = MappingP
         "evaluate": evaluate_version,
         "compress": compress_version,
         "export": export_version,
+        "tune": tune_version,
     }
 )
 
@@ -44,4 +46,5 @@ __all__ = [
     "push_files",
     "quote_recipe",
     "train_recipe",
+    "tune_version",
 ]

@@ -66,7 +66,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),
         batch.router(p.files, p.jobs, p.blobs, changes, p.upload_limit_bytes),
-        deploy.router(p.deployments, p.registry, p.variants, p.replicas, changes),
+        deploy.router(p.deployments, p.registry, p.variants, p.jobs, p.replicas, changes),
         meter.router(p.usage, p.counters, p.identity, p.settle),
         budget.router(p.budgets, p.identity, p.settle, changes, p.budget_changed, p.reserved),
         bill.router(p.bills, p.billing, p.identity, changes),

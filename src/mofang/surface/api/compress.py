@@ -95,6 +95,14 @@ class VariantsView(BaseModel):
     candidates: list[VariantView]
 
 
+class TuningBody(Body):
+    """Which version, how long a request may wait for its answer when all are busy, and how long to measure."""
+
+    version: Reference
+    latency_ms: float = Field(50.0, gt=0, le=600_000)
+    seconds: float = Field(10.0, ge=1, le=3600)
+
+
 class Compress:
     """The routes of `compress`."""
 
@@ -118,6 +126,15 @@ class Compress:
         ) as entry:
             spec = {**body.model_dump(), "version": str(version)}
             job = self._jobs.submit("compress", spec, who.key_id, owner)
+            entry.after = {"job": job.id}
+        return Submitted(job=job.id)
+
+    def start_tuning(self, body: TuningBody, who: Caller) -> Submitted:
+        """Find by measuring how to run a version on this machine, as a job; a deployment may use it."""
+        version = self._registry.get(VersionRef.parse(body.version))
+        owner = self._registry.owner(version.model)
+        with self._changes.record(who, "tuning.start", str(version), of=owner, before=None) as entry:
+            job = self._jobs.submit("tune", {**body.model_dump(), "version": str(version)}, who.key_id, owner)
             entry.after = {"job": job.id}
         return Submitted(job=job.id)
 
@@ -153,6 +170,7 @@ def router(variants: VariantStore, registry: Registry, jobs: JobStore, owners: O
         "compress",
         Route("POST", "/variants", "make", api.start_compression, 202),
         Route("GET", "/variants", "read", api.list_variants),
+        Route("POST", "/tunings", "make", api.start_tuning, 202),
         Route("GET", of_version, "read", api.get_variants),
         Route("GET", f"{of_version}/report.html", "read", api.get_variants_report, options=_HTML),
     )

@@ -19,9 +19,10 @@ from mofang.base.domain.deployment import (
     Revision,
     Rollout,
 )
-from mofang.base.domain.errors import EndpointNotFound
+from mofang.base.domain.errors import EndpointNotFound, NotTuned
 from mofang.base.domain.names import VersionRef, check_name
 from mofang.base.domain.registry import ModelVersion
+from mofang.base.jobs.store import JobStore
 from mofang.make.compress.pick import is_policy, wish_of
 from mofang.make.compress.store import VariantStore, best
 from mofang.make.register.store import Registry
@@ -46,6 +47,7 @@ from mofang.surface.api.fields import (
 from mofang.surface.api.watching import watch
 
 _MOST_VARIANTS = 1000
+_MOST_TUNINGS = 1000  # that are looked through for the newest of a version
 OptionName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 
 
@@ -78,6 +80,7 @@ class DeployBody(Body):
     replicas: int | None = Field(None, ge=1, le=64)
     limits: LimitsBody | None = None
     options: dict[OptionName, int | Text] | None = Field(None, max_length=32)  # of the engine
+    tuned: bool = False  # whether to run it as its newest tuning found best, but for what is given here
     private: bool = False  # whether a new endpoint is for its own project alone
 
 
@@ -128,9 +131,11 @@ class Deploy:
         deployments: Deployments,
         registry: Registry,
         variants: VariantStore,
+        jobs: JobStore,
         replicas: Callable[[str], Sequence[Mapping[str, Any]]],
         changes: Changes,
     ) -> None:
+        self._jobs = jobs
         self._deployments = deployments
         self._registry = registry
         self._variants = variants
@@ -160,14 +165,17 @@ class Deploy:
         now = self._current(name)
         of = Owned("endpoint", name)
         with self._changes.record(who, "endpoint.deploy", name, of=of, before=_told(now)) as entry:
+            found = self._tuned(version) if body.tuned else {}
+            limits = LimitsBody(**found.get("limits", {})).over(now.limits if now else ReplicaLimits())
+            options = dict(_options(body, now, version))
             rollout = self._deployments.deploy(
                 name,
                 version,
                 body.placement or (now.placement if now else "process"),
-                body.replicas or (now.replicas if now else 1),
-                (body.limits or LimitsBody()).over(now.limits if now else ReplicaLimits()),
+                body.replicas or found.get("replicas") or (now.replicas if now else 1),
+                (body.limits or LimitsBody()).over(limits),
                 Audience(everyone=not body.private),
-                _options(body, now, version),
+                options | found.get("options", {}) | dict(body.options or {}),
             )
             self._tell(entry, rollout)
         self._changes.publish()
@@ -208,6 +216,13 @@ class Deploy:
             request, lambda: self._deployments.get_rollout(rollout), lambda found: found.state in ROLLOUT_ENDED, wait
         )
 
+    def _tuned(self, version: ModelVersion) -> dict[str, Any]:
+        """Return what the newest tuning of these very files found; raise NotTuned if there is none."""
+        for job in self._jobs.list("tune", "succeeded", _MOST_TUNINGS):
+            if job.result.get("digest") == version.digest:
+                return dict(job.result["chosen"]["deploy"])
+        raise NotTuned(f"{version} was not tuned here yet", hint=f"`mofang tune {version}`")
+
     def _tell(self, entry: Entry, rollout: Rollout) -> None:
         """Say what a rollout makes the active revision, once it has ended."""
         revisions = self._deployments.revisions(rollout.endpoint)
@@ -238,11 +253,12 @@ def router(
     deployments: Deployments,
     registry: Registry,
     variants: VariantStore,
+    jobs: JobStore,
     replicas: Callable[[str], Sequence[Mapping[str, Any]]],
     changes: Changes,
 ) -> APIRouter:
     """Make the router of `deploy`."""
-    api = Deploy(deployments, registry, variants, replicas, changes)
+    api = Deploy(deployments, registry, variants, jobs, replicas, changes)
     return table(
         "deploy",
         Route("GET", "/endpoints", "read", api.list_endpoints),

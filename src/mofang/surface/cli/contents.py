@@ -48,6 +48,7 @@ CONTENTS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "compress",
         (
             Entry("compress", "compress", "search for the best smaller, faster variant, by measuring"),
+            Entry("tune", "tune", "how to run a version on this machine within a latency, by measuring"),
             Entry("variants", "compress", "the variants of a version, and all that was measured"),
         ),
     ),

@@ -68,6 +68,7 @@ CACHE = click.option(
 @CACHE
 @click.option("--on-demand/--always", default=None, help="Load it when it is asked, or keep it loaded.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the engine, e.g. context=4096.")
+@click.option("--tuned", is_flag=True, help="Run it as `mofang tune` found best.")
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
 @TIMEOUT
@@ -84,6 +85,7 @@ def deploy(
     prefer: str,
     cache_mb: int | None,
     on_demand: bool | None,
+    tuned: bool,
     options: tuple[str, ...],
     private: bool,
     wait: bool,
@@ -107,6 +109,7 @@ def deploy(
         placement=placement,
         replicas=replicas,
         limits=given,
+        tuned=tuned,
         private=private,
         options=_options(options),
         wait=False,

@@ -97,6 +97,14 @@ class Compress:
         }
         return self._jobs.get(self._wire.call("POST", "/variants", Submitted, body).job)
 
+    def tune(self, version: str, *, latency_ms: float = 50.0, seconds: float = 10.0) -> Job:
+        """Find by measuring how to run ``MODEL@VERSION`` where the server is; return the job, whose result tells.
+
+        ``latency_ms``: how long a request may wait for its answer when all instances are busy.
+        """
+        body = {"version": version, "latency_ms": latency_ms, "seconds": seconds}
+        return self._jobs.get(self._wire.call("POST", "/tunings", Submitted, body).job)
+
     def variants(self, version: str) -> Variants:
         """Return the variants that ``MODEL[@VERSION]`` has, and what the newest search for them found."""
         return self._wire.get(_path(version), Variants)

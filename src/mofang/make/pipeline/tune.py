@@ -1,0 +1,56 @@
+"""A tune job: how to run a version on this machine within a latency, found by measuring."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.work import Progress
+from mofang.base.engines.base import example_row
+from mofang.base.engines.catalog import generator_names
+from mofang.make.compress.arena import takes_threads
+from mofang.make.compress.tuning import Setting, best, front, measure
+from mofang.make.pipeline.outcome import Result, Spec
+from mofang.make.workshop import Workshop
+
+
+def tune_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
+    """Measure ``spec["version"]`` for ``spec["seconds"]`` and choose for ``spec["latency_ms"]``.
+
+    Raises InvalidModel for a language model, and what loading and computing raise.
+    """
+    version = tools.registry.get(VersionRef.parse(spec["version"]))
+    engine, signature = version.artifact.engine, version.artifact.signature
+    if engine in generator_names():
+        raise InvalidModel(f"{version} is a language model; its slots are set with `--option`, not tuned")
+    goal_ms = float(spec["latency_ms"])
+    with tools.folder() as parent:
+        folder = tools.registry.folder(version, parent)
+        with tools.engine(engine, folder) as loaded:
+            row = example_row(loaded)
+        found = measure(engine, folder, row, goal_ms, float(spec["seconds"]), progress, batchable=signature.batchable)
+    chosen = best(found, goal_ms)
+    progress.report("tune", 1.0, f"{chosen.rows_per_second:,.0f} rows a second, about {chosen.latency_ms:.1f} ms")
+    return {
+        "version": str(version),
+        "digest": version.digest,
+        "latency_ms": goal_ms,
+        "kept": chosen.latency_ms <= goal_ms,
+        "chosen": _told(chosen, engine),
+        "front": [_told(each, engine) for each in front(found)],
+    }
+
+
+def _told(setting: Setting, engine: str) -> dict[str, Any]:
+    return {
+        **asdict(setting),
+        "latency_ms": setting.latency_ms,
+        "rows_per_second": setting.rows_per_second,
+        "deploy": {
+            "replicas": setting.instances,
+            "limits": {"max_batch_rows": setting.batch_rows},
+            "options": {"threads": setting.threads} if takes_threads(engine) else {},
+        },
+    }
