@@ -27,7 +27,7 @@ from mofang.base.domain.generation import Occupancy
 from mofang.base.engines.options import OPTIONS
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
-from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, SMALLER_IS_BETTER
+from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, RETRIEVAL, SMALLER_IS_BETTER
 from mofang.make.export.forms import FORMS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
@@ -312,7 +312,11 @@ def _meaning(kind: object) -> str:
 
 def quality_block() -> str:
     """Write every metric a gate may name, with its task and what it says."""
-    tasks = {**dict.fromkeys((*CLASSIFICATION, *PER_CLASS), "classes"), **dict.fromkeys(REGRESSION, "numbers")}
+    tasks = {
+        **dict.fromkeys((*CLASSIFICATION, *PER_CLASS), "classes"),
+        **dict.fromkeys(REGRESSION, "numbers"),
+        **dict.fromkeys(RETRIEVAL, "vectors"),
+    }
     rows = []
     for name, what in ABOUT.items():
         better = "smaller" if name in SMALLER_IS_BETTER else "larger"

@@ -12,6 +12,15 @@ from pathlib import Path
 import pytest
 
 from models import SMOLLM2, fetch
+from mofang.base.storage.blobs import DiskBlobs
+from mofang.base.storage.database import Database, metadata
+from mofang.make.compress.store import VariantStore
+from mofang.make.convert.toolchains import Toolchains
+from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.prepare.store import DatasetStore
+from mofang.make.register.store import Registry
+from mofang.make.train.store import RunStore
+from mofang.make.workshop import Workshop
 from servers import Server
 
 Mofang = Callable[..., str]
@@ -44,3 +53,24 @@ def smol(server: Server, mofang: Mofang) -> Server:
     mofang("push", "smol", str(fetch(SMOLLM2)))
     assert json.loads(mofang("deploy", "smol", "--json"))["state"] == "done"
     return server
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Iterator[Workshop]:
+    database = Database(f"sqlite:///{tmp_path / 'mofang.db'}")
+    with database.write() as connection:
+        metadata.create_all(connection)
+    blobs = DiskBlobs(tmp_path / "blobs")
+    stores = (DatasetStore, RunStore, EvaluationStore, VariantStore)
+    datasets, runs, evaluations, variants = (store(database) for store in stores)
+    yield Workshop(
+        blobs,
+        datasets,
+        runs,
+        evaluations,
+        variants,
+        Registry(database, blobs),
+        tmp_path / "scratch",
+        toolchains=Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains"),
+    )
+    database.close()

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,8 @@ import pytest
 from mofang.base.domain.errors import JobCancelled, NoExport, TrainingFailed
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Silent
-from mofang.base.storage.blobs import DiskBlobs
-from mofang.base.storage.database import Database, metadata
-from mofang.make.compress.store import VariantStore
 from mofang.make.convert.toolchains import Toolchains
-from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.pipeline import JOB_KINDS
-from mofang.make.prepare.store import DatasetStore
-from mofang.make.register.store import Registry
-from mofang.make.train.store import RunStore
 from mofang.make.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # frameworks warn of each other's versions
@@ -42,20 +34,6 @@ OWN = (
     'keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(32, "relu"), '
     'keras.layers.Dense(classes, "softmax")])'
 )
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Iterator[Workshop]:
-    database = Database(f"sqlite:///{tmp_path / 'mofang.db'}")
-    with database.write() as connection:
-        metadata.create_all(connection)
-    blobs = DiskBlobs(tmp_path / "blobs")
-    stores = (DatasetStore, RunStore, EvaluationStore, VariantStore)
-    datasets, runs, evaluations, variants = (store(database) for store in stores)
-    yield Workshop(
-        blobs, datasets, runs, evaluations, variants, Registry(database, blobs), tmp_path / "scratch", toolchains=CHAINS
-    )
-    database.close()
 
 
 def recipe(train: str, *, data: str = "digits", prepare: str = "limit = 600", gate: str = "accuracy >= 0.5") -> str:

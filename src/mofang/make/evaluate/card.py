@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mofang.base.domain.registry import ModelVersion
-from mofang.make.evaluate.report import RegressionScores, Report, Scores
+from mofang.make.evaluate.report import RegressionScores, Report, RetrievalScores, Scores
 
 
 def model_card(version: ModelVersion, dataset: str, report: Report | None, licence: str = "") -> str:
@@ -34,7 +34,8 @@ def _metadata(version: ModelVersion, dataset: str, report: Report | None, licenc
         yield "tags: [mofang]"
         yield "---"
         return
-    task = "tabular-classification" if isinstance(report.scores, Scores) else "tabular-regression"
+    kinds = {Scores: "tabular-classification", RetrievalScores: "sentence-similarity"}
+    task = kinds.get(type(report.scores), "tabular-regression")
     yield f"pipeline_tag: {task}"
     yield "tags: [mofang]"
     yield f"metrics: [{', '.join(name.removeprefix('macro_') for name in report.metrics)}]"
@@ -74,7 +75,12 @@ def _body(version: ModelVersion, dataset: str, report: Report | None) -> Iterato
         f" in {report.seconds:.2f} s ({report.rows_per_second:,.0f} rows/s)."
     )
     yield from ("", *_verdict(report))
-    yield from (*_class_table(scores), *_confusions(scores)) if isinstance(scores, Scores) else _errors(scores)
+    if isinstance(scores, Scores):
+        yield from (*_class_table(scores), *_confusions(scores))
+    elif isinstance(scores, RetrievalScores):
+        yield from _neighbours(scores)
+    else:
+        yield from _errors(scores)
 
 
 def _verdict(report: Report) -> Iterator[str]:
@@ -105,6 +111,14 @@ def _errors(scores: RegressionScores) -> Iterator[str]:
     yield f"- half of the answers lie between {found.p25:+.4g} and {found.p75:+.4g} of the truth"
     yield f"- nine of ten lie between {found.p05:+.4g} and {found.p95:+.4g}"
     yield f"- the furthest are {found.smallest:+.4g} and {found.largest:+.4g} off"
+
+
+def _neighbours(scores: RetrievalScores) -> Iterator[str]:
+    """Tell how often neighbours are of a text's own label."""
+    yield "| recall at 1 | at 5 | at 10 | MRR | among |"
+    yield "|---:|---:|---:|---:|---:|"
+    found = (scores.recall_at_1, scores.recall_at_5, scores.recall_at_10, scores.mrr)
+    yield f"| {' | '.join(f'{value:.4f}' for value in found)} | {scores.pool:,} |"
 
 
 def _confusions(scores: Scores) -> Iterator[str]:

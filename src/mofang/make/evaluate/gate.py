@@ -28,16 +28,18 @@ from mofang.make.evaluate.report import (
     CLASSIFICATION,
     LATENCY,
     REGRESSION,
+    RETRIEVAL,
+    AnyScores,
     Comparison,
     Latency,
-    RegressionScores,
+    RetrievalScores,
     Scores,
 )
 
 PER_CLASS = ("precision", "recall", "f1")
 UNBOUNDED = (*REGRESSION, *LATENCY, "log_loss")  # every other metric is a fraction
 DUELS = ("worse_than", "better_than")
-ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *LATENCY)
+ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *RETRIEVAL, *LATENCY)
 
 _OPERATORS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     ">=": (operator.ge, "<"),
@@ -71,7 +73,7 @@ class Clause:
         """``accuracy`` or ``recall[3]``."""
         return f"{self.metric}[{self.label}]" if self.label else self.metric
 
-    def failure(self, scores: Scores | RegressionScores, latency: Latency | None) -> str:
+    def failure(self, scores: AnyScores, latency: Latency | None) -> str:
         """Say why ``scores`` do not satisfy the clause (``accuracy 0.62 < 0.85``); empty if they do."""
         value = self._value(scores, latency)
         if value is None:
@@ -82,10 +84,10 @@ class Clause:
         text = f"{value:.4g}"
         return f"{self.subject} {text if float(text) != self.number else repr(value)} {opposite} {self.shown}"
 
-    def _value(self, scores: Scores | RegressionScores, latency: Latency | None) -> float | None:
+    def _value(self, scores: AnyScores, latency: Latency | None) -> float | None:
         if self.metric in LATENCY:
             return None if latency is None else float(getattr(latency, self.metric.removeprefix("latency_")))
-        if not self.label or isinstance(scores, RegressionScores):
+        if not self.label or not isinstance(scores, Scores):
             found = getattr(scores, self.metric)
             return None if found is None else float(found)
         return float(getattr(scores.classes[scores.labels.index(self.label)], self.metric))
@@ -129,7 +131,7 @@ class Gate:
         for clause in self.clauses:
             if clause.metric in LATENCY:
                 continue
-            if (clause.metric in REGRESSION) == bool(labels):
+            if clause.metric in RETRIEVAL or (clause.metric in REGRESSION) == bool(labels):
                 what, valid = ("classes", CLASSIFICATION) if labels else ("numbers", REGRESSION)
                 raise InvalidGate(
                     f"gate {self.text!r} names metric {clause.metric!r}, but the data's target holds {what}",
@@ -142,14 +144,26 @@ class Gate:
                     hint=f"the classes are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
                 )
 
+    def _check_vectors(self) -> None:
+        strange = [clause.metric for clause in self.clauses if clause.metric not in RETRIEVAL]
+        if strange or self.duels:
+            named = f"names metric {strange[0]!r}" if strange else "compares with another version"
+            raise InvalidGate(
+                f"gate {self.text!r} {named}, but the version answers vectors",
+                hint=f"metrics of vectors are {', '.join(RETRIEVAL)}",
+            )
+
     def failures(
         self,
-        scores: Scores | RegressionScores,
+        scores: AnyScores,
         latency: Latency | None = None,
         comparisons: Sequence[Comparison] = (),
     ) -> tuple[str, ...]:
         """Return one sentence for each clause that does not hold; raise InvalidGate for an unknown class or metric."""
-        self.check_labels(() if isinstance(scores, RegressionScores) else scores.labels)
+        if isinstance(scores, RetrievalScores):
+            self._check_vectors()
+        else:
+            self.check_labels(scores.labels if isinstance(scores, Scores) else ())
         found = [clause.failure(scores, latency) for clause in self.clauses]
         return tuple(filter(None, [*found, *(duel.failure(comparisons) for duel in self.duels)]))
 

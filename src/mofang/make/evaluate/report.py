@@ -13,6 +13,7 @@ CLASSIFICATION = (
     "log_loss", "calibration_error",
 )  # fmt: skip
 REGRESSION = ("mse", "rmse", "mae", "r2", "mape")
+RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
 """The metrics of each task, which are the names of fields of its scores, too."""
 LATENCY = ("latency_p50_ms", "latency_p99_ms")
 """Milliseconds the engine takes for one row alone."""
@@ -36,6 +37,10 @@ ABOUT: dict[str, str] = {
     "mae": "mean absolute error, in the target's unit",
     "r2": "share of the target's variance that is explained",
     "mape": "mean absolute error as a fraction of the true number",
+    "recall_at_1": "share of the texts whose nearest neighbour is of their own label",
+    "recall_at_5": "share of the texts that have one of their own label among the 5 nearest",
+    "recall_at_10": "share of the texts that have one of their own label among the 10 nearest",
+    "mrr": "mean of 1 / rank of the first neighbour of the text's own label",
     "latency_p50_ms": "median time of one row alone, in milliseconds",
     "latency_p99_ms": "99th percentile of the time of one row alone, in milliseconds",
 }
@@ -158,6 +163,31 @@ class RegressionScores:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrievalScores:
+    """How near vectors of texts lie to those of the same label: every row is looked up among ``pool`` others."""
+
+    rows: int
+    pool: int
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    mrr: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The few numbers that go with a registered version."""
+        return {name: getattr(self, name) for name in RETRIEVAL}
+
+    @property
+    def headline(self) -> str:
+        """The whole in one phrase."""
+        return f"recall at 10 {self.recall_at_10:.4f} of {self.rows:,} texts among {self.pool:,}"
+
+
+AnyScores = Scores | RegressionScores | RetrievalScores
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """Milliseconds of one row alone, through the engine."""
 
@@ -227,7 +257,7 @@ class Report:
     ``intervals`` holds the 95 % bootstrap interval of a metric.
     """
 
-    scores: Scores | RegressionScores
+    scores: AnyScores
     seconds: float
     gate: str = ""
     failures: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import claim, visible
-from mofang.make.evaluate.report import RegressionScores, Report, Scores
+from mofang.make.evaluate.report import AnyScores, RegressionScores, Report, RetrievalScores, Scores
 
 evaluations = Table(
     "evaluations",
@@ -92,11 +92,14 @@ class EvaluationStore:
 
 def _evaluation(row: Row[Any]) -> Evaluation:
     told = msgspec.json.decode(row.report)
-    scores: Scores | RegressionScores
-    if "accuracy" in told["scores"]:
-        scores = msgspec.convert(told.pop("scores"), Scores)
+    found = told.pop("scores")
+    scores: AnyScores
+    if "accuracy" in found:
+        scores = msgspec.convert(found, Scores)
+    elif "mrr" in found:
+        scores = msgspec.convert(found, RetrievalScores)
     else:
-        scores = msgspec.convert(told.pop("scores"), RegressionScores)
+        scores = msgspec.convert(found, RegressionScores)
     kinds = get_type_hints(Report)
     rest = {name: msgspec.convert(value, kinds[name]) for name, value in told.items()}
     return Evaluation(row.id, row.model, row.digest, row.dataset, Report(scores, **rest), row.created_at)

@@ -10,6 +10,7 @@ from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.work import Progress
 from mofang.make.evaluate.gate import parse_gate
+from mofang.make.evaluate.retrieval import EMBEDDING, evaluate_embeddings
 from mofang.make.evaluate.suite import Closer, Rival, evaluate
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.prepare.dataset import Dataset, Examples, load_examples
@@ -29,6 +30,14 @@ def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     test = load_examples(tools.blobs, dataset, split="test")
     against = VersionRef.parse(spec["against"]).selector if spec.get("against") else ""
     names = dict.fromkeys([*gate.rivals, *([against] if against else [])])
+    if any(output.name == EMBEDDING for output in version.artifact.signature.outputs):
+        train = load_examples(tools.blobs, dataset)
+        with tools.folder() as root:
+            folder = tools.registry.folder(version, root)
+            with tools.engine(version.artifact.engine, folder) as engine:
+                report = evaluate_embeddings(engine, train, test, gate, progress)
+        evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
+        return {"evaluation": evaluation.id, "passed": report.passed}
     with tools.folder() as root, rivals_of(version.model, names, test, tools) as rivals:
         folder = tools.registry.folder(version, root)
         with tools.engine(version.artifact.engine, folder) as engine:
