@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2 as pb
 from wires import Refusal, call, request, talk
 
 from mofang.base.domain.access import PERMISSIONS, Permission, Reach, Role
+from mofang.surface.protocols.oip import memory
 from mofang.surface.protocols.oip import rest as oip
 from mofang.surface.protocols.oip.generate import is_generate
 from mofang.surface.protocols.openai.rest import OpenAi
@@ -52,6 +53,11 @@ INFERENCE: dict[str, tuple[str, Need, int]] = {
     "/v2/repository/index": ("POST", "look", 200),
     "/v2/repository/models/M/load": ("POST", "any", 409),  # deploying is loading
     "/v2/repository/models/M/unload": ("POST", "any", 409),
+    "/v2/systemsharedmemory/status": ("GET", "any", 400),  # it is not switched on
+    "/v2/systemsharedmemory/region/M/status": ("GET", "any", 400),
+    "/v2/systemsharedmemory/region/M/register": ("POST", "any", 400),
+    "/v2/systemsharedmemory/region/M/unregister": ("POST", "any", 400),
+    "/v2/systemsharedmemory/unregister": ("POST", "any", 400),
     "/v1/models": ("GET", "look", 200),
     "/v1/models/M": ("GET", "look", 200),
     "/v1/chat/completions": ("POST", "infer", 400),
@@ -70,7 +76,11 @@ PUBLIC_GRPC = {
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 }
-ASKS = {"/api/v1/audit/inclusion", "/api/v1/audit/consistency"}  # GET, and nothing to answer without a question
+ASKS = {
+    "/api/v1/audit/inclusion",
+    "/api/v1/audit/consistency",
+    "/api/v1/usage/focus",
+}  # GET, and nothing to answer without a question
 OF_TENANTS = {
     "/api/v1/usage/reconciliation": (403, "key.reach"),
     "/api/v1/invoices": (404, ""),  # a project's keys see none
@@ -113,11 +123,12 @@ def paths_in_code() -> set[str]:
     """Return the paths that the protocols take apart: cases of OIP's dispatch, keys of OpenAI's, and generation."""
     found = {f"/v1/{name}" for name in OpenAi._answers} | {"/v1/models", "/v1/models/M"}
     found |= {f"/v2/models/M/{name}" for name in ("generate", "generate_stream") if is_generate(f"/v2/models/M/{name}")}
-    for case in ast.walk(ast.parse(Path(oip.__file__).read_text())):
-        if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchSequence):
-            words = [*map(_words, case.pattern.patterns)]
-            if words[:1] != [[""]]:  # that of another match, of whole paths
-                found |= {"/".join(["/v2", *path]) for path in product(*words)}
+    for module, prefix in ((oip, "/v2"), (memory, "/v2/systemsharedmemory")):
+        for case in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchSequence):
+                words = [*map(_words, case.pattern.patterns)]
+                if words[:1] != [[""]] and [] not in words:  # no whole paths, and no rests that others take apart
+                    found |= {"/".join([prefix, *path]) for path in product(*words)}
     return {path.replace("/versions/M", "") for path in found}
 
 
@@ -127,7 +138,7 @@ def _words(pattern: ast.pattern) -> list[str]:
         return [word for each in pattern.patterns for word in _words(each)]
     if isinstance(pattern, ast.MatchValue) and isinstance(pattern.value, ast.Constant):
         return [str(pattern.value.value)]
-    return ["M"]
+    return [] if isinstance(pattern, ast.MatchStar) else ["M"]
 
 
 def control(server: Server) -> Iterator[tuple[str, str, Permission | None, bool]]:
