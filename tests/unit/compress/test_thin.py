@@ -112,6 +112,25 @@ def test_trees_are_chosen_by_rows_that_were_kept_aside() -> None:
     assert quality(thinned.folder, rows, target) == pytest.approx(quality(good.original.folder, rows, target), abs=0.01)
 
 
+def test_labels_are_known_by_name() -> None:
+    """A pushed forest may list its classes in another order than the data do."""
+    examples, _, _ = data("ten classes")
+    tools = original(RandomForest(trees=40), examples)
+    assert tools.original.folder is not None
+    path = tools.original.folder / "model.onnx"
+    model = onnx.load(path)
+    (node,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
+    found = kept.read(node)
+    assert found is not None
+    kept.write(replace(found, given=9 - found.given), node)
+    labels = next(each for each in node.attribute if each.name == "classlabels_int64s")
+    labels.ints[:] = [*reversed(labels.ints)]
+    onnx.save(model, path)
+    again = original(RandomForest(trees=40), examples)
+    backwards, forwards = (ensemble(apply(Thin(0.8), each.original, each).folder) for each in (tools, again))
+    assert np.array_equal(backwards.threshold, forwards.threshold)
+
+
 def test_the_best_voters_are_nearer_to_the_truth_than_any_by_chance() -> None:
     random = np.random.default_rng(3)
     truth = random.random(400)

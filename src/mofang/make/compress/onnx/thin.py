@@ -8,6 +8,7 @@ Pati et al., 1993). Leaves go where joining them costs least for what they save 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +58,7 @@ def thin(step: Thin, subject: Subject, means: Means) -> Subject:
         # Rows that the trees were not grown on, where it is known which.
         some = means.examples if means.unseen is None else means.examples.some(means.unseen)
         rows = _given(subject, model, nodes[0].input[0], some, means)
-        trees = _fewer_trees(trees, nodes[0], rows, some.target, max(1, round(count * (1 - step.share))))
+        trees = _fewer_trees(trees, nodes[0], rows, some, max(1, round(count * (1 - step.share))))
     if step.leaves:
         means.progress.report("compress", 0.5, f"what each of {trees.leaves:,} leaves contributes")
         rows = _given(subject, model, nodes[0].input[0], means.examples, means)
@@ -79,6 +80,8 @@ def _given(subject: Subject, model: Any, name: str, examples: Examples, means: M
         inputs = feed(examples, engine.signature)
     finally:
         engine.close()
+    if examples.schema.shape and any(array.dtype == object for array in inputs.values()):
+        raise NoVariant("trees that are given files of images cannot be thinned", hint="train them on pixels")
     if name in inputs:
         return np.asarray(inputs[name], np.float32)
     watched = type(model)()
@@ -90,12 +93,12 @@ def _given(subject: Subject, model: Any, name: str, examples: Examples, means: M
     return np.asarray(given, np.float32)
 
 
-def _fewer_trees(trees: Trees, node: Any, rows: NDArray[np.float32], target: NDArray[Any], kept: int) -> Trees:
-    outputs = int(trees.given.max(initial=0)) + 1
+def _fewer_trees(trees: Trees, node: Any, rows: NDArray[np.float32], some: Examples, kept: int) -> Trees:
+    outputs = max(int(trees.given.max(initial=0)) + 1, len(some.schema.labels))
     rows = rows[: max(1, _MOST_NUMBERS // (len(trees.roots) * outputs))]
     said = contributions(trees, reached(trees, rows), outputs)
     if votes_alike(trees, node):
-        truth = np.eye(outputs)[target[: len(rows)].astype(np.int64)]
+        truth = np.eye(outputs)[_places(node, some.schema.labels)[some.target[: len(rows)].astype(np.int64)]]
         chosen = best_voters(said * len(said), truth.ravel(), kept)
         scales = np.full(kept, len(said) / kept)
     else:
@@ -104,6 +107,18 @@ def _fewer_trees(trees: Trees, node: Any, rows: NDArray[np.float32], target: NDA
     scale[chosen] = scales
     heavier = (trees.weight * scale[trees.tree[trees.leaf]]).astype(np.float32)
     return with_nodes(replace(trees, weight=heavier), np.isin(trees.tree, chosen))
+
+
+def _places(node: Any, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Return which output of the trees stands for each of ``labels``: by name if they know it, else in their order."""
+    told = {each.name: each for each in node.attribute}
+    if "classlabels_strings" in told:
+        names = [name.decode() for name in told["classlabels_strings"].strings]
+    else:
+        names = [str(number) for number in told["classlabels_int64s"].ints]
+    if set(names) != set(labels):
+        return np.arange(len(labels))
+    return np.array([names.index(label) for label in labels], np.int64)
 
 
 def contributions(trees: Trees, leaves: NDArray[np.int64], outputs: int) -> NDArray[np.float32]:
