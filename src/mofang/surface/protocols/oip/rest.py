@@ -14,26 +14,15 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 from urllib.parse import unquote
 
-import msgspec
-
-from mofang import __version__
 from mofang.base.domain.access import Principal
-from mofang.base.domain.deployment import Route
 from mofang.base.domain.errors import (
     Exhausted,
     Internal,
-    InvalidRequest,
-    MethodNotAllowed,
     MofangError,
-    NotFound,
-    ReplicaUnavailable,
-    RouteNotFound,
 )
 from mofang.base.domain.inference import InferResponse
-from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
 from mofang.run.serve.passage import Told
@@ -45,16 +34,15 @@ from mofang.surface.protocols.lane import (
     PartyLane,
     check_target,
     deadline_seconds,
-    refuse_loading,
 )
 from mofang.surface.protocols.oip import memory
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer
+from mofang.surface.protocols.oip.looks import Looks, check_method
 from mofang.surface.protocols.oip.render import answer_lines, render_infer
 from mofang.surface.protocols.oip.together import Note, Together
 from mofang.surface.protocols.regions import Regions
 from mofang.surface.protocols.repeat import HEADER, reply_once
 
-EXTENSIONS = ("binary_tensor_data", "generate", "model_repository", "statistics")
 _log = logging.getLogger(__name__)
 
 _PATHS_KEPT = 4096
@@ -76,6 +64,7 @@ class OipRest:
         self._lane = lane
         self._once = once
         self._regions = regions or Regions()
+        self._looks = Looks(lane, self._regions.extensions)
         self.standing = standing
         self._targets: dict[str, tuple[str, str]] = {}  # endpoint and version of paths that were asked to infer
         self._together: dict[tuple[str, str, float], Together] = {}  # by target and time-out
@@ -119,40 +108,10 @@ class OipRest:
                 return self._infer(request, name, "", request_id, reply)
             case ["models", name, "versions", version, "infer"]:
                 return self._infer(request, name, version, request_id, reply)
-            case ["models", name, "ready"]:
-                return self._model_ready(request, name, "")
-            case ["models", name, "versions", version, "ready"]:
-                return self._model_ready(request, name, version)
-            case ["models", name, "stats"]:
-                return self._stats(request, name, "")
-            case ["models", name, "versions", version, "stats"]:
-                return self._stats(request, name, version)
-            case ["models", "stats"]:
-                return self._stats(request, "", "")
-            case ["models", name]:
-                return self._model(request, name, "")
-            case ["models", name, "versions", version]:
-                return self._model(request, name, version)
-            case ["health", "live"]:
-                return self._health(request, "live", True)
-            case ["health", "ready"]:
-                return self._health(request, "ready", self._lane.ready)
-            case ["repository", "index"]:
-                return self._index(request)
-            case ["repository", "models", name, "load" | "unload"]:
-                self._holder(request)
-                _check_method(request, "POST")
-                raise refuse_loading(name)
             case ["systemsharedmemory", *rest]:
                 return memory.answer(request, self._regions.of(self._holder(request), _origin(request)), rest)
-            case []:
-                return self._server(request)
-            case _:
-                self._holder(request)
-                raise RouteNotFound(
-                    f"no such path: {request.path[:200]!r}",
-                    hint="the protocol's paths start with /v2/health, /v2/models and /v2/repository",
-                )
+            case rest:
+                return self._looks.answer(request, rest, partial(self._holder, request))
 
     def _holder(self, request: HttpRequest) -> Principal:
         headers = request.headers
@@ -160,7 +119,7 @@ class OipRest:
 
     def _infer(self, request: HttpRequest, name: str, version: str, request_id: str, reply: Reply) -> Running | None:
         principal = self._holder(request)
-        _check_method(request, "POST")
+        check_method(request, "POST")
         if request.path not in self._targets:
             check_target(name, version)
             if len(self._targets) < _PATHS_KEPT:
@@ -265,61 +224,6 @@ class OipRest:
         response.headers.extend(rate_headers(self.standing(principal)))
         return response
 
-    def _model_ready(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
-        principal = self._holder(request)
-        _check_method(request, "GET")
-        check_target(name, version)
-        if not self._lane.is_ready(principal, name, version):
-            route = self._lane.route(principal, name, version)
-            raise ReplicaUnavailable(f"endpoint {name!r} is not ready{_because(route)}")
-        return _json({"name": name, "ready": True})
-
-    def _model(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
-        principal = self._holder(request)
-        _check_method(request, "GET")
-        check_target(name, version)
-        revision = self._lane.route(principal, name, version).revision
-        return _json(
-            {
-                "name": name,
-                "versions": [str(revision.version)],
-                "platform": revision.engine,
-                "inputs": [_spec(spec) for spec in revision.signature.inputs],
-                "outputs": [_spec(spec) for spec in revision.signature.outputs],
-            }
-        )
-
-    def _stats(self, request: HttpRequest, name: str, version: str) -> HttpResponse:
-        principal = self._holder(request)
-        _check_method(request, "GET")
-        if name:
-            check_target(name, version)
-        return _json({"model_stats": self._lane.statistics(principal, name, version)})
-
-    def _health(self, request: HttpRequest, what: str, well: bool) -> HttpResponse:
-        _check_method(request, "GET")
-        return _json({what: well}, status=200 if well else 503)
-
-    def _server(self, request: HttpRequest) -> HttpResponse:
-        self._holder(request)
-        _check_method(request, "GET")
-        return _json({"name": "mofang", "version": __version__, "extensions": [*EXTENSIONS, *self._regions.extensions]})
-
-    def _index(self, request: HttpRequest) -> HttpResponse:
-        principal = self._holder(request)
-        _check_method(request, "POST")
-        only_ready = _index_filter(request.body)
-        entries = [self._index_entry(principal, name) for name in self._lane.names(principal)]
-        return _json([entry for entry in entries if not only_ready or entry["state"] == "READY"])
-
-    def _index_entry(self, principal: Principal, name: str) -> dict[str, str]:
-        try:
-            route = self._lane.route(principal, name)
-        except NotFound as error:
-            return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": error.message}
-        state = "READY" if self._lane.is_ready(principal, name) else "UNAVAILABLE"
-        return {"name": name, "version": str(route.revision.version), "state": state, "reason": route.broken}
-
 
 def _answer(answer: InferResponse, wants: Wants, request_id: str) -> HttpResponse:
     body, json_length = render_infer(answer, wants)
@@ -340,27 +244,9 @@ def failure(error: Exception, request_id: str) -> HttpResponse:
     return error_response(Internal("the server failed on this request"))
 
 
-class _IndexBody(msgspec.Struct):
-    ready: bool = False
-
-
-def _index_filter(body: bytes) -> bool:
-    if not body:
-        return False
-    try:
-        return msgspec.json.decode(body, type=_IndexBody).ready
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"not an index request: {error}") from None
-
-
 def _origin(request: HttpRequest) -> str:
     """Return where the request comes from, as far as it says: a proxy on this machine does not make it local."""
     return request.headers.get("x-forwarded-for", request.client)
-
-
-def _check_method(request: HttpRequest, method: str) -> None:
-    if request.method != method:
-        raise MethodNotAllowed(f"{request.path} takes {method}, not {request.method}")
 
 
 def _infer_target(path: str) -> tuple[str, str] | None:
@@ -371,15 +257,3 @@ def _infer_target(path: str) -> tuple[str, str] | None:
         case ["", "v2", "models", name, "versions", version, "infer"]:
             return name, version
     return None
-
-
-def _because(route: Route) -> str:
-    return f": {route.broken}" if route.broken else ""
-
-
-def _spec(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
-
-
-def _json(value: Any, status: int = 200) -> HttpResponse:
-    return HttpResponse(status, [("content-type", "application/json")], msgspec.json.encode(value))
