@@ -7,9 +7,9 @@ from typing import Any
 
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Profile
-from mofang.base.domain.tensors import Signature
 from mofang.surface.protocols.openai.audio import hears
 from mofang.surface.protocols.openai.embeddings import embeds
+from mofang.surface.protocols.openai.moderations import moderates
 
 
 def describe(revision: Revision, profile: Profile | None) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def describe(revision: Revision, profile: Profile | None) -> dict[str, Any]:
             "revision": revision.number,
             "digest": revision.digest,
             "engine": revision.engine,
-            "paths": _paths(revision.signature, profile),
+            "paths": _paths(revision, profile),
         },
     } | (_bounds(profile) if profile is not None else {})
 
@@ -37,10 +37,13 @@ def _bounds(profile: Profile) -> dict[str, Any]:
     return {"max_model_len": profile.context_tokens, "max_input_tokens": profile.context_tokens - 1}
 
 
-def _paths(signature: Signature, profile: Profile | None) -> list[str]:
+def _paths(revision: Revision, profile: Profile | None) -> list[str]:
     """Return where the model is asked."""
+    signature = revision.signature
     if embeds(signature):
         return ["/v1/embeddings", "/v1/rerank"]
+    if moderates(revision):
+        return ["/v1/moderations"]
     if hears(signature):
         return ["/v1/audio/transcriptions", "/v1/audio/translations"]
     if profile is None:

@@ -31,6 +31,7 @@ from mofang.surface.protocols.openai.audio import transcribe
 from mofang.surface.protocols.openai.embeddings import Asker, EmbeddingRequest, RerankRequest, embed, rerank
 from mofang.surface.protocols.openai.errors import error_reply
 from mofang.surface.protocols.openai.models import describe
+from mofang.surface.protocols.openai.moderations import ModerationRequest, moderate
 from mofang.surface.protocols.openai.orders import Terms, chat_orders, forced_calls, text_orders, tool_names
 from mofang.surface.protocols.openai.requests import ChatRequest, CompletionRequest, parse
 from mofang.surface.protocols.openai.responses_told import Response
@@ -165,6 +166,10 @@ class OpenAi:
         asked = parse(request.body, RerankRequest)
         return _json(await rerank(asked, self._asker(request, principal, request_id)))
 
+    async def _moderate(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
+        asked = parse(request.body, ModerationRequest)
+        return _json(await moderate(asked, self._lane, request, principal, request_id))
+
     def _asker(self, request: HttpRequest, principal: Principal, request_id: str) -> Asker:
         return Asker(self._lane, principal, request_id, _deadline(request), len(request.body))
 
@@ -183,6 +188,7 @@ class OpenAi:
         "messages": _message,
         "embeddings": _embed,
         "rerank": _rerank,
+        "moderations": _moderate,
         "audio/transcriptions": _transcribe,
         "audio/translations": _translate,
     }
