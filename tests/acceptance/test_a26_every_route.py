@@ -66,6 +66,7 @@ INFERENCE: dict[str, tuple[str, Need, int]] = {
     "/v1/messages": ("POST", "infer", 400),
     "/v1/embeddings": ("POST", "infer", 400),
     "/v1/rerank": ("POST", "infer", 400),
+    "/v1/moderations": ("POST", "infer", 400),
     "/v1/audio/transcriptions": ("POST", "infer", 400),
     "/v1/audio/translations": ("POST", "infer", 400),
 }

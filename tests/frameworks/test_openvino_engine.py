@@ -10,10 +10,12 @@ import pytest
 from generator_suite import GREEDY, PROMPT, Suite, run, text
 
 from models import SMOLLM2, fetch
-from mofang.base.domain.errors import InvalidModel, InvalidParameter, InvalidSettings
+from mofang.base.domain.errors import InvalidModel, InvalidOption, InvalidParameter, Overloaded
 from mofang.base.domain.generation import Constraint, Sampling
+from mofang.base.engines import openvino
 from mofang.base.engines.base import GenerativeEngine
 from mofang.base.engines.catalog import load_generator
+from mofang.base.engines.openvino import OpenVinoEngine
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,33 @@ class TestOpenVino(Suite):
         assert sum(delta.tokens for delta in told[92]) == 7  # one was said before
 
 
+def test_compiled_formats_are_bounded_and_others_go_on(engine: OpenVinoEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "MOST_GRAMMARS", 2)
+    prompt = engine.encode(PROMPT)
+    engine.add(100, prompt, Sampling(max_tokens=40, temperature=0.0))
+    alone = text(run(engine, 100)[0][100])
+    engine.add(101, prompt, Sampling(max_tokens=40, temperature=0.0))
+    said = ""
+    for number in range(4):  # each a format of its own; the library would keep them all
+        limited = Sampling(max_tokens=2, temperature=0.0, constraint=Constraint("regex", f"yes{number}|no"))
+        engine.add(110 + number, prompt, limited)
+        told, failed = run(engine, 110 + number)
+        assert failed == {}
+        said += text(told.get(101, []))
+        assert engine.grammars <= 2
+    said += text(run(engine, 101)[0][101])
+    assert said[:60] == alone[:60]  # it went on where it was
+    for number in range(120, 124):  # while such streams are computed it cannot begin anew: twice as many are kept
+        held = Sampling(max_tokens=200, temperature=0.0, constraint=Constraint("regex", f"[a-z{number - 120} ]+"))
+        engine.add(number, prompt, held)
+    assert engine.grammars == 4
+    with pytest.raises(Overloaded, match="formats"):
+        engine.add(124, prompt, Sampling(constraint=Constraint("regex", "another")))
+    for number in range(120, 124):
+        engine.cancel(number)
+    engine.step()
+
+
 def test_what_is_damaged_never_reaches_the_library(tmp_path: Path) -> None:
     whole = fetch(SMOLLM2).read_bytes()
     for name, content in (
@@ -72,5 +101,5 @@ def test_what_is_damaged_never_reaches_the_library(tmp_path: Path) -> None:
             load_generator("openvino", folder)
     with pytest.raises(InvalidModel):
         load_generator("openvino", tmp_path)
-    with pytest.raises(InvalidSettings, match="colour"):
+    with pytest.raises(InvalidOption, match="colour"):
         load_generator("openvino", tmp_path, {"colour": 1})

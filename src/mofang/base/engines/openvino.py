@@ -13,6 +13,7 @@ import os
 import random
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mofang.base.domain.errors import (
     InvalidModel,
     InvalidParameter,
     MofangError,
+    Overloaded,
     PromptTooLong,
 )
 from mofang.base.domain.generation import Chosen, Constraint, Delta, Finish, Profile, Sampling
@@ -35,6 +37,7 @@ from mofang.base.engines.gguf import read_gguf
 from mofang.base.engines.options import chosen as options_of
 
 _BLOCK_TOKENS = 32  # of OpenVINO's key-value cache on a CPU
+MOST_GRAMMARS = 256  # different constraints that are kept compiled
 _CONTEXT_TOKENS = 4096  # of a model that does not say
 _FINISH: dict[Any, Finish] = {
     genai.GenerationFinishReason.NONE: "",
@@ -57,8 +60,9 @@ class OpenVinoEngine:
         path, context, token_bytes = _look_at(folder)
         context = min(chosen["context"] or context, context)
         blocks = max(1, min(chosen["slots"] * context, (chosen["cache_mb"] << 20) // token_bytes) // _BLOCK_TOKENS)
+        self._load = partial(_load, path, chosen["slots"], blocks, chosen["threads"])
         try:
-            self._pipeline = _load(path, chosen["slots"], blocks, chosen["threads"])
+            self._pipeline = self._load()
             self._tokenizer = self._pipeline.get_tokenizer()
             self._words, template = _vocabulary(self._tokenizer), self._tokenizer.chat_template
         except Exception as error:  # the library raises RuntimeError for everything
@@ -76,6 +80,12 @@ class OpenVinoEngine:
         )
         self._longest = max(map(len, self._words))
         self._streams: dict[int, _Stream] = {}
+        self._grammars: set[Constraint] = set()  # compiled since the pipeline was made
+
+    @property
+    def grammars(self) -> int:
+        """How many different constraints the library keeps compiled."""
+        return len(self._grammars)
 
     def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
         """See :meth:`GenerativeEngine.encode`."""
@@ -90,12 +100,38 @@ class OpenVinoEngine:
 
     def add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
         """See :meth:`GenerativeEngine.add`."""
+        if sampling.constraint is not None:
+            self._make_room(sampling.constraint)
         stream = _Stream(prompt, sampling, self._room(prompt, sampling))
         try:
             self._begin(number, stream)
         except RuntimeError as error:
             raise InvalidParameter.of("sampling", _reason(error)) from error
         self._streams[number] = stream
+
+    def _make_room(self, constraint: Constraint) -> None:
+        """Bound the library's cache of grammars, of a megabyte each, which forgets nothing: begin anew at times.
+
+        Streams without a constraint go on from where they are; while others are computed, twice as many are kept, and
+        then new ones have to come later.
+        """
+        if constraint not in self._grammars and len(self._grammars) >= MOST_GRAMMARS:
+            if not any(stream.sampling.constraint for stream in self._streams.values()):
+                self._renew()
+            elif len(self._grammars) >= 2 * MOST_GRAMMARS:
+                raise Overloaded("too many different formats are asked for at once", retry_after_seconds=1)
+        self._grammars.add(constraint)
+
+    def _renew(self) -> None:
+        for stream in self._streams.values():
+            stream.handle.cancel()
+            stream.handle = None
+        del self._pipeline, self._tokenizer  # before another is made: there may be no room for both
+        self._pipeline = self._load()
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._grammars.clear()
+        for number, stream in self._streams.items():
+            self._begin(number, stream)
 
     def _room(self, prompt: Sequence[int], sampling: Sampling) -> int:
         room = self.profile.context_tokens - len(prompt)
