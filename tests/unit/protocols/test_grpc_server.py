@@ -19,6 +19,7 @@ from fake_lane import HOLDER, KEY, FakeLane
 from mofang import __version__
 from mofang.base.domain.errors import PortInUse
 from mofang.base.domain.inference import Answer
+from mofang.surface.protocols.grpc.http2.house import Limits
 from mofang.surface.protocols.grpc.server import GrpcServer, serve
 from mofang.surface.wire import inference_pb2 as pb
 
@@ -48,7 +49,7 @@ class Rig:
 @asynccontextmanager
 async def running() -> AsyncIterator[Rig]:
     rig = Rig()
-    rig.server = await serve(rig.lane, "127.0.0.1:0", max_message_bytes=1 << 20)
+    rig.server = await serve(rig.lane, "127.0.0.1:0", limits=Limits(message_bytes=1 << 20))
     rig.address = f"127.0.0.1:{rig.server.port}"
     try:
         yield rig

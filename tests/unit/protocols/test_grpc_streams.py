@@ -153,7 +153,7 @@ def test_a_silent_stream_is_ended() -> None:
 
         async with asyncio.timeout(5):
             with pytest.raises(RequestTimeout, match="no message came"):
-                await Streams(silent_seconds=0.05).run(nobody(), None, _never)
+                await Streams(silent_seconds=0.05).run(nobody(), _never)
 
     asyncio.run(test())
 

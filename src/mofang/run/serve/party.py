@@ -277,6 +277,20 @@ class Party:
         return sheets
 
 
+class Seat:
+    """A request that waits in a party, as who may take it back sees it."""
+
+    __slots__ = ("_index", "_party")
+
+    def __init__(self, party: Party, index: int) -> None:
+        self._party = party
+        self._index = index
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        self._party.cancel(self._index)
+
+
 def _charged(admitted: Admitted, lines: list[UsageLine]) -> tuple[list[UsageLine], tuple[Charge, ...]]:
     """Charge budgets for all lines at once; what is not to be paid is taken off them by their shares."""
     compute, output = sum(line[2] for line in lines), sum(line[4] for line in lines)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from mofang.base.domain.errors import Cancelled, Internal, MofangError
+from mofang.surface.protocols.bodies import decompress
 from mofang.surface.protocols.http import HttpRequest, error_response
-from mofang.surface.server.bodies import decompress
 from mofang.surface.server.exchange import BodyStream, Direct, Exchange, Limits, Reply, Streamed, Whole
 
 _THREAD_BYTES = 256 << 10  # compressed bodies from this size are decompressed beside the event loop
@@ -43,9 +44,10 @@ async def ask(exchange: Exchange, request_id: str, limits: Limits, gone: Callabl
 
 
 async def _decompress(encoding: str, content: bytes, limits: Limits) -> bytes:
-    if len(content) < _THREAD_BYTES:
-        return decompress(encoding, content, limits)
-    return await asyncio.to_thread(decompress, encoding, content, limits)
+    inflate = partial(
+        decompress, encoding, content, limits.body_bytes, ratio=limits.inflate_ratio, free=limits.inflate_bytes
+    )
+    return inflate() if len(content) < _THREAD_BYTES else await asyncio.to_thread(inflate)
 
 
 def unexpected(error: BaseException | None) -> MofangError:

@@ -35,6 +35,7 @@ from mofang.sell.budget.purse import Purse
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
+from mofang.surface.protocols.grpc.http2.house import Limits as GrpcLimits
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead, credentials
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
@@ -168,7 +169,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
-    grpc = await serve_grpc(lane, settings.grpc, max_message_bytes=settings.body_bytes, once=once)
+    grpc = await serve_grpc(lane, settings.grpc, limits=_grpc_limits(settings), once=once)
     await http.serve(listener)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no full collection has to look at it while requests wait
@@ -195,6 +196,14 @@ def _recorder(settings: Settings, journal: JournalWriter, fail: Callable[[Except
 def _limits(settings: Settings) -> Limits:
     return Limits(
         body_bytes=settings.body_bytes,
+        connections=affordable_connections(settings.connections),
+        address_connections=settings.address_connections,
+    )
+
+
+def _grpc_limits(settings: Settings) -> GrpcLimits:
+    return GrpcLimits(
+        message_bytes=settings.body_bytes,
         connections=affordable_connections(settings.connections),
         address_connections=settings.address_connections,
     )

@@ -6,16 +6,20 @@ its datatype; an answer goes back the way the request came. ``server`` calls thi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, datatype_of
+from mofang.run.serve.visits import TRACE_RESPONSE
 from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.raw import bytes_array, check_count, decode_raw, element_count, encode_raw
 
+_RAW_OUTPUT = bytes((pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2,))  # length and bytes follow
 _FIELD: Mapping[str, str] = {  # FP16 has none
     "BOOL": "bool_contents",
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
@@ -69,6 +73,69 @@ def _priority(parameters: Any) -> int:
         return 0
     given = parameters["priority"]
     return check_priority(getattr(given, given.WhichOneof("parameter_choice") or "string_param"))
+
+
+def render_answer(request: Any, response: InferResponse) -> Any:
+    """Return the ModelInferResponse in the form in which ``request`` came."""
+    return render_infer(response, raw=bool(request.raw_input_contents) or not request.inputs)
+
+
+def answer_fields(version: int, revision: int, digest: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that all answers of a version have."""
+    return (("mofang-version", str(version)), ("mofang-revision", str(revision)), ("mofang-digest", digest))
+
+
+def own_fields(answer: InferResponse, request_id: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that one answer has besides."""
+    timing = (("server-timing", answer.timing),) if answer.timing else ()
+    trace = ((TRACE_RESPONSE, answer.trace),) if answer.trace else ()
+    return (("x-request-id", request_id), *timing, *trace)
+
+
+def render_rows(revision: Revision, outputs: Mapping[str, Array], rows_of: Sequence[int]) -> list[bytes] | None:
+    """Return the messages of answers that were computed together, each with its rows, raw. None if that cannot be."""
+    shapes: list[tuple[str, str, tuple[int, ...], int]] = []
+    wholes: list[bytes] = []
+    for name, array in outputs.items():
+        datatype = datatype_of(array)
+        if datatype == "BYTES":
+            return None
+        shapes.append((name, datatype, array.shape[1:], array.nbytes // len(array)))
+        wholes.append(encode_raw(array))
+    messages: list[bytes] = []
+    start = 0
+    for rows in rows_of:
+        end = start + rows
+        parts = _frame_of(revision.endpoint, revision.version, tuple(shapes), rows)
+        pieces = [
+            part + whole[start * size : end * size]
+            for part, whole, (_, _, _, size) in zip(parts, wholes, shapes, strict=True)
+        ]
+        messages.append(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        start = end
+    return messages
+
+
+@lru_cache(maxsize=1024)
+def _frame_of(
+    endpoint: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...], rows: int
+) -> list[bytes]:
+    """Return what stands before the bytes of each output: before those of the first, all that describes them."""
+    message = pb.ModelInferResponse(model_name=endpoint, model_version=str(version))
+    for name, datatype, shape, _ in outputs:
+        message.outputs.add(name=name, datatype=datatype, shape=(rows, *shape))
+    tags = [_RAW_OUTPUT + _varint(rows * size) for _, _, _, size in outputs]
+    return [bytes(message.SerializeToString()) + tags[0], *tags[1:]]
+
+
+def _varint(number: int) -> bytes:
+    """Return ``number`` as protobuf writes it: seven bits a byte, the lowest first."""
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
 
 
 def _decode_raw(tensor: Any, data: bytes) -> Array:

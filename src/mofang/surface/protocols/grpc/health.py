@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import grpc
-
-from mofang.base.domain.errors import MofangError, Overloaded, RouteNotFound
-from mofang.base.domain.names import new_id
-from mofang.surface.protocols.grpc.talk import abort, read, service
+from mofang.base.domain.errors import InvalidRequest, Overloaded, RouteNotFound
+from mofang.surface.protocols.grpc.http2.stream import Method, Stream
+from mofang.surface.protocols.grpc.talk import anybody, read, streamed, unary
 from mofang.surface.protocols.lane import Lane
 from mofang.surface.wire import health_pb2 as pb
 
@@ -27,41 +24,41 @@ class Health:
         self._watchers = 0
         self._stopping = asyncio.Event()
 
-    def handler(self) -> Any:
-        """Return the service as gRPC wants it."""
-        return service(SERVICE, {"Check": self._check}, Watch=grpc.unary_stream_rpc_method_handler(self._watch))
+    def methods(self) -> dict[str, Method]:
+        """Return the calls of the service, by their paths."""
+        return {
+            f"/{SERVICE}/Check": unary(self._check, anybody),
+            f"/{SERVICE}/Watch": streamed(self._watch, anybody),
+        }
 
     def stop(self) -> None:
         """Tell those who watch that it is over."""
         self._stopping.set()
 
-    async def _check(self, data: bytes, context: Any) -> bytes:
-        try:
-            name = read(pb.HealthCheckRequest, data).service
-            if name not in self._known:
-                raise RouteNotFound(f"no service {name[:80]!r}")
-        except MofangError as error:
-            return await abort(context, error, new_id("req"))
+    async def _check(self, data: bytes, stream: Stream, request_id: str) -> bytes:
+        name = read(pb.HealthCheckRequest, data).service
+        if name not in self._known:
+            raise RouteNotFound(f"no service {name[:80]!r}")
         return self._status()
 
-    async def _watch(self, data: bytes, context: Any) -> None:
+    async def _watch(self, stream: Stream, request_id: str) -> None:
         """Send the status, and again whenever it is another; a service that is not known is no error here."""
-        try:
-            known = read(pb.HealthCheckRequest, data).service in self._known
-            if self._watchers >= _MAX_WATCHERS:
-                raise Overloaded(f"{_MAX_WATCHERS} watch already", retry_after_seconds=60)
-        except MofangError as error:
-            await abort(context, error, new_id("req"))
+        data = await anext(stream, None)
+        if data is None:
+            raise InvalidRequest("a call without a message")
+        known = read(pb.HealthCheckRequest, data).service in self._known
+        if self._watchers >= _MAX_WATCHERS:
+            raise Overloaded(f"{_MAX_WATCHERS} watch already", retry_after_seconds=60)
         self._watchers += 1
         try:
             sent = b""
             while not self._stopping.is_set():
                 status = self._status() if known else _message("SERVICE_UNKNOWN")
                 if status != sent:
-                    await context.write(status)
+                    await stream.write(status)
                     sent = status
                 await self._pause()
-            await context.write(_message("NOT_SERVING"))
+            await stream.write(_message("NOT_SERVING"))
         finally:
             self._watchers -= 1
 

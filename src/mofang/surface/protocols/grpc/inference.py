@@ -7,25 +7,36 @@ the code in the trailing metadata; on a stream they become the ``error_message``
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import msgspec
 
 from mofang import __version__
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import MofangError, NotFound
+from mofang.base.domain.errors import NotFound
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
-from mofang.run.serve.visits import TRACE_PARENT, TRACE_RESPONSE
-from mofang.surface.protocols.grpc.codec import parse_infer, render_infer
+from mofang.run.serve.visits import TRACE_PARENT
+from mofang.surface.protocols.grpc.codec import answer_fields, own_fields, parse_infer, render_answer
+from mofang.surface.protocols.grpc.http2.heads import block
+from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import Unary, abort, as_error, deadline, holder, metadatum, read, service
-from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, Lane, check_target, refuse_loading
+from mofang.surface.protocols.grpc.talk import (
+    Unary,
+    anybody,
+    as_error,
+    deadline,
+    holder,
+    read,
+    streamed,
+    unary,
+)
+from mofang.surface.protocols.grpc.together import Together
+from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, PartyLane, check_target, refuse_loading
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.status import sentence
@@ -38,52 +49,40 @@ _KEY = "mofang_idempotency_key"  # of a message of a stream, whose metadata are 
 class Inference:
     """The calls of the service."""
 
-    def __init__(self, lane: Lane, streams: Streams, once: Once | None = None) -> None:
+    def __init__(self, lane: PartyLane, streams: Streams, once: Once | None = None) -> None:
         self._lane = lane
         self._once = once
         self._streams = streams
+        self._together = Together(lane)
 
-    def handler(self) -> Any:
-        """Return the service as gRPC wants it."""
+    def methods(self) -> dict[str, Method]:
+        """Return the calls of the service, by their paths."""
         calls = {
-            "ServerLive": self._open(pb.ServerLiveRequest, self._server_live),
-            "ServerReady": self._open(pb.ServerReadyRequest, self._server_ready),
+            "ServerLive": unary(_open(pb.ServerLiveRequest, self._server_live), anybody),
+            "ServerReady": unary(_open(pb.ServerReadyRequest, self._server_ready), anybody),
             "ModelReady": self._keyed(pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": self._keyed(pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": self._keyed(pb.ModelMetadataRequest, self._model_metadata),
-            "ModelInfer": self._keyed(pb.ModelInferRequest, self._model_infer),
+            "ModelInfer": Method(self._begin, self._model_infer),
+            "ModelStreamInfer": streamed(self._model_stream_infer, self._begin),
             "ModelStatistics": self._keyed(pb.ModelStatisticsRequest, self._model_statistics),
             "RepositoryIndex": self._keyed(pb.RepositoryIndexRequest, self._repository_index),
             "RepositoryModelLoad": self._keyed(pb.RepositoryModelLoadRequest, self._refuse_loading),
             "RepositoryModelUnload": self._keyed(pb.RepositoryModelUnloadRequest, self._refuse_loading),
         }
-        return service(SERVICE, calls, ModelStreamInfer=grpc.stream_stream_rpc_method_handler(self._model_stream_infer))
+        return {f"/{SERVICE}/{name}": method for name, method in calls.items()}
 
-    def _open(self, message: Any, answer: Callable[[Any], Any]) -> Unary:
-        """Wrap a call that needs no key."""
+    def _begin(self, stream: Stream) -> None:
+        """Let in who has a key: before a stranger's messages are kept in memory, not after."""
+        holder(self._lane, stream)
 
-        async def call(data: bytes, context: Any) -> bytes:
-            try:
-                return bytes(answer(read(message, data)).SerializeToString())
-            except MofangError as error:
-                return await abort(context, error, new_id("req"))
+    def _keyed(self, message: Any, answer: Callable[[Any, Principal], Any]) -> Method:
+        """Wrap a call that needs a key."""
 
-        return call
+        async def call(data: bytes, stream: Stream, request_id: str) -> bytes:
+            return bytes(answer(read(message, data), holder(self._lane, stream)).SerializeToString())
 
-    def _keyed(self, message: Any, answer: Callable[[Any, Principal, Any, str], Awaitable[Any]]) -> Unary:
-        """Wrap a call that needs a key; errors become statuses."""
-
-        async def call(data: bytes, context: Any) -> bytes:
-            request_id = new_id("req")
-            try:
-                principal = holder(self._lane, context)
-                response = await answer(read(message, data), principal, context, request_id)
-                return bytes(response.SerializeToString())
-            except Exception as error:
-                failure = as_error(error, request_id)
-            return await abort(context, failure, request_id)
-
-        return call
+        return unary(call, self._begin)
 
     def _server_live(self, _: Any) -> Any:
         return pb.ServerLiveResponse(live=True)
@@ -91,7 +90,7 @@ class Inference:
     def _server_ready(self, _: Any) -> Any:
         return pb.ServerReadyResponse(ready=self._lane.ready)
 
-    async def _model_ready(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+    def _model_ready(self, request: Any, principal: Principal) -> Any:
         check_target(request.name, request.version)
         try:
             ready = self._lane.is_ready(principal, request.name, request.version)
@@ -99,14 +98,12 @@ class Inference:
             ready = False
         return pb.ModelReadyResponse(ready=ready)
 
-    async def _server_metadata(self, _: Any, principal: Principal, context: Any, request_id: str) -> Any:
-        await context.send_initial_metadata((("x-request-id", request_id),))
+    def _server_metadata(self, _: Any, principal: Principal) -> Any:
         return pb.ServerMetadataResponse(name="mofang", version=__version__, extensions=_EXTENSIONS)
 
-    async def _model_metadata(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+    def _model_metadata(self, request: Any, principal: Principal) -> Any:
         check_target(request.name, request.version)
         revision = self._lane.route(principal, request.name, request.version).revision
-        await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.ModelMetadataResponse(
             name=request.name,
             versions=[str(revision.version)],
@@ -115,46 +112,49 @@ class Inference:
             outputs=[_spec(spec) for spec in revision.signature.outputs],
         )
 
-    async def _model_infer(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
-        until, key = deadline(context), metadatum(context, HEADER)
-
-        async def work(request_id: str) -> bytes:
-            answer = await self._infer(request, principal, request_id, until, context)
-            said = _Said(_render(request, answer).SerializeToString(), _metadata(answer, request_id))
-            return msgspec.msgpack.encode(said)
-
+    def _model_infer(self, stream: Stream, data: bytes) -> None:
+        key = stream.head.value(HEADER)
         if key is None or self._once is None:
-            answer = await self._infer(request, principal, request_id, until, context)
-            response, metadata = _render(request, answer), _metadata(answer, request_id)
+            self._together.add(stream, data)
         else:
+            stream.spawn(self._infer_once(self._once, key, stream, data))
+
+    async def _infer_once(self, store: Once, key: str, stream: Stream, data: bytes) -> None:
+        """Answer a request with an idempotency key, which may have been answered before."""
+        request_id = new_id("req")
+        try:
+            principal = holder(self._lane, stream)
+            request, until = read(pb.ModelInferRequest, data), deadline(stream.head)
             check_role(principal, request.model_name)
             question = b"grpc\0" + request.SerializeToString(deterministic=True)
-            kept, replayed = await once(self._once, principal, key, question, request_id, until, work)
-            said = msgspec.msgpack.decode(kept, type=_Said)
-            response = pb.ModelInferResponse.FromString(said.message)
-            metadata = (*said.metadata, *(((REPLAYED, "true"),) if replayed else ()))
-        await context.send_initial_metadata(metadata)
-        context.set_trailing_metadata(metadata)
-        return response
 
-    async def _model_stream_infer(self, requests: Any, context: Any) -> None:
+            async def work(request_id: str) -> bytes:
+                answer = await self._infer(request, principal, request_id, until, stream)
+                common = answer_fields(answer.version, answer.revision, answer.digest)
+                fields = (*common, *own_fields(answer, request_id))
+                return msgspec.msgpack.encode(_Said(render_answer(request, answer).SerializeToString(), fields))
+
+            kept, replayed = await once(store, principal, key, question, request_id, until, work)
+        except Exception as error:
+            stream.fail(as_error(error, request_id), request_id)
+            return
+        said = msgspec.msgpack.decode(kept, type=_Said)
+        metadata = block((*said.metadata, *(((REPLAYED, "true"),) if replayed else ())))
+        stream.reply(metadata, said.message, metadata)
+
+    async def _model_stream_infer(self, stream: Stream, request_id: str) -> None:
         """Answer every message of a stream in its turn; a key that was revoked meanwhile is refused as elsewhere."""
-        stream_id = new_id("req")
-        try:
-            holder(self._lane, context)
-            await context.send_initial_metadata((("x-request-id", stream_id),))
-            await self._streams.run(requests, context, self._answer_streamed)
-        except MofangError as error:
-            await abort(context, error, stream_id)
+        stream.start((("x-request-id", request_id),))
+        await self._streams.run(stream, self._answer_streamed)
 
-    async def _answer_streamed(self, data: bytes, context: Any) -> bytes:
+    async def _answer_streamed(self, data: bytes, stream: Stream) -> bytes:
         request_id, client_id = new_id("req"), ""
         try:
-            principal = holder(self._lane, context)
+            principal = holder(self._lane, stream)
             request = read(pb.ModelInferRequest, data)
             client_id = request.id
-            until = deadline(context, DEFAULT_TIMEOUT_SECONDS)
-            response, request_id = await self._answer_message(request, principal, request_id, until, context)
+            until = deadline(stream.head, DEFAULT_TIMEOUT_SECONDS)
+            response, request_id = await self._answer_message(request, principal, request_id, until, stream)
             message = ""
         except Exception as error:
             response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
@@ -162,17 +162,17 @@ class Inference:
         return bytes(pb.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString())
 
     async def _answer_message(
-        self, request: Any, principal: Principal, request_id: str, until: float, context: Any
+        self, request: Any, principal: Principal, request_id: str, until: float, stream: Stream
     ) -> tuple[Any, str]:
         """Answer a message of a stream; return the answer and the id of the request that it was computed for."""
 
         async def work(request_id: str) -> bytes:
-            answer = _render(request, await self._infer(request, principal, request_id, until, context))
+            answer = render_answer(request, await self._infer(request, principal, request_id, until, stream))
             return msgspec.msgpack.encode((answer.SerializeToString(), request_id))
 
         key = request.parameters[_KEY].string_param if _KEY in request.parameters else None
         if key is None or self._once is None:
-            return _render(request, await self._infer(request, principal, request_id, until, context)), request_id
+            return render_answer(request, await self._infer(request, principal, request_id, until, stream)), request_id
         check_role(principal, request.model_name)
         question = b"grpc stream\0" + request.SerializeToString(deterministic=True)
         kept, replayed = await once(self._once, principal, key, question, request_id, until, work)
@@ -183,25 +183,23 @@ class Inference:
         return response, request_id
 
     async def _infer(
-        self, request: Any, principal: Principal, request_id: str, until: float, context: Any
+        self, request: Any, principal: Principal, request_id: str, until: float, stream: Stream
     ) -> InferResponse:
         received = time.monotonic()
         check_target(request.model_name, request.model_version)
-        asked = parse_infer(request, metadatum(context, TRACE_PARENT), received)
+        asked = parse_infer(request, stream.head.value(TRACE_PARENT), received)
         return await self._lane.infer(
             asked, principal, request_id=request_id, deadline=until, input_bytes=request.ByteSize()
         )
 
-    async def _model_statistics(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+    def _model_statistics(self, request: Any, principal: Principal) -> Any:
         if request.name:
             check_target(request.name, request.version)
         stats = self._lane.statistics(principal, request.name, request.version)
-        await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.ModelStatisticsResponse(model_stats=stats)
 
-    async def _repository_index(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+    def _repository_index(self, request: Any, principal: Principal) -> Any:
         entries = [self._index_entry(principal, name) for name in self._lane.names(principal)]
-        await context.send_initial_metadata((("x-request-id", request_id),))
         return pb.RepositoryIndexResponse(
             models=[entry for entry in entries if not request.ready or entry.state == "READY"]
         )
@@ -216,7 +214,7 @@ class Inference:
         state = "READY" if ready else "UNAVAILABLE"
         return index(name=name, version=str(route.revision.version), state=state, reason=route.broken)
 
-    async def _refuse_loading(self, request: Any, principal: Principal, context: Any, request_id: str) -> Any:
+    def _refuse_loading(self, request: Any, principal: Principal) -> Any:
         raise refuse_loading(request.model_name)
 
 
@@ -237,9 +235,10 @@ def _metadata(answer: InferResponse, request_id: str) -> tuple[tuple[str, str], 
         *(((TRACE_RESPONSE, answer.trace),) if answer.trace else ()),
     )
 
+    async def call(data: bytes, stream: Stream, request_id: str) -> bytes:
+        return bytes(answer(read(message, data)).SerializeToString())
 
-def _render(request: Any, answer: InferResponse) -> Any:
-    return render_infer(answer, raw=bool(request.raw_input_contents) or not request.inputs)
+    return call
 
 
 def _spec(spec: TensorSpec) -> Any:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
-
-from mofang.base.domain.errors import MofangError
-from mofang.base.domain.names import new_id
+from mofang.base.domain.errors import NotFound
+from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import abort, holder, read, service
+from mofang.surface.protocols.grpc.talk import holder, read, streamed
 from mofang.surface.protocols.lane import Lane
 from mofang.surface.wire import health_pb2, inference_pb2
 from mofang.surface.wire import reflection_pb2 as pb
+from mofang.surface.wire.status import status_of
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _FILES = (inference_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
@@ -31,19 +30,15 @@ class Reflection:
         self._streams = streams
         self._symbols = {symbol: file for file in _FILES for symbol in _symbols(file)}
 
-    def handlers(self) -> list[Any]:
-        """Return the services as gRPC wants them."""
-        call = grpc.stream_stream_rpc_method_handler(self._info)
-        return [service(name, {}, ServerReflectionInfo=call) for name in SERVICES]
+    def methods(self) -> dict[str, Method]:
+        """Return the calls of the services, by their paths."""
+        call = streamed(self._info, lambda stream: holder(self._lane, stream))
+        return {f"/{service}/ServerReflectionInfo": call for service in SERVICES}
 
-    async def _info(self, requests: Any, context: Any) -> None:
-        try:
-            holder(self._lane, context)
-            await self._streams.run(requests, context, self._answer)
-        except MofangError as error:
-            await abort(context, error, new_id("req"))
+    async def _info(self, stream: Stream, request_id: str) -> None:
+        await self._streams.run(stream, self._answer)
 
-    async def _answer(self, data: bytes, _: Any) -> bytes:
+    async def _answer(self, data: bytes, _: Stream) -> bytes:
         request = read(pb.ServerReflectionRequest, data)
         response = pb.ServerReflectionResponse(valid_host=request.host, original_request=request)
         response.MergeFrom(self._describe(request))
@@ -63,7 +58,7 @@ class Reflection:
         elif kind == "file_by_filename":
             file = next((each for each in _FILES if each.name == wanted), None)
         if file is None:
-            error = {"error_code": grpc.StatusCode.NOT_FOUND.value[0], "error_message": f"there is no {kind}"}
+            error = {"error_code": status_of(NotFound).grpc, "error_message": f"there is no {kind}"}
             return pb.ServerReflectionResponse(error_response=error)
         return pb.ServerReflectionResponse(file_descriptor_response={"file_descriptor_proto": [file.serialized_pb]})
 

@@ -1,42 +1,28 @@
-"""The gRPC server: inference, the standard health service, and reflection.
+"""The gRPC server: inference, the standard health service, and reflection, over our own HTTP/2.
 
-The gateway calls :func:`serve`. This is the only module that knows which HTTP/2 implementation runs below (grpc.aio);
-another one has to offer the same function.
+The gateway calls :func:`serve`. No library that was measured comes near what inference needs (docs/performance.md);
+only this package knows what is below.
 """
 
 from __future__ import annotations
-
-from typing import Any
-
-from grpc import aio
 
 from mofang.base.domain.errors import PortInUse
 from mofang.base.storage.once import Once
 from mofang.surface.protocols.grpc import inference
 from mofang.surface.protocols.grpc.health import Health
+from mofang.surface.protocols.grpc.http2.house import Limits
+from mofang.surface.protocols.grpc.http2.listener import Listener
 from mofang.surface.protocols.grpc.inference import Inference
 from mofang.surface.protocols.grpc.reflection import Reflection
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.lane import Lane
-
-_HEAD_BYTES = 32 << 10
-_MAX_CALLS = 4096
-# The HTTP/2 below keeps what the HTTP server of the gateway keeps by itself, in milliseconds.
-_PATIENCE = (
-    ("grpc.server_handshake_timeout_ms", 10_000),  # a connection has to speak HTTP/2 by then
-    ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_connection_age_ms", 3_600_000),  # then the client is asked to connect anew,
-    ("grpc.max_connection_age_grace_ms", 300_000),  # and what it still asks has this time to end
-    ("grpc.keepalive_time_ms", 60_000),  # a peer that does not answer a ping is gone
-    ("grpc.keepalive_timeout_ms", 20_000),
-)
+from mofang.surface.protocols.lane import PartyLane
 
 
 class GrpcServer:
     """A running server."""
 
-    def __init__(self, server: Any, port: int, health: Health, streams: Streams) -> None:
-        self._server = server
+    def __init__(self, listener: Listener, port: int, health: Health, streams: Streams) -> None:
+        self._listener = listener
         self._health = health
         self._streams = streams
         self.port = port
@@ -45,32 +31,24 @@ class GrpcServer:
         """Take no more calls, let those that run end within ``grace`` seconds, cancel the rest."""
         self._health.stop()
         self._streams.stop()
-        await self._server.stop(grace)
+        await self._listener.stop(grace)
 
 
 async def serve(
-    lane: Lane,
+    lane: PartyLane,
     address: str,
     *,
-    max_message_bytes: int = 64 << 20,
+    limits: Limits | None = None,
     reuse_port: bool = True,
     once: Once | None = None,
 ) -> GrpcServer:
     """Serve on ``HOST:PORT`` (port 0: any free one). Raises PortInUse."""
-    options = [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_metadata_size", _HEAD_BYTES),
-        ("grpc.so_reuseport", int(reuse_port)),
-        *_PATIENCE,
-    ]
-    server = aio.server(options=options, maximum_concurrent_rpcs=_MAX_CALLS)
     streams, health = Streams(), Health(lane, (inference.SERVICE,))
-    handlers = [Inference(lane, streams, once).handler(), health.handler(), *Reflection(lane, streams).handlers()]
-    server.add_generic_rpc_handlers(tuple(handlers))
+    methods = {**Inference(lane, streams, once).methods(), **health.methods(), **Reflection(lane, streams).methods()}
+    listener = Listener(methods, limits or Limits())
+    host, _, port = address.rpartition(":")
     try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise PortInUse(f"cannot listen for gRPC on {address}") from error
-    await server.start()
-    return GrpcServer(server, port, health, streams)
+        bound = await listener.listen(host.strip("[]"), int(port), reuse_port=reuse_port)
+    except OSError as error:
+        raise PortInUse(f"cannot listen for gRPC on {address}: {error.strerror or error}") from error
+    return GrpcServer(listener, bound, health, streams)

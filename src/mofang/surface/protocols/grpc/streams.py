@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from mofang.base.domain.errors import RequestTimeout
+from mofang.surface.protocols.grpc.http2.stream import Stream
 
-Answer = Callable[[bytes, Any], Awaitable[bytes]]
+Answer = Callable[[bytes, Stream], Awaitable[bytes]]
 _AHEAD = 64  # messages of one stream that are computed at the same time
 
 
@@ -24,13 +24,16 @@ class Streams:
         self._readers: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    async def run(self, requests: Any, context: Any, answer: Answer) -> None:
-        """Answer ``requests`` until they end. Raises what ``answer`` raises, or RequestTimeout after a silence."""
+    async def run(self, stream: Stream, answer: Answer) -> None:
+        """Answer the messages of ``stream`` until they end.
+
+        Raises what ``answer`` raises, or RequestTimeout after a silence.
+        """
         if self._stopping:
             return
         try:
             async with asyncio.TaskGroup() as group:
-                reader = group.create_task(self._read(requests, context, answer, group))
+                reader = group.create_task(self._read(stream, answer, group))
                 self._readers.add(reader)
                 reader.add_done_callback(self._readers.discard)
         except ExceptionGroup as errors:
@@ -42,10 +45,10 @@ class Streams:
         for reader in self._readers:
             reader.cancel()
 
-    async def _read(self, requests: Any, context: Any, answer: Answer, group: asyncio.TaskGroup) -> None:
+    async def _read(self, stream: Stream, answer: Answer, group: asyncio.TaskGroup) -> None:
         slots = asyncio.Semaphore(_AHEAD)
         last: asyncio.Task[None] | None = None
-        messages = aiter(requests)
+        messages = aiter(stream)
         while True:
             await slots.acquire()
             try:
@@ -57,14 +60,14 @@ class Streams:
                 if last is not None:
                     await last
                 raise RequestTimeout(f"no message came for {self._silent_seconds:g} s") from None
-            last = group.create_task(_answer_in_turn(data, context, answer, last, slots))
+            last = group.create_task(_answer_in_turn(data, stream, answer, last, slots))
 
 
 async def _answer_in_turn(
-    data: bytes, context: Any, answer: Answer, before: asyncio.Task[None] | None, slots: asyncio.Semaphore
+    data: bytes, stream: Stream, answer: Answer, before: asyncio.Task[None] | None, slots: asyncio.Semaphore
 ) -> None:
-    reply = await answer(data, context)
+    reply = await answer(data, stream)
     if before is not None:
         await before
-    await context.write(reply)
+    await stream.write(reply)
     slots.release()

@@ -4,28 +4,61 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import Internal, InvalidRequest, MofangError
+from mofang.base.domain.names import new_id
+from mofang.surface.protocols.grpc.http2.heads import Head, block
+from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Lane
-from mofang.surface.wire.status import headers_of, sentence, status_of
 
 _log = logging.getLogger(__name__)
 
-Unary = Callable[[bytes, Any], Awaitable[bytes]]
-"""A call of one message and one answer. Bytes come in and go out, so that what cannot be read gets our words."""
+Unary = Callable[[bytes, Stream, str], Awaitable[bytes]]
+"""A call of one message and one answer; gets its request id. Bytes come in and go out, so that what cannot be read gets
+our words."""
+Begin = Callable[[Stream], object]
+"""Looks at a head before any message is kept. Raises MofangError."""
 
 
-def service(name: str, unary: Mapping[str, Unary], **streams: Any) -> Any:
-    """Return a service as gRPC wants it: its calls by name, and ``streams`` with their handlers."""
-    methods = {method: grpc.unary_unary_rpc_method_handler(call) for method, call in unary.items()}
-    return grpc.method_handlers_generic_handler(name, {**methods, **streams})
+def unary(call: Unary, begin: Begin) -> Method:
+    """Return a method that answers in a task."""
+
+    async def work(stream: Stream, data: bytes, request_id: str) -> None:
+        try:
+            reply = await call(data, stream, request_id)
+        except Exception as error:
+            stream.fail(as_error(error, request_id), request_id)
+        else:
+            stream.reply(block([("x-request-id", request_id)]), reply, block(stream.trailing))
+
+    def answer(stream: Stream, data: bytes) -> None:
+        stream.spawn(work(stream, data, new_id("req")))
+
+    return Method(begin, answer)
+
+
+def streamed(call: Callable[[Stream, str], Awaitable[None]], begin: Begin) -> Method:
+    """Return a method that has the whole stream, in a task."""
+
+    async def run(stream: Stream) -> None:
+        request_id = new_id("req")
+        try:
+            await call(stream, request_id)
+        except Exception as error:
+            stream.fail(as_error(error, request_id), request_id)
+        else:
+            stream.finish()
+
+    return Method(begin, run=run)
+
+
+def anybody(stream: Stream) -> None:
+    """Let everybody in."""
 
 
 def read(message: Any, data: bytes) -> Any:
@@ -36,36 +69,33 @@ def read(message: Any, data: bytes) -> Any:
         raise InvalidRequest(f"the bytes are no {message.DESCRIPTOR.name}") from None
 
 
-def authorization(context: Any) -> str | None:
+def authorization(head: Head) -> str | None:
     """Return the caller's ``authorization``, if there is one. Raises InvalidRequest if there are two."""
-    values = [value for key, value in context.invocation_metadata() if key == "authorization"]
+    values = head.values("authorization")
     if len(values) > 1:
         raise InvalidRequest("metadata 'authorization' is given twice")
-    return str(values[0]) if values else None
+    return values[0] if values else None
 
 
-def metadatum(context: Any, name: str) -> str | None:
-    """Return what the caller says under ``name``, if anything; the last, if there are several."""
-    found = [value for key, value in context.invocation_metadata() if key == name]
-    return str(found[-1]) if found else None
+def forwarded_for(head: Head) -> str:
+    """Return what proxies say of the caller's address."""
+    return ",".join(head.values("x-forwarded-for"))
 
 
-def holder(lane: Lane, context: Any) -> Principal:
+def holder(lane: Lane, stream: Stream) -> Principal:
     """Return who calls. Raises Unauthenticated, OutOfNetwork or InvalidRequest."""
-    said = [str(value) for key, value in context.invocation_metadata() if key == "x-forwarded-for"]
-    return lane.authenticate(authorization(context), peer_address(context.peer()), ",".join(said))
+    return lane.authenticate(authorization(stream.head), stream.peer, forwarded_for(stream.head))
 
 
-def peer_address(peer: str) -> str:
-    """Return the address in what gRPC says of a peer: ``ipv4:127.0.0.1:5000``, ``ipv6:%5B::1%5D:5000``."""
-    kind, _, rest = peer.partition(":")
-    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+def timeout(head: Head, most: float = MAX_TIMEOUT_SECONDS) -> float:
+    """Return how many seconds the caller waits: as she says, or as long as usual."""
+    said = head.timeout_seconds
+    return DEFAULT_TIMEOUT_SECONDS if said is None else min(said, most)
 
 
-def deadline(context: Any, most: float = MAX_TIMEOUT_SECONDS) -> float:
-    """Return until when, on time.monotonic(), the caller waits: as it says, or as long as usual."""
-    left = context.time_remaining()
-    return time.monotonic() + (DEFAULT_TIMEOUT_SECONDS if left is None else min(left, most))
+def deadline(head: Head, most: float = MAX_TIMEOUT_SECONDS) -> float:
+    """Return until when, on time.monotonic(), the caller waits from now on."""
+    return time.monotonic() + timeout(head, most)
 
 
 def as_error(error: Exception, request_id: str) -> MofangError:
@@ -74,10 +104,3 @@ def as_error(error: Exception, request_id: str) -> MofangError:
         return error
     _log.error("request %s failed", request_id, exc_info=error)
     return Internal("the server failed on this request")
-
-
-async def abort(context: Any, error: MofangError, request_id: str) -> bytes:
-    """End the call with the error's status; does not return."""
-    metadata = (("mofang-code", error.code), ("x-request-id", request_id), *headers_of(error))
-    await context.abort(grpc.StatusCode[status_of(error).grpc_name], sentence(error), metadata)
-    raise AssertionError("abort raises")

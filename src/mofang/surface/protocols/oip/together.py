@@ -16,7 +16,7 @@ from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import Array
-from mofang.run.serve.party import Party
+from mofang.run.serve.party import Party, Seat
 from mofang.run.serve.passage import Told
 from mofang.run.serve.plan import Plan
 from mofang.sell.meter.limits import Standings
@@ -181,17 +181,3 @@ class Trip:
             if principal.key_id not in found:
                 found[principal.key_id] = header_lines(rate_headers(self._voice.standing(principal))).encode()
         return found
-
-
-class Seat:
-    """A request that waits in a party."""
-
-    __slots__ = ("_index", "_party")
-
-    def __init__(self, party: Party, index: int) -> None:
-        self._party = party
-        self._index = index
-
-    def cancel(self) -> None:
-        """Nobody waits any more."""
-        self._party.cancel(self._index)

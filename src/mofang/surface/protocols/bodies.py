@@ -5,27 +5,29 @@ from __future__ import annotations
 import zlib
 
 from mofang.base.domain.errors import InvalidRequest, RequestTooLarge
-from mofang.surface.server.exchange import Limits
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's wbits for the three wrappings
 _MEMBERS = 16  # a gzip body may have several; each costs a copy of what follows it
 
 
-def decompress(encoding: str, body: bytes, limits: Limits) -> bytes:
-    """Return ``body`` without its ``content-encoding``; raise InvalidRequest or RequestTooLarge."""
+def decompress(encoding: str, body: bytes, most: int, *, ratio: int = 100, free: int = 1 << 20) -> bytes:
+    """Return ``body`` without its ``content-encoding``; raise InvalidRequest or RequestTooLarge.
+
+    It may become ``most`` bytes, but no more than ``ratio`` times what it is, or ``free`` bytes if that is more.
+    """
+    bound = min(most, max(free, ratio * len(body)))
     match encoding.strip().lower():
         case "identity" | "":
             return body
         case "gzip" | "x-gzip":
-            return _inflate(body, _GZIP, limits)
+            return _inflate(body, _GZIP, bound)
         case "deflate":
-            return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, limits)
+            return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, bound)
         case other:
             raise InvalidRequest(f"content-encoding {other[:40]!r} is not known", hint="use gzip, deflate or none")
 
 
-def _inflate(body: bytes, wbits: int, limits: Limits) -> bytes:
-    bound = min(limits.body_bytes, max(limits.inflate_bytes, limits.inflate_ratio * len(body)))
+def _inflate(body: bytes, wbits: int, bound: int) -> bytes:
     parts: list[bytes] = []
     left, rest = bound, body
     try:
