@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire2 import DIGITS, END, INFER, WHOLE, Peer, framed, run
 
+from http2_peer import DIGITS, END, INFER, WHOLE, Peer, framed, run
 from mofang.surface.protocols.grpc.http2 import frames as http2
 from mofang.surface.protocols.grpc.http2.frames import Code
 from mofang.surface.wire import inference_pb2 as pb

@@ -25,16 +25,7 @@ from mofang.surface.protocols.grpc.codec import answer_fields, own_fields, parse
 from mofang.surface.protocols.grpc.http2.heads import block
 from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.grpc.streams import Streams
-from mofang.surface.protocols.grpc.talk import (
-    Unary,
-    anybody,
-    as_error,
-    deadline,
-    holder,
-    read,
-    streamed,
-    unary,
-)
+from mofang.surface.protocols.grpc.talk import Unary, anybody, as_error, deadline, holder, read, streamed, unary
 from mofang.surface.protocols.grpc.together import Together
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, PartyLane, check_target, refuse_loading
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
@@ -225,15 +216,8 @@ class _Said(msgspec.Struct, frozen=True, array_like=True):
     metadata: tuple[tuple[str, str], ...]
 
 
-def _metadata(answer: InferResponse, request_id: str) -> tuple[tuple[str, str], ...]:
-    return (
-        ("x-request-id", request_id),
-        ("mofang-version", str(answer.version)),
-        ("mofang-revision", str(answer.revision)),
-        ("mofang-digest", answer.digest),
-        *((("server-timing", answer.timing),) if answer.timing else ()),
-        *(((TRACE_RESPONSE, answer.trace),) if answer.trace else ()),
-    )
+def _open(message: Any, answer: Callable[[Any], Any]) -> Unary:
+    """Wrap a call that needs no key."""
 
     async def call(data: bytes, stream: Stream, request_id: str) -> bytes:
         return bytes(answer(read(message, data)).SerializeToString())

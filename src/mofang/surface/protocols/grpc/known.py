@@ -92,7 +92,9 @@ def _learn(data: bytes) -> KnownMessage | None:
         return None
     if not data.endswith(raw) or not all(_carries(before, bytes((fill,)) * len(raw), message) for fill in (0, 0xA5)):
         return None
-    return KnownMessage(before, asked.endpoint, asked.version, name, tensor.datatype, tuple(tensor.shape), asked.outputs)
+    return KnownMessage(
+        before, asked.endpoint, asked.version, name, tensor.datatype, tuple(tensor.shape), asked.outputs
+    )
 
 
 def _carries(before: bytes, raw: bytes, message: Any) -> bool:

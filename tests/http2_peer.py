@@ -69,7 +69,10 @@ class Peer:
         return http2.frame(http2.HEADERS, flags, number, self.block(path, **fields))
 
     def call(self, number: int, message: bytes = DIGITS, path: str = INFER, **fields: str) -> bytes:
-        return self.head(number, path, **fields) + http2.frame(http2.DATA, END, number, framed(message))
+        data, most = framed(message), http2.FIRST_FRAME_BYTES
+        pieces = [data[at : at + most] for at in range(0, len(data), most)]
+        frames = [http2.frame(http2.DATA, 0, number, piece) for piece in pieces[:-1]]
+        return b"".join([self.head(number, path, **fields), *frames, http2.frame(http2.DATA, END, number, pieces[-1])])
 
     async def frame(self) -> bool:
         """Take in one frame; False if the connection has ended."""
