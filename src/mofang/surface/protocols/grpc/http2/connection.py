@@ -13,14 +13,13 @@ settings, empty frames) is counted between two sweeps of the house, so that no f
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
-from mofang.base.domain.errors import Internal, MofangError, Overloaded, RequestTooLarge, RouteNotFound
-from mofang.base.domain.names import new_id
+from mofang.base.domain.errors import Overloaded, RequestTooLarge, RouteNotFound
 from mofang.surface.protocols.grpc.http2 import frames as http2
+from mofang.surface.protocols.grpc.http2.ending import DRAINING, Ending
 from mofang.surface.protocols.grpc.http2.frames import Code, ConnectionFault, StreamFault
 from mofang.surface.protocols.grpc.http2.heads import HEAD_BYTES, HeadReader, http_refusal
 from mofang.surface.protocols.grpc.http2.house import House
@@ -31,39 +30,24 @@ _WINDOW = 16 << 20  # bytes that all calls of a connection may have under way to
 _FRAME_BYTES = 64 << 10
 _CONTINUATIONS = 8
 _UNIMPLEMENTED = 12
-_LEAVE_SECONDS = 1.0  # for the client to answer that it knows that we end
-_DRAINING = b"draining"  # our ping after the first GOAWAY
-_log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
+class Connection(Ending):
     """The server's end; see :class:`~mofang.surface.protocols.grpc.http2.stream.Link` for what streams see."""
 
     def __init__(self, house: House) -> None:
-        self.house = house
-        self.loop = house.loop
+        super().__init__(house)
         self.message_bytes = house.limits.message_bytes
         self.peer = ""
         self.window = http2.FIRST_WINDOW
         self.frame_bytes = http2.FIRST_FRAME_BYTES
-        self.blocked_at: float | None = None
         self.stuck: dict[int, Stream] = {}
-        self.streams: dict[int, Stream] = {}
-        self._transport: asyncio.Transport
         self._heads = HeadReader()
-        self._rest = b""  # of a frame that is not whole
-        self._greeted = self._settled = False  # the preface came; the first settings came
-        self._block: tuple[int, bool, bytes] | None = None  # a head that continues: stream, last frame, bytes so far
+        self._greeted = False  # the preface came
         self._continuations = 0
-        self._last = 0  # the highest stream the client has opened
         self._first_window = http2.FIRST_WINDOW  # of the client, for each new stream
         self._credit = _WINDOW
         self._held = 0  # bytes of messages that are not whole
-        self._idle_frames = self._resets = 0  # since the last sweep
-        self._made_at = self._heard_at = self._busy_at = self._began_at = self.loop.time()
-        self._pinged_at: float | None = None
-        self._leaving_at: float | None = None  # since the first GOAWAY
-        self._left = False  # the last GOAWAY is out: no new calls
 
     # --- the transport calls ----------------------------------------------------------------------------------
 
@@ -243,18 +227,6 @@ class Connection(asyncio.Protocol):
         if ended:
             stream.finish_receiving()
 
-    def _tell(self, stream: Stream, what: Callable[[], None]) -> None:
-        """Hand something to a stream; what it refuses ends it."""
-        try:
-            what()
-        except MofangError as error:
-            stream.fail(error, new_id("req"))
-        except ConnectionFault:
-            raise
-        except Exception:
-            _log.exception("a call failed")
-            stream.fail(Internal("the server failed on this request"), new_id("req"))
-
     def _on_priority(self, flags: int, number: int, payload: bytes) -> None:
         self._idle()
 
@@ -298,7 +270,7 @@ class Connection(asyncio.Protocol):
             self.write(http2.frame(http2.PING, http2.ACK, 0, payload))
             return
         self._pinged_at = None
-        if payload == _DRAINING:
+        if payload == DRAINING:
             self._leave_now()
 
     def _on_go_away(self, flags: int, number: int, payload: bytes) -> None:
@@ -334,11 +306,6 @@ class Connection(asyncio.Protocol):
 
     # --- what streams do --------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send frames."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
     def hold(self, count: int) -> None:
         """Count bytes of messages that are not whole. Raises RequestTooLarge if they become too many."""
         self._held += count
@@ -360,81 +327,6 @@ class Connection(asyncio.Protocol):
     def _push(self) -> None:
         for stream in list(self.stuck.values()):
             stream.push()
-
-    # --- ending -----------------------------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """End as soon as no call runs; a call that is on its way now is still taken."""
-        if self._leaving_at is None:
-            self._leaving_at = self.loop.time()
-            self.write(http2.go_away(http2.LARGEST_NUMBER, Code.NO_ERROR))
-            self.write(http2.frame(http2.PING, 0, 0, _DRAINING))
-
-    def abort(self) -> None:
-        """Drop the connection and what runs for it."""
-        self._transport.abort()
-
-    def check(self, now: float) -> None:
-        """Enforce the deadlines; the sweep calls this."""
-        limits = self.house.limits
-        self._idle_frames = self._resets = 0
-        for stream in list(self.streams.values()):
-            self._tell(stream, partial(stream.check, now, limits.body_seconds, limits.body_rate))
-        self._check_age(now)
-        if self.blocked_at is not None:
-            if now > self.blocked_at + limits.write_seconds:
-                self.abort()
-        elif self._unfinished:
-            if now > self._began_at + limits.head_seconds:
-                self._hang_up(Code.ENHANCE_YOUR_CALM, f"a frame did not arrive within {limits.head_seconds:g} s")
-        else:
-            self._check_silence(now)
-
-    def _check_age(self, now: float) -> None:
-        """Drain a connection that is old or has had no call for long; end one that has drained for long."""
-        limits = self.house.limits
-        if self._leaving_at is not None:
-            if now > self._leaving_at + _LEAVE_SECONDS:
-                self._leave_now()
-            if now > self._leaving_at + limits.grace_seconds:
-                self.abort()
-        elif now > self._made_at + limits.age_seconds or (
-            self._settled and not self.streams and now > self._busy_at + limits.idle_seconds
-        ):
-            self.drain()
-
-    def _check_silence(self, now: float) -> None:
-        """Ask a peer that has been silent whether it is still there; drop it if it does not say so."""
-        limits = self.house.limits
-        if self._pinged_at is None:
-            if now > self._heard_at + limits.ping_seconds:
-                self._pinged_at = now
-                self.write(http2.frame(http2.PING, 0, 0, bytes(8)))
-        elif self._heard_at > self._pinged_at:
-            self._pinged_at = None
-        elif now > self._pinged_at + limits.pong_seconds:
-            self.abort()
-
-    @property
-    def _unfinished(self) -> bool:
-        """Whether a frame, a head or the first settings have begun and not ended."""
-        return bool(self._rest) or self._block is not None or not self._settled
-
-    def _leave_now(self) -> None:
-        """Take no more calls, and close when none runs."""
-        if not self._left:
-            self._left = True
-            self.write(http2.go_away(self._last, Code.NO_ERROR))
-            if not self.streams:
-                self._transport.close()
-
-    def _hang_up(self, code: Code, words: str) -> None:
-        if not self._transport.is_closing():
-            self._left = True
-            self.write(http2.go_away(self._last, code, words))
-            self._transport.close()
-        for stream in list(self.streams.values()):
-            stream.cancel()
 
 
 _FRAMES: Mapping[int, Callable[[Connection, int, int, bytes], None]] = {
