@@ -172,6 +172,11 @@ def test_compress_shows_the_variant_beside_the_original(mofang: Terminal, tmp_pa
     assert "1 variants of irises@" in shown.out
     assert "candidates of the newest search (2)" in shown.out
     assert mofang.good("variants", "irises", "--json").json["registered"][0]["variant"] == "int8-dynamic"
+    name = mofang.good("variants", "irises", "--json").json["version"] + "+int8-dynamic"
+    assert "int8 dynamic" in mofang.good("versions", "show", name).out
+    promoted = mofang("promote", name)
+    assert promoted.code == 2
+    assert "is a variant of one" in promoted.err
     refused = mofang("compress", "irises", "--max-size-mb", "0.000001", "--trials", "1")
     assert refused.code == 6
     assert "nothing was registered for irises@" in refused.err

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mofang.base.domain.names import VersionRef, now_us
+from mofang.base.domain.errors import InvalidName
+from mofang.base.domain.names import now_us
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import board, follow_job
 from mofang.surface.cli.session import Session, plain
@@ -205,7 +206,8 @@ def show_version(session: Session, version: str) -> None:
         screen.say()
         rows = [(f"  {f.path}", format.size(f.size_bytes), f.sha256[:12]) for f in found.artifact.files]
         screen.table(("  file", ">size", "sha256"), rows)
-        screen.then(f"mofang deploy {found}", f"mofang evaluate {found}", f"mofang promote {found} champion")
+        promote = [] if found.variant else [f"mofang promote {found} champion"]
+        screen.then(f"mofang deploy {found}", f"mofang evaluate {found}", *promote)
 
     session.answer(found, draw)
 
@@ -241,9 +243,14 @@ def edit_version(session: Session, version: str, labels: str, rename: tuple[str,
 @click.pass_obj
 def promote(session: Session, version: str, alias: str, force: bool) -> None:
     """Let an alias (champion, if left out) name a version that passed its gate; what is deployed stays as it is."""
-    number = session.client.register.get_version(version).number
-    model = VersionRef.parse(version).model
-    found = session.client.register.promote(model, number, alias, force=force)
+    wanted = session.client.register.get_version(version)
+    model = wanted.model
+    if wanted.variant:
+        raise InvalidName(
+            f"an alias names a version, and {wanted} is a variant of one",
+            hint=f"deploy it: `mofang deploy NAME {wanted}`",
+        )
+    found = session.client.register.promote(model, wanted.number, alias, force=force)
 
     def draw() -> None:
         screen.heading(f"{model}@{alias} is now {found}")
@@ -267,6 +274,7 @@ def _about(version: ModelVersion) -> list[tuple[str, str]]:
         ("data set", lineage.dataset and format.short_digest(lineage.dataset)),
         ("recipe", lineage.recipe and format.short_digest(lineage.recipe)),
         ("parent", lineage.parent and format.short_digest(lineage.parent)),
+        ("made by", lineage.steps),
         ("code", lineage.code),
         ("created", format.moment(version.created_at)),
     ]
