@@ -23,7 +23,7 @@ from tritonclient.grpc import service_pb2 as pb
 from wires import Refusal, call, request, talk
 
 from mofang.base.domain.access import PERMISSIONS, Permission, Reach, Role
-from mofang.surface.protocols.oip import memory
+from mofang.surface.protocols.oip import looks, memory
 from mofang.surface.protocols.oip import rest as oip
 from mofang.surface.protocols.oip.generate import is_generate
 from mofang.surface.protocols.openai.rest import OpenAi
@@ -124,7 +124,7 @@ def paths_in_code() -> set[str]:
     """Return the paths that the protocols take apart: cases of OIP's dispatch, keys of OpenAI's, and generation."""
     found = {f"/v1/{name}" for name in OpenAi._answers} | {"/v1/models", "/v1/models/M"}
     found |= {f"/v2/models/M/{name}" for name in ("generate", "generate_stream") if is_generate(f"/v2/models/M/{name}")}
-    for module, prefix in ((oip, "/v2"), (memory, "/v2/systemsharedmemory")):
+    for module, prefix in ((oip, "/v2"), (looks, "/v2"), (memory, "/v2/systemsharedmemory")):
         for case in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchSequence):
                 words = [*map(_words, case.pattern.patterns)]
