@@ -91,6 +91,7 @@ def _take_actions_on_models(house: House, go: Walk) -> None:
     go("PUT", "/models/digits/aliases/champion", {"version": 1})
     go("POST", "/evaluations", {"version": "digits@1"})
     go("POST", "/variants", {"version": "digits@1"})
+    go("POST", "/tunings", {"version": "digits@1"})
     go("POST", "/exports", {"version": "digits@1"})
     go("POST", "/runs", {"recipe": RECIPE})
     go("POST", "/runs/prepare", {"recipe": RECIPE})

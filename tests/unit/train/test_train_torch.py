@@ -29,7 +29,7 @@ QUICK = {"learning_rate": 0.01, "batch_size": 32}
 SPECS: list[tuple[Network, float]] = [
     (Dense(epochs=4, dropout=0.1, **QUICK), 0.9),
     (Cnn(epochs=2, channels=(8, 16), hidden=(32,), **QUICK), 0.85),
-    (Vgg(epochs=2, width=8, hidden=(), **QUICK), 0.8),
+    (Vgg(epochs=3, width=8, hidden=(), decay="cosine", **QUICK), 0.8),
     (ResNet(epochs=2, blocks=(1, 1), width=8, decay="cosine", **QUICK), 0.85),
     (Rnn(epochs=3, steps=8, width=32, **QUICK), 0.8),
     (Rnn(epochs=2, steps=8, width=24, cell="gru", layers=2, bidirectional=True, **QUICK), 0.8),
