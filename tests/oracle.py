@@ -132,7 +132,7 @@ class Oracle:
             try:
                 if not ask.once(account, chance.randint(1, 5)):
                     self._stop.wait(0.02)
-            except ConnectionRefusedError:
+            except ConnectionError:
                 self._stop.wait(0.05)  # nothing was sent: the server is not there just now
         ask.close()
 
@@ -144,7 +144,7 @@ class _Rest:
         self._connection = http.client.HTTPConnection(self._address, timeout=20)
 
     def once(self, account: Account, rows: int) -> bool:
-        """Ask for ``rows``; False if it was refused. Raises ConnectionRefusedError if nothing could be sent."""
+        """Ask for ``rows``; False if it was refused. Raises ConnectionError if nothing could be sent."""
         data = [float(number) for number in range(rows * 4)]
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 4], "data": data}]})
         if self._connection.sock is None:
