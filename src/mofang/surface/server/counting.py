@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import COUNTED
 from mofang.base.storage.counters import CounterArchive, Counters, Counts
-from mofang.sell.meter.settler import Settler
-from mofang.sell.meter.store import UsageStore
+
+if TYPE_CHECKING:  # gateways and workers count, too, and have no database
+    from mofang.sell.meter.settler import Settler
+    from mofang.sell.meter.store import UsageStore
 
 
 def counters_of(spec: ReplicaSpec, folder: Path, what: str = "engine") -> Counters:
