@@ -1,8 +1,7 @@
 """Locks the calling process in, for good: to open what a stranger made, where opening may mean running.
 
 Called once by the process that opens foreign models (``bench``), before it looks at one. Three layers of the Linux
-kernel,
-none of which needs privileges or can be taken off again:
+kernel, none of which needs privileges or can be taken off again:
 
 - **Landlock**: no file but the given ones can be opened, no signal sent to another process, none be traced;
 - **seccomp**: no socket, no new program, no child process, no io_uring, no namespace, no keyring;
