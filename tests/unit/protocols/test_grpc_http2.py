@@ -243,6 +243,8 @@ def flood(peer: Peer, kind: str) -> None:
     once = {
         "settings": http2.settings({}),
         "pings": http2.frame(http2.PING, 0, 0, bytes(8)),
+        "answers to settings": http2.frame(http2.SETTINGS, http2.ACK, 0),
+        "answers to pings": http2.frame(http2.PING, http2.ACK, 0, bytes(8)),
         "priorities": http2.frame(http2.PRIORITY, 0, 1, bytes(5)),
         "windows": http2.window_update(0, 1),
         "unknown frames": http2.frame(99, 0, 0, b"?"),
@@ -251,7 +253,19 @@ def flood(peer: Peer, kind: str) -> None:
     peer.send(peer.head(1), once * 500)
 
 
-@pytest.mark.parametrize("kind", ["settings", "pings", "priorities", "windows", "unknown frames", "empty data"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "settings",
+        "pings",
+        "answers to settings",
+        "answers to pings",
+        "priorities",
+        "windows",
+        "unknown frames",
+        "empty data",
+    ],
+)
 def test_floods_end_the_connection_and_no_other(kind: str) -> None:
     async def test(lane: Any, server: Any, connect: Any) -> None:
         peer, other = await connect(), await connect()

@@ -245,10 +245,10 @@ class Connection(Ending):
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number or (flags & http2.ACK and payload):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "settings are of the connection")
+        self._idle()
         if flags & http2.ACK:
             return
         self._settled = True
-        self._idle()
         for name, value in http2.read_settings(payload):
             if name == http2.INITIAL_WINDOW:
                 grown, self._first_window = value - self._first_window, value
@@ -265,8 +265,8 @@ class Connection(Ending):
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 8 or number:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a ping is eight bytes")
+        self._idle()
         if not flags & http2.ACK:
-            self._idle()
             self.write(http2.frame(http2.PING, http2.ACK, 0, payload))
             return
         self._pinged_at = None
