@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import Internal, MofangError
+from mofang.base.domain.errors import Internal
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import Array
@@ -27,6 +26,7 @@ from mofang.surface.protocols.grpc.http2.stream import Stream
 from mofang.surface.protocols.grpc.known import KnownMessage, KnownMessages
 from mofang.surface.protocols.grpc.talk import as_error, authorization, deadline, forwarded_for, holder, read, timeout
 from mofang.surface.protocols.lane import PartyLane, check_target
+from mofang.surface.protocols.together import Target, Trip, Turn
 from mofang.surface.wire import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ class Asked(NamedTuple):
     known: KnownMessage
 
 
-class Together:
+class Together(Turn[Asked]):
     """Answers ModelInfer."""
 
     def __init__(self, lane: PartyLane) -> None:
-        self._lane = lane
+        super().__init__(lane)
         self._known = KnownMessages()
-        self._turn: dict[tuple[str, str, float], list[Asked]] = {}
+        self._turn: dict[Target, list[Asked]] = {}
 
     def add(self, stream: Stream, data: bytes) -> None:
         """Answer a call, when this turn ends or later."""
@@ -87,36 +87,24 @@ class Together:
 
     def _end(self) -> None:
         turn, self._turn = self._turn, {}
-        for key, asked in turn.items():
+        for target, asked in turn.items():
             try:
-                self._answer_all(key, asked)
+                for each in self.part(target, asked):
+                    self.start(each.stream, each.data)
             except Exception:  # a defect, for which nobody may wait for ever
                 _log.exception("calls of a turn failed")
                 for each in asked:
                     each.stream.fail(Internal("the server failed on this request"), new_id("req"))
 
-    def _answer_all(self, key: tuple[str, str, float], asked: Sequence[Asked]) -> None:
-        alone: list[Asked] = []
-        first = True
-        while asked:
-            party = self._lane.party(*key)
-            if party is None or (first and len(asked) > party.full and self._several_tenants(key[0], asked)):
-                alone += asked  # who goes first is for the fair queue to say
-                break
-            first = False
-            asked = self._travel(key[0], asked, party, alone)
-        for each in alone:
-            self.start(each.stream, each.data)
-
     def _travel(self, endpoint: str, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
         """Let a party go with as many as it takes; return those for whom it had no room."""
         inputs, outputs = party.plan.together, party.plan.outputs
-        trip = Trip(party)
+        trip = Calls(party)
         known = head = peer = principal = None
         fits = False
         for index, each in enumerate(asked):
             if party.rows >= party.full:
-                trip.set_off(alone, self)
+                trip.set_off(alone)
                 return asked[index:]
             stream = each.stream
             if stream.closed:
@@ -125,7 +113,7 @@ class Together:
                 known = each.known
                 fits = known.fits(inputs, outputs)
             if stream.head is not head or stream.peer != peer:
-                head, peer, principal = stream.head, stream.peer, self._recognise(endpoint, stream)
+                head, peer, principal = stream.head, stream.peer, self._recognise(endpoint, each)
             rows = each.known.shape[0]
             if principal is None or not fits or party.rows + rows > party.full:
                 alone.append(each)
@@ -135,41 +123,21 @@ class Together:
             party.buffers[0][at : at + len(raw)] = raw
             party.take(principal, rows, len(each.data))
             trip.members.append(each)
-        trip.set_off(alone, self)
+        trip.set_off(alone)
         return ()
 
-    def _recognise(self, endpoint: str, stream: Stream) -> Principal | None:
-        try:
-            head = stream.head
-            return self._lane.recognise(endpoint, authorization(head), stream.peer, forwarded_for(head))
-        except MofangError:
-            return None  # it is told alone
+    def _head(self, member: Asked) -> object:
+        return member.stream.head
 
-    def _several_tenants(self, endpoint: str, asked: Sequence[Asked]) -> bool:
-        streams = {id(each.stream.head): each.stream for each in asked}.values()
-        principals = [self._recognise(endpoint, stream) for stream in streams]
-        return len({principal.tenant for principal in principals if principal is not None}) > 1
+    def _whose(self, member: Asked) -> tuple[str | None, str, str | None]:
+        head = member.stream.head
+        return authorization(head), member.stream.peer, forwarded_for(head)
 
 
-class Trip:
-    """Those who travel in one party: its :class:`~mofang.run.serve.party.Host`."""
+class Calls(Trip[Asked]):
+    """Those who travel in one party."""
 
-    __slots__ = ("_party", "members")
-
-    def __init__(self, party: Party) -> None:
-        self._party = party
-        self.members: list[Asked] = []
-
-    def set_off(self, alone: list[Asked], together: Together) -> None:
-        """Let the party depart, or its members go alone."""
-        party = self._party
-        if not self.members:
-            return
-        refused = party.depart(self)
-        alone += [self.members[index] for index in refused]
-        if not party.computed_already and len(refused) < len(self.members):
-            for index in set(range(len(self.members))).difference(refused):
-                self.members[index].stream.running = Seat(party, index)
+    __slots__ = ()
 
     def answered(self, party: Party, outputs: Mapping[str, Array]) -> None:
         """Write the answers."""
@@ -184,11 +152,6 @@ class Trip:
             said = fields + literal("x-request-id", request_id)
             each.stream.reply(said, message, said)
 
-    def failed(self, party: Party, error: Exception) -> None:
-        """Tell all of them why there is no answer."""
-        for index in range(len(self.members)):
-            self.alone(index)(error)
-
     def alone(self, index: int) -> Told:
         """Return whom to tell the outcome of one call."""
         each, request_id = self.members[index], self._party.ids[index]
@@ -198,23 +161,8 @@ class Trip:
 
         return told
 
-    def _answer_each(self, party: Party, outputs: Mapping[str, Array]) -> None:
-        revision = party.plan.route.revision
-        start = 0
-        for index, rows in enumerate(party.rows_of):
-            own = {name: array[start : start + rows] for name, array in outputs.items()}
-            start += rows
-            self.alone(index)(
-                InferResponse(
-                    party.ids[index],
-                    revision.endpoint,
-                    revision.version,
-                    revision.number,
-                    revision.digest,
-                    own,
-                    timing=str(party.timing),
-                )
-            )
+    def _wait(self, member: Asked, seat: Seat) -> None:
+        member.stream.running = seat
 
 
 def _answer(stream: Stream, request: object, request_id: str, outcome: InferResponse | Exception) -> None:

@@ -13,8 +13,6 @@ from typing import Protocol
 import msgspec
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import MofangError
-from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.tensors import Array
 from mofang.run.serve.party import Party, Seat
 from mofang.run.serve.passage import Told
@@ -25,6 +23,7 @@ from mofang.surface.protocols.lane import PartyLane
 from mofang.surface.protocols.oip.codec import Wants
 from mofang.surface.protocols.oip.render import answer_lines, render_rows
 from mofang.surface.protocols.oip.rows import KnownBodies
+from mofang.surface.protocols.together import Trip, Turn
 
 Reply = Callable[[HttpResponse], None]
 
@@ -39,11 +38,11 @@ class Voice(Protocol):
         """Return where the caller stands with her limits."""
 
 
-class Together:
+class Together(Turn[Asked]):
     """Answers what a turn brought for one endpoint, with one time-out."""
 
     def __init__(self, lane: PartyLane, voice: Voice, endpoint: str, version: str, timeout_seconds: float) -> None:
-        self._lane = lane
+        super().__init__(lane)
         self._target = (endpoint, version, timeout_seconds)
         self._plan: Plan | None = None  # whose bodies are known
         self._bodies: KnownBodies
@@ -51,31 +50,22 @@ class Together:
 
     def answer(self, asked: Sequence[Asked]) -> None:
         """Answer all of them, now or later."""
-        alone: list[Asked] = []
-        first = True
-        while asked:
-            party = self._lane.party(*self._target)
-            if party is None or (first and len(asked) > party.full and self._several_tenants(asked)):
-                alone += asked  # who goes first is for the fair queue to say
-                break
-            first = False
-            asked = self._travel(asked, party, alone)
-        for each in alone:
+        for each in self.part(self._target, asked):
             each.start()
 
-    def _travel(self, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
+    def _travel(self, endpoint: str, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
         """Let a party go with as many as it takes; return those for whom it had no room."""
         if self._plan is not party.plan:
             self._plan, self._bodies = party.plan, KnownBodies(party.plan.together, party.plan.outputs)
         read = self._bodies.read
-        trip = Trip(self.voice, party)
+        trip = Requests(self.voice, party)
         note = client = principal = None
         for index, each in enumerate(asked):
             if party.rows >= party.full:
                 trip.set_off(alone)
                 return asked[index:]
             if each.note is not note or each.client != client:
-                note, client, principal = each.note, each.client, self._recognise(each)
+                note, client, principal = each.note, each.client, self._recognise(endpoint, each)
             known = read(each.body, each.note.json_length, party)
             if known is None or principal is None:
                 alone.append(each)
@@ -87,16 +77,12 @@ class Together:
         trip.set_off(alone)
         return ()
 
-    def _recognise(self, asked: Asked) -> Principal | None:
-        note: Note = asked.note
-        try:
-            return self._lane.recognise(self._target[0], note.authorization, asked.client, note.forwarded_for)
-        except MofangError:
-            return None  # it is told alone
+    def _head(self, member: Asked) -> object:
+        return member.note
 
-    def _several_tenants(self, asked: Sequence[Asked]) -> bool:
-        principals = [self._recognise(each) for each in {id(each.note): each for each in asked}.values()]
-        return len({principal.tenant for principal in principals if principal is not None}) > 1
+    def _whose(self, member: Asked) -> tuple[str | None, str, str | None]:
+        note: Note = member.note
+        return note.authorization, member.client, note.forwarded_for
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
@@ -108,35 +94,21 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     json_length: int  # how much of the body is JSON if tensors follow it; else 0
 
 
-class Trip:
-    """Those who travel in one party: its :class:`~mofang.run.serve.party.Host`."""
+class Requests(Trip[Asked]):
+    """Those who travel in one party, and which outputs each wants."""
 
-    __slots__ = ("_party", "_voice", "members", "wants")
+    __slots__ = ("_voice", "wants")
 
     def __init__(self, voice: Voice, party: Party) -> None:
+        super().__init__(party)
         self._voice = voice
-        self._party = party
-        self.members: list[Asked] = []
         self.wants: list[Wants] = []
-
-    def set_off(self, alone: list[Asked]) -> None:
-        """Let the party depart, or its members go alone."""
-        party = self._party
-        if not self.members:
-            return
-        refused = party.depart(self)
-        alone += [self.members[index] for index in refused]
-        if not party.computed_already and len(refused) < len(self.members):
-            for index in set(range(len(self.members))).difference(refused):
-                self.members[index].wait(Seat(party, index))
 
     def answered(self, party: Party, outputs: Mapping[str, Array]) -> None:
         """Write the answers."""
         revision = party.plan.route.revision
         bodies = render_rows(revision, outputs, party.rows_of, self.wants)
-        if (
-            bodies is None
-        ):  # not the usual sort; each is rendered alone, so that a value that cannot be told fails alone
+        if bodies is None:  # not the usual sort
             self._answer_each(party, outputs)
             return
         lines = answer_lines(revision.version, revision.number, revision.digest, binary=False)
@@ -145,34 +117,14 @@ class Trip:
         for each, principal, request_id, body in zip(self.members, party.principals, party.ids, bodies, strict=True):
             each.reply(b"%b%bx-request-id: %b\r\n" % (lines, standings[principal.key_id], request_id.encode()), body)
 
-    def failed(self, party: Party, error: Exception) -> None:
-        """Tell all of them why there is no answer."""
-        for index in range(len(self.members)):
-            self.alone(index)(error)
-
     def alone(self, index: int) -> Told:
         """Return whom to tell the outcome of one request."""
         party = self._party
         reply = self.members[index].respond
         return self._voice.teller(self.wants[index], party.principals[index], party.ids[index], reply)
 
-    def _answer_each(self, party: Party, outputs: Mapping[str, Array]) -> None:
-        revision = party.plan.route.revision
-        start = 0
-        for index, rows in enumerate(party.rows_of):
-            own = {name: array[start : start + rows] for name, array in outputs.items()}
-            start += rows
-            self.alone(index)(
-                InferResponse(
-                    party.ids[index],
-                    revision.endpoint,
-                    revision.version,
-                    revision.number,
-                    revision.digest,
-                    own,
-                    timing=str(party.timing),
-                )
-            )
+    def _wait(self, member: Asked, seat: Seat) -> None:
+        member.wait(seat)
 
     def _standings(self, party: Party) -> dict[str, bytes]:
         """Return the header lines about limits, by key."""
