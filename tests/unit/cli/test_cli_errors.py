@@ -114,7 +114,9 @@ def test_ctrl_c_says_that_the_job_goes_on(site: Site, tmp_path: Path) -> None:
     recipe.write_text('name = "x"\n[prepare]\nsource = ["sklearn:iris"]\n[train]\nalgorithm = "decision_tree"\n')
     command = [sys.executable, "-m", "mofang.surface.cli", "train", str(recipe)]
     environment = {**os.environ, "MOFANG_URL": site.url, "MOFANG_API_KEY": site.house.admin_key}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    ) as child:
         assert child.stderr is not None
         job = child.stderr.readline().split()[1].rstrip(":")
         child.send_signal(signal.SIGINT)
@@ -124,3 +126,8 @@ def test_ctrl_c_says_that_the_job_goes_on(site: Site, tmp_path: Path) -> None:
     assert f"job {job} goes on" in err
     assert f"`mofang jobs cancel {job}` stops it" in err
     assert "Traceback" not in err
+
+
+def _heed_interrupts() -> None:
+    """Undo what shells do to whom they start in the background, as the tests themselves may be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -32,15 +31,12 @@ from mofang.base.domain.errors import (
 from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampling
 from mofang.base.engines.base import Options
 from mofang.base.engines.gguf import Gguf, read_gguf
+from mofang.base.engines.inbox import Inbox
 from mofang.base.engines.options import chosen as options_of
 
 _CONTEXT_TOKENS = 4096  # of a model that does not say
 _LONGEST = 64  # bytes of a token, about, at most: a text of more of them for each token of the context is too long
-_WAIT_SECONDS = 0.005  # for a first event, if none is there
 _MOST_ALTERNATIVES = 20
-
-Event = tuple[int, Mapping[str, Any] | None]
-"""A stream's number and what the library said of it; None: that it has ended."""
 
 
 class LlamaCppEngine:
@@ -77,8 +73,7 @@ class LlamaCppEngine:
             alternatives=_MOST_ALTERNATIVES,
             vocabulary=about.vocabulary,
         )
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._streams: dict[int, _Stream] = {}
+        self._inbox: Inbox[_Stream, Mapping[str, Any] | None] = Inbox()  # what the library says; None: it has ended
 
     def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
         """See :meth:`GenerativeEngine.encode`."""
@@ -96,23 +91,21 @@ class LlamaCppEngine:
         room = self.profile.context_tokens - len(prompt)
         body = _body(prompt, sampling, min(sampling.max_tokens or room, room))
         stream = _Stream(sampling)
-        self._streams[number] = stream
+        self._inbox.streams[number] = stream
         threading.Thread(
             target=self._compute, args=(number, stream, body), name=f"stream {number}", daemon=True
         ).start()
 
     def cancel(self, number: int) -> None:
         """See :meth:`GenerativeEngine.cancel`. The library looks when the next token is there."""
-        stream = self._streams.pop(number, None)
-        if stream is not None:
-            stream.cancelled = True
+        self._inbox.cancel(number)
 
     def step(self) -> tuple[list[Delta], dict[int, MofangError]]:
         """See :meth:`GenerativeEngine.step`."""
         deltas: list[Delta] = []
         failures: dict[int, MofangError] = {}
-        for number, event in self._arrived():
-            stream = self._streams.get(number)
+        for number, event in self._inbox.take():
+            stream = self._inbox.streams.get(number)
             if stream is None:
                 continue  # cancelled meanwhile
             if event is None:
@@ -125,38 +118,26 @@ class LlamaCppEngine:
             if failure is not None:
                 failures[number] = failure
             if failure is not None or (found is not None and found.finish):
-                del self._streams[number]
+                del self._inbox.streams[number]
         return deltas, failures
 
     def close(self) -> None:
         """Let go of the server; the streams it still has end with it."""
-        for number in list(self._streams):
-            self.cancel(number)
+        self._inbox.cancel_all()
         del self._server
-
-    def _arrived(self) -> list[Event]:
-        if not self._streams:
-            return []
-        try:
-            events = [self._events.get(timeout=_WAIT_SECONDS)]
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events.append(self._events.get())
-        return events
 
     def _compute(self, number: int, stream: _Stream, body: Mapping[str, Any]) -> None:
         """Have a stream computed, in a thread of its own; an error in the callback would end it silently."""
 
         def told(event: Mapping[str, Any]) -> bool:
-            self._events.put((number, event))
+            self._inbox.put(number, event)
             return stream.cancelled
 
         try:
             self._server.handle_completions(dict(body), told)
         except Exception as error:  # whatever it is, the stream's owner has to know
-            self._events.put((number, {"error": {"message": str(error)}}))
-        self._events.put((number, None))
+            self._inbox.put(number, {"error": {"message": str(error)}})
+        self._inbox.put(number, None)
 
     def _parameters(self, path: Path, chosen: Mapping[str, int], context: int) -> Any:
         params = xllamacpp.CommonParams()

@@ -9,7 +9,6 @@ came.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -31,18 +30,15 @@ from mofang.base.domain.generation import Delta, Finish, Order, Profile
 from mofang.base.engines.asking import body, chosen, refusal, said
 from mofang.base.engines.base import Options
 from mofang.base.engines.described import read_described
+from mofang.base.engines.inbox import Inbox
 from mofang.base.engines.options import chosen as options_of
 
-_WAIT_SECONDS = 0.005  # for a first event, if none is there
 _TIMEOUT = httpx.Timeout(10.0, read=120.0)
 _ALTERNATIVES = 20
 _CHARACTERS = 4  # of a token, about: what a prompt is taken to have until the upstream tells
 _DONE = "[DONE]"
 _CALL = '<tool_call>{"name": %s, "arguments": %s}</tool_call>'
 _FINISH: Mapping[str, Finish] = {"length": "length"}  # everything else is its own decision
-
-Event = tuple[int, Delta | MofangError | None]
-"""A stream's number and what came; None: that it has ended."""
 
 
 class Upstream(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,8 +81,7 @@ class UpstreamEngine:
         self._client = httpx.Client(
             base_url=self._upstream.base_url.rstrip("/") + "/", timeout=_TIMEOUT, limits=limits, trust_env=False
         )
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._streams: dict[int, _Stream] = {}
+        self._inbox: Inbox[_Stream, Delta | MofangError | None] = Inbox()  # what came; None: the stream has ended
 
     def guess(self, order: Order) -> int:
         """See :class:`Conversational`."""
@@ -96,57 +91,43 @@ class UpstreamEngine:
 
     def converse(self, number: int, order: Order, guessed: int) -> None:
         """See :class:`Conversational`."""
-        stream = self._streams[number] = _Stream(number, guessed)
+        stream = self._inbox.streams[number] = _Stream(number, guessed)
         threading.Thread(target=self._read, args=(stream, order), name=f"stream {number}", daemon=True).start()
 
     def cancel(self, number: int) -> None:
         """See :meth:`GenerativeEngine.cancel`. The thread looks when the next piece is there, and hangs up."""
-        stream = self._streams.pop(number, None)
-        if stream is not None:
-            stream.cancelled = True
+        self._inbox.cancel(number)
 
     def step(self) -> tuple[list[Delta], dict[int, MofangError]]:
         """See :meth:`GenerativeEngine.step`."""
         deltas: list[Delta] = []
         failures: dict[int, MofangError] = {}
-        for number, event in self._arrived():
-            if number not in self._streams:
+        for number, event in self._inbox.take():
+            if number not in self._inbox.streams:
                 continue  # cancelled meanwhile
             if isinstance(event, Delta):
                 deltas.append(event)
             else:
                 failures[number] = event or UpstreamFailed("the upstream ended the stream without a word")
             if not isinstance(event, Delta) or event.finish:
-                del self._streams[number]
+                del self._inbox.streams[number]
         return deltas, failures
 
     def close(self) -> None:
         """Hang up."""
-        for number in list(self._streams):
-            self.cancel(number)
+        self._inbox.cancel_all()
         self._client.close()
-
-    def _arrived(self) -> list[Event]:
-        if not self._streams:
-            return []
-        try:
-            events = [self._events.get(timeout=_WAIT_SECONDS)]
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events.append(self._events.get())
-        return events
 
     def _read(self, stream: _Stream, order: Order) -> None:
         """Have a stream answered, in a thread of its own; whatever it ends with, its owner is told."""
         try:
             for delta in self._answers(stream, order):
-                self._events.put((stream.number, delta))
+                self._inbox.put(stream.number, delta)
         except MofangError as error:
-            self._events.put((stream.number, error))
+            self._inbox.put(stream.number, error)
         except Exception as error:
-            self._events.put((stream.number, EngineFailed(f"the upstream's answer cannot be read: {error!r}")))
-        self._events.put((stream.number, None))
+            self._inbox.put(stream.number, EngineFailed(f"the upstream's answer cannot be read: {error!r}"))
+        self._inbox.put(stream.number, None)
 
     def _answers(self, stream: _Stream, order: Order) -> Iterator[Delta]:
         path = "chat/completions" if order.messages else "completions"

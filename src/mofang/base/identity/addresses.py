@@ -6,10 +6,11 @@ is a proxy the owner trusts, since anybody can write one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
+from typing import Any
 
 from mofang.base.domain.errors import InvalidNetwork
 
@@ -57,6 +58,16 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def reachable(found: Iterable[Sequence[Any]], *, internal: bool) -> str | None:
+    """Return the first address that ``getaddrinfo`` found; None if one of them is inside and that is not allowed.
+
+    Who asks a server that somebody else names resolves the name once, checks what is found here, and asks by number:
+    so no name leads to the inside between the check and the connection.
+    """
+    addresses = [str(each[4][0]) for each in found]
+    return addresses[0] if internal or all(map(is_public, addresses)) else None
 
 
 def is_public(address: str) -> bool:

@@ -17,7 +17,7 @@ import httpx
 
 from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
 from mofang.base.domain.work import Progress
-from mofang.base.identity.addresses import is_public
+from mofang.base.identity.addresses import reachable
 
 MOST_BYTES = 100 << 30
 _TRIES, _PAUSE_SECONDS, _MOST_REDIRECTS = 5, 0.2, 5
@@ -131,13 +131,13 @@ def _resolved(url: httpx.URL, internal: bool) -> str:
         found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise DatasetUnavailable(f"{url.host!r} cannot be resolved: {error}") from error
-    addresses = [str(each[4][0]) for each in found]
-    if not internal and not all(map(is_public, addresses)):
+    address = reachable(found, internal=internal)
+    if address is None:
         raise DatasetUnavailable(
             f"{url.host!r} is not on the open Internet",
             hint="the owner of the server can allow it: MOFANG_SOURCES_INTERNAL=true",
         )
-    return addresses[0]
+    return address
 
 
 def _plain(url: httpx.URL) -> str:

@@ -18,7 +18,7 @@ import socket
 import httpx
 
 from mofang.base.domain.errors import InvalidWebhook, WebhookFailed
-from mofang.base.identity.addresses import is_public
+from mofang.base.identity.addresses import reachable
 
 _SECONDS = 10.0
 _RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600)
@@ -63,13 +63,13 @@ async def resolve(url: httpx.URL, *, internal: bool) -> str:
         found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise WebhookFailed(f"{url.host!r} cannot be resolved: {error}") from error
-    addresses = [str(each[4][0]) for each in found]
-    if not internal and not all(map(is_public, addresses)):
+    address = reachable(found, internal=internal)
+    if address is None:
         raise WebhookFailed(
             f"{url.host!r} is not on the open Internet",
             hint="the owner of the server can allow it: MOFANG_WEBHOOKS_INTERNAL=true",
         )
-    return addresses[0]
+    return address
 
 
 async def post(url: str, secret: str, message_id: str, timestamp: int, body: bytes, *, internal: bool) -> None:

@@ -25,7 +25,7 @@ from mofang.run.serve.generate import Generation, Generator
 from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, credentials, rate_headers
 from mofang.surface.protocols.lane import Lane, deadline_seconds
-from mofang.surface.protocols.openai import messages, messages_told, responses
+from mofang.surface.protocols.openai import messages, messages_answers, responses
 from mofang.surface.protocols.openai.answers import ChatShape, Completion, Shape, TextShape
 from mofang.surface.protocols.openai.audio import transcribe
 from mofang.surface.protocols.openai.embeddings import Asker, EmbeddingRequest, RerankRequest, embed, rerank
@@ -34,7 +34,7 @@ from mofang.surface.protocols.openai.models import describe
 from mofang.surface.protocols.openai.moderations import ModerationRequest, moderate
 from mofang.surface.protocols.openai.orders import Terms, chat_orders, forced_calls, text_orders, tool_names
 from mofang.surface.protocols.openai.requests import ChatRequest, CompletionRequest, parse
-from mofang.surface.protocols.openai.responses_told import Response
+from mofang.surface.protocols.openai.responses_answers import Response
 from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer
 
@@ -140,7 +140,7 @@ class OpenAi:
     async def _message(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
         asked = parse(request.body, messages.MessageRequest)
         generation, names, forced = self._converse(messages.chat_of(asked), request, principal, request_id)
-        teller = messages_told.Message(asked.model, names, forced=forced)
+        teller = messages_answers.Message(asked.model, names, forced=forced)
         return await answer(generation, teller, stream=bool(asked.stream))
 
     def _converse(
@@ -197,7 +197,7 @@ class OpenAi:
 def _refusal_of(path: str) -> Callable[[Exception, str], HttpResponse]:
     """Return how errors look to those who ask there."""
     if path.startswith("/v1/messages"):
-        return messages_told.error_reply
+        return messages_answers.error_reply
     return partial(error_reply, names=responses.NAMES) if path.startswith("/v1/responses") else error_reply
 
 
