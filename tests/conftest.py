@@ -27,6 +27,17 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread, so that small networks of tests do not wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _on_postgres(config: pytest.Config) -> bool:
     expression = config.getoption("markexpr")
     return "postgres" in expression and "not postgres" not in expression

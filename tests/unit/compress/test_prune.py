@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -27,6 +26,7 @@ from mofang.make.train.torch.batches import Prepared
 from mofang.make.train.torch.network import Blueprint, Net, initialise, read_network, write_network
 from mofang.make.train.torch.train import loss_of, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SPECS: list[tuple[Network, str]] = [
     (Dense(hidden=(32, 16)), "body.0.weight"),
     (Cnn(channels=(8, 16), hidden=(16,)), "body.8.0.weight"),
@@ -36,14 +36,6 @@ SPECS: list[tuple[Network, str]] = [
     (Rnn(steps=8, width=16, cell="gru", layers=2, bidirectional=True), "body.cells.weight_ih_l1_reverse"),
     (Transformer(steps=8, width=16, layers=2), "body.layers.1.attention.joins.weight"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +27,8 @@ from mofang.make.recipe import Augment, Cnn, Dense, RandomForest, Train
 from mofang.make.train.catalog import trainer
 from mofang.make.train.torch.network import Net, write_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = {"learning_rate": 0.01, "batch_size": 32}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from mofang.make.train.catalog import trainer
 from mofang.make.train.model import TrainedModel
 from mofang.make.train.torch.network import Net, read_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 QUICK = {"learning_rate": 0.01, "batch_size": 32}
 SPECS: list[tuple[Network, float]] = [
@@ -48,14 +48,6 @@ class Cancelled:
         self.reports += 1
         if self.reports == 2:
             raise JobCancelled("cancelled")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

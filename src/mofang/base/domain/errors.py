@@ -519,6 +519,14 @@ class ExtraMissing(Conflict):
     code = "extra.missing"
     hint = "install it where the server runs: `pip install 'mofang[boosting]'`"
 
+    @classmethod
+    def of(cls, what: str, package: str | None, extra: str) -> ExtraMissing:
+        """Return the error of ``what`` needs a package, and the extra of ours that brings it."""
+        return cls(
+            f"{what} needs the package {package!r}, which is not installed",
+            hint=f"install it where the server runs: `pip install 'mofang[{extra}]'`",
+        )
+
 
 class ToolchainMissing(Conflict):
     """What the model needs lives in an environment of its own, which is not installed."""

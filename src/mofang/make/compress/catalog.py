@@ -101,8 +101,5 @@ def _function(name: str, step: Step) -> Technique:
     try:
         found: Technique = getattr(import_module(f"mofang.make.compress.{module}"), function)
     except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"'{told([step])}' needs the package {error.name!r}, which is not installed",
-            hint="install it where the server runs: `pip install 'mofang[torch]'`",
-        ) from error
+        raise ExtraMissing.of(f"'{told([step])}'", error.name, "torch") from error
     return found

@@ -90,8 +90,5 @@ def opener(name: FormatName) -> Opener:
         found: Opener = getattr(import_module(f"mofang.make.convert.{module}"), function)
     except ModuleNotFoundError as error:
         extra = FORMATS[name].needs.partition("`")[2].rstrip("`")
-        raise ExtraMissing(
-            f"a model of {FORMATS[name].title} needs the package {error.name!r}",
-            hint=f"install it where the server runs: `pip install 'mofang[{extra}]'`",
-        ) from error
+        raise ExtraMissing.of(f"a model of {FORMATS[name].title}", error.name, extra) from error
     return found

@@ -37,8 +37,5 @@ def writer(form: FormName) -> Writer:
         found: Writer = getattr(import_module(f"mofang.make.export.{module}"), function)
     except ModuleNotFoundError as error:
         extra = FORMS[form].needs.partition("`")[2].rstrip("`")
-        raise ExtraMissing(
-            f"an export as {FORMS[form].title} needs the package {error.name!r}",
-            hint=f"install it where the server runs: `pip install 'mofang[{extra}]'`",
-        ) from error
+        raise ExtraMissing.of(f"an export as {FORMS[form].title}", error.name, extra) from error
     return found

@@ -52,8 +52,7 @@ def _read(name: str, images: list[_Image], load: Callable[[str], bytes], size: t
     try:
         from mofang.base.engines.pillow import pixels
     except ModuleNotFoundError as error:
-        hint = "install it where the server runs: `pip install 'mofang[images]'`"
-        raise ExtraMissing("reading images needs the package 'pillow', which is not installed", hint=hint) from error
+        raise ExtraMissing.of("reading images", "pillow", "images") from error
     height, width = size or _common_size(images, load)
     channels = 3 if colour == "rgb" else 0
     features = np.empty((len(images), height, width, *([channels] if channels else [])), np.uint8)

@@ -56,8 +56,7 @@ def _s3() -> Callable[[str, Path, Progress], Path]:
     try:
         from mofang.make.prepare import s3
     except ModuleNotFoundError as error:
-        hint = "install it where the server runs: `pip install 'mofang[s3]'`"
-        raise ExtraMissing("reading from S3 needs the package 'obstore', which is not installed", hint=hint) from error
+        raise ExtraMissing.of("reading from S3", "obstore", "s3") from error
     return s3.fetch
 
 
@@ -65,8 +64,7 @@ def _parquet() -> Callable[[str], Stream]:
     try:
         from mofang.make.prepare import pyarrow
     except ModuleNotFoundError as error:
-        hint = "install it where the server runs: `pip install 'mofang[parquet]'`"
-        raise ExtraMissing("reading Parquet needs the package 'pyarrow', which is not installed", hint=hint) from error
+        raise ExtraMissing.of("reading Parquet", "pyarrow", "parquet") from error
     return pyarrow.read
 
 

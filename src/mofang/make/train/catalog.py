@@ -36,10 +36,7 @@ def searcher() -> Searcher:
     try:
         from mofang.make.train.optuna import search
     except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"[search] needs the package {error.name!r}, which is not installed",
-            hint="install it where the server runs: `pip install 'mofang[search]'`",
-        ) from error
+        raise ExtraMissing.of("[search]", error.name, "search") from error
     return search
 
 
@@ -69,8 +66,5 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
             case _:
                 from mofang.make.train.sklearn import train
     except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"algorithm {spec.algorithm!r} needs the package {error.name!r}, which is not installed",
-            hint=f"install it where the server runs: `pip install 'mofang[{EXTRAS[spec.made_by]}]'`",
-        ) from error
+        raise ExtraMissing.of(f"algorithm {spec.algorithm!r}", error.name, EXTRAS[spec.made_by]) from error
     return train

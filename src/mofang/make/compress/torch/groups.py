@@ -64,10 +64,7 @@ def _channels(net: Net) -> Iterable[Group]:
     try:
         import torch_pruning
     except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            "channels are followed through a network by torch-pruning, which is not installed",
-            hint="install it where the server runs: `pip install 'mofang[torch]'`",
-        ) from error
+        raise ExtraMissing.of("following channels through a network", "torch-pruning", "torch") from error
     body = copy.deepcopy(net.body).cpu().float()
     names = {module: f"body.{name}" for name, module in body.named_modules()}
     layers = [module for module in names if isinstance(module, nn.Conv2d | nn.Linear)]
