@@ -73,7 +73,7 @@ class Party:
         self.inputs: Mapping[str, Array] = {
             spec.name: np.empty((self.full, *spec.shape[1:]), NUMPY[spec.datatype]) for spec in plan.together
         }
-        self.buffers = [array.reshape(-1).view(np.uint8).data for array in self.inputs.values()]
+        self.buffers = [array.data.cast("B") for array in self.inputs.values()]
         self.row_bytes = [len(buffer) // self.full for buffer in self.buffers]
         self.rows = 0
         self.ids: list[str] = []

@@ -97,7 +97,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, str], Series] = {}
-        self._stages: dict[str, list[Series]] = {}  # those of an endpoint, in their order
+        self._stages: dict[str, tuple[Series, list[Series]]] = {}  # batches of an endpoint, and its stages in order
 
     def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
         """Count answers that took ``seconds`` each."""
@@ -105,12 +105,15 @@ class Telemetry:
 
     def measure(self, endpoint: str, seconds: Stages, batch_rows: int, count: int = 1) -> None:
         """Count where the time of answers went, each, and with how many rows they were computed."""
-        stages = self._stages.get(endpoint)
-        if stages is None:
-            stages = self._stages[endpoint] = [self._find(STAGE, endpoint, stage) for stage in Stages._fields]
-        for series, spent in zip(stages, seconds, strict=True):
-            series.add(STAGE_BUCKETS, spent, count)
-        self._find(BATCH, endpoint, "").add(BATCH_BUCKETS, batch_rows, count)
+        known = self._stages.get(endpoint)
+        if known is None:
+            stages = [self._find(STAGE, endpoint, stage) for stage in Stages._fields]
+            known = self._stages[endpoint] = (self._find(BATCH, endpoint, ""), stages)
+        batches, stages = known
+        batches.add(BATCH_BUCKETS, batch_rows, count)
+        for series, spent in zip(stages, seconds, strict=True):  # as Series.add does, without six calls each turn
+            series.buckets[bisect_left(STAGE_BUCKETS, spent)] += count
+            series.total += spent * count
 
     def listen(self, endpoint: str, speech: Speech) -> None:
         """Count the answer of a language model."""
