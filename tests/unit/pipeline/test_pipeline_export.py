@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
+from PIL import Image
 from watched import Watched
 
 from mofang.base.domain.errors import NoExport, ParityFailed
@@ -142,7 +144,6 @@ def test_scikit_learn_leaves_as_skops_and_not_as_a_network(tools: Workshop, tmp_
 
 
 def test_what_was_pushed_leaves_as_it_came(tools: Workshop, tmp_path: Path) -> None:
-    xgboost = pytest.importorskip("xgboost")
     random = np.random.default_rng(0)
     rows = random.normal(size=(200, 3)).astype(np.float32)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(rows, rows[:, 0] > 0), 5)
@@ -161,13 +162,12 @@ def test_what_was_pushed_leaves_as_it_came(tools: Workshop, tmp_path: Path) -> N
 
 
 def test_a_model_of_pictures_leaves_with_what_decodes_them(tools: Workshop, tmp_path: Path) -> None:
-    pillow = pytest.importorskip("PIL.Image")
     random = np.random.default_rng(0)
     for number in range(40):
         name = ("dark", "light")[number % 2]
         (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 90, (9, 7, 3)) + 150 * (number % 2)
-        pillow.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{number}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{number}.png")
     version = train(tools, PICTURES.replace("{folder}", str(tmp_path / "pictures")))
     export(tools, version, "onnx", tmp_path / "out")
     assert (tmp_path / "out" / "pictures.py").exists()

@@ -9,6 +9,7 @@ files of the dead up, one total for each subject, so that their number stays sma
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import time
@@ -29,6 +30,7 @@ _HEAD_BYTES = 1024  # of a file: what is counted, in JSON, filled up with spaces
 _SLOT = struct.Struct(f"<64s{len(COUNTED)}Q")  # a key, and its counts in the order of the head's columns
 _COLUMNS: dict[str, int] = {meter: index for index, meter in enumerate(COUNTED)}
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 Counts = dict[str, dict[str, int]]
 """By key (a tenant), by meter."""
@@ -53,6 +55,7 @@ class Counters:
         self._slots: dict[str, list[int]] = {}
         self._offsets: dict[str, int] = {}
         self._unwritten: set[str] = set()
+        self._failing = False
 
     def add(self, key: str, quantities: Mapping[str, int]) -> None:
         """Raise the counts of ``key``; meters that are not in :data:`COUNTED` are passed over."""
@@ -82,8 +85,12 @@ class Counters:
                 slot = _SLOT.pack(key.encode(), *self._slots[key])
                 if os.pwrite(self._descriptor, slot, self._offsets[key]) == _SLOT.size:
                     self._unwritten.discard(key)
-        except (OSError, MofangError):
-            pass  # once there is room
+        except (OSError, MofangError) as error:
+            if not self._failing:  # said once, not with every request
+                _log.warning("counters are kept in memory until they can be written: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     def _begin(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
