@@ -23,13 +23,13 @@ Target = tuple[str, str, float]
 """Endpoint, version, and seconds until the time-out: what all of one party have in common."""
 
 
-class Turn(ABC, Generic[Member]):
+class Dispatcher(ABC, Generic[Member]):
     """Parts what a turn brought for one target into parties, and those who go alone."""
 
     def __init__(self, lane: PartyLane) -> None:
         self._lane = lane
 
-    def part(self, target: Target, asked: Sequence[Member]) -> list[Member]:
+    def dispatch(self, target: Target, asked: Sequence[Member]) -> list[Member]:
         """Let them travel together as far as they can; return those who are to be answered alone."""
         alone: list[Member] = []
         first = True

@@ -26,7 +26,7 @@ from mofang.surface.protocols.grpc.http2.stream import Stream
 from mofang.surface.protocols.grpc.known import KnownMessage, KnownMessages
 from mofang.surface.protocols.grpc.talk import as_error, authorization, deadline, forwarded_for, holder, read, timeout
 from mofang.surface.protocols.lane import PartyLane, check_target
-from mofang.surface.protocols.together import Target, Trip, Turn
+from mofang.surface.protocols.together import Dispatcher, Target, Trip
 from mofang.surface.wire import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     known: KnownMessage
 
 
-class Together(Turn[Asked]):
+class Together(Dispatcher[Asked]):
     """Answers ModelInfer."""
 
     def __init__(self, lane: PartyLane) -> None:
@@ -89,7 +89,7 @@ class Together(Turn[Asked]):
         turn, self._turn = self._turn, {}
         for target, asked in turn.items():
             try:
-                for each in self.part(target, asked):
+                for each in self.dispatch(target, asked):
                     self.start(each.stream, each.data)
             except Exception:  # a defect, for which nobody may wait for ever
                 _log.exception("calls of a turn failed")

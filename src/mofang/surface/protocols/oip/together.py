@@ -23,7 +23,7 @@ from mofang.surface.protocols.lane import PartyLane
 from mofang.surface.protocols.oip.codec import Wants
 from mofang.surface.protocols.oip.render import answer_lines, render_rows
 from mofang.surface.protocols.oip.rows import KnownBodies
-from mofang.surface.protocols.together import Trip, Turn
+from mofang.surface.protocols.together import Dispatcher, Trip
 
 Reply = Callable[[HttpResponse], None]
 
@@ -38,7 +38,7 @@ class Voice(Protocol):
         """Return where the caller stands with her limits."""
 
 
-class Together(Turn[Asked]):
+class Together(Dispatcher[Asked]):
     """Answers what a turn brought for one endpoint, with one time-out."""
 
     def __init__(self, lane: PartyLane, voice: Voice, endpoint: str, version: str, timeout_seconds: float) -> None:
@@ -50,7 +50,7 @@ class Together(Turn[Asked]):
 
     def answer(self, asked: Sequence[Asked]) -> None:
         """Answer all of them, now or later."""
-        for each in self.part(self._target, asked):
+        for each in self.dispatch(self._target, asked):
             each.start()
 
     def _travel(self, endpoint: str, asked: Sequence[Asked], party: Party, alone: list[Asked]) -> Sequence[Asked]:
