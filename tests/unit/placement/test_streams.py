@@ -27,7 +27,7 @@ from scripted_generator import ScriptedGenerator
 
 def order(text: str = "abc", tenant: str = "t", seconds: float = 60, **more: Any) -> Order:
     said = {name: more.pop(name) for name in ("messages", "tools") if name in more}
-    parts = {name: more.pop(name) for name in ("part", "choices") if name in more}
+    parts = {name: more.pop(name) for name in ("part", "choices", "held") if name in more}
     return Order("r", tenant, time.monotonic() + seconds, Sampling(**more), "" if said else text, **said, **parts)
 
 
@@ -96,6 +96,32 @@ def test_a_dropped_stream_in_the_queue_is_never_computed() -> None:
     stage.ask("a" * 5)
     stage.replica.drop(stage.ask("never"))
     assert stage.run().engine.added == ["aaaaa"]
+
+
+def test_a_stream_that_is_held_waits_for_a_word_and_not_in_the_way_of_others() -> None:
+    stage = Stage(slots=1)
+    held = stage.ask("first", held=True, max_tokens=3)
+    assert (len(held.prompt), held.reach - len(held.prompt)) == (5, 3)
+    stage.ask("second")
+    assert stage.run().engine.added == ["second"]
+    assert stage.replica.held == {held}
+    stage.replica.proceed(held)
+    assert stage.run().text(1) == "fir"
+    dropped = stage.ask("third", held=True)
+    stage.replica.drop(dropped)
+    stage.replica.proceed(dropped)
+    assert stage.run().engine.added == ["second", "first"]
+    assert not stage.replica.held
+
+
+def test_streams_that_are_held_are_bounded_as_the_queue_is() -> None:
+    stage = Stage(ReplicaLimits(max_queue=3))
+    for _ in range(3):
+        stage.ask("held", held=True)
+    with pytest.raises(Overloaded):
+        stage.ask("one more", held=True)
+    stage.ask("free")
+    assert stage.run().text(5) == "free"
 
 
 def test_a_tenant_with_long_prompts_cannot_starve_short_ones() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mofang.base.domain.generation import Chosen, Delta
-from mofang.run.serve.generate import Piece, merged
+from mofang.run.serve.pieces import Piece, merged
 
 deltas = st.builds(
     Delta,

@@ -59,6 +59,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
     weight: float = 1.0
     part: int = 0  # which order of its request it is
     choices: int = 1  # how many orders of the request, one after the other, have the same prompt
+    held: bool = False  # say what it may use at most, and wait for a word before it takes its place in the queue
 
 
 class Chosen(msgspec.Struct, frozen=True, array_like=True):

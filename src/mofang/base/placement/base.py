@@ -7,6 +7,7 @@ of its own process or in a worker. ``thread.py`` and ``process.py`` are the two 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from mofang.base.domain.deployment import ReplicaSpec
@@ -64,8 +65,11 @@ class ReplicaHandle(Protocol):
 class StreamListener(Protocol):
     """Who is told how one stream goes on; after an error or a last delta it is told nothing more."""
 
-    def begun(self, input_tokens: int) -> None:
-        """The order is good and waits for its turn; its prompt has so many tokens."""
+    def begun(self, input_tokens: int, output_tokens: int) -> None:
+        """The order is good and waits for its turn; its prompt has so many tokens, its answer so many at most.
+
+        One that is ``held`` waits to :meth:`StreamHandle.proceed` first.
+        """
         ...
 
     def add(self, delta: Delta) -> None:
@@ -93,6 +97,10 @@ class StreamHandle(Protocol):
 
     def begin(self, order: Order, listener: StreamListener) -> int:
         """Ask for a stream and return its number. Raises ReplicaUnavailable or Draining at once if it is not asked."""
+        ...
+
+    def proceed(self, numbers: Sequence[int]) -> None:
+        """Have streams computed whose orders were ``held``. They may fail as any that is asked for."""
         ...
 
     def forget(self, number: int) -> None:

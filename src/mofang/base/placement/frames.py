@@ -132,10 +132,14 @@ class Begin(msgspec.Struct, array_like=True, tag=7, frozen=True):
 
 
 class Begun(msgspec.Struct, array_like=True, tag=8, frozen=True):
-    """Worker to gateway: the order is good and waits for its turn; its prompt has so many tokens."""
+    """Worker to gateway: the order is good; its prompt has so many tokens, and its answer so many at most.
+
+    It waits for its turn; one that is ``held`` for a :class:`Proceed` first.
+    """
 
     id: int
     input_tokens: int
+    output_tokens: int
 
 
 class Deltas(msgspec.Struct, array_like=True, tag=9, frozen=True):
@@ -176,7 +180,13 @@ class Occupied(msgspec.Struct, array_like=True, tag=13, frozen=True):
     occupancy: Occupancy
 
 
-Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart | Occupied
+class Proceed(msgspec.Struct, array_like=True, tag=14, frozen=True):
+    """Gateway to worker of a language model: these were held, and may be computed."""
+
+    ids: list[int]
+
+
+Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart | Occupied | Proceed
 Frame = tuple[Header, dict[str, Array]]
 
 _encoder = msgspec.msgpack.Encoder()

@@ -25,6 +25,7 @@ from mofang.base.placement.frames import (
     FrameReader,
     Hello,
     Occupied,
+    Proceed,
     Refuse,
     encode,
 )
@@ -80,14 +81,23 @@ class _Desk:
         self._go_on()
         return stream
 
+    def proceed(self, stream: Stream) -> None:
+        assert self.replica is not None
+        try:
+            self.replica.proceed(stream)
+        finally:
+            self._go_on()
+
     def drop(self, stream: Stream) -> None:
         if self.replica is not None:
             self.replica.drop(stream)
+            if self._idle is not None:
+                self._go_on()  # it may have been the last
 
     async def close(self) -> None:
         self._announce(Hello("draining"))
         if self.replica is not None:
-            if self.replica.busy:
+            if self.replica.busy or self.replica.held:
                 self._idle = asyncio.get_running_loop().create_future()
                 self._go_on()
                 await self._idle
@@ -123,7 +133,7 @@ class _Desk:
         self._tell_occupancy(self.replica)
         if self.replica.busy:
             self._go_on()
-        elif self._idle is not None:
+        elif self._idle is not None and not self.replica.held and not self._idle.done():
             self._idle.set_result(None)
 
     def _tell_occupancy(self, replica: StreamReplica) -> None:
@@ -204,6 +214,10 @@ class _Gateway(asyncio.Protocol):
             for number in header.ids:
                 if stream := self._streams.pop(number, None):
                     self._desk.drop(stream)
+        elif isinstance(header, Proceed):
+            for number in header.ids:
+                if stream := self._streams.get(number):
+                    self._proceed(stream)
         else:
             raise FrameError(f"a gateway does not say {type(header).__name__}")
 
@@ -216,4 +230,10 @@ class _Gateway(asyncio.Protocol):
             self.write(encode(Refuse(begin.id, Fault.of(error))))
         else:
             self._streams[begin.id] = stream
-            self.write(encode(Begun(begin.id, len(stream.prompt))))
+            self.write(encode(Begun(begin.id, len(stream.prompt), stream.reach - len(stream.prompt))))
+
+    def _proceed(self, stream: Stream) -> None:
+        try:
+            self._desk.proceed(stream)
+        except MofangError as error:
+            self.fail(stream, error)

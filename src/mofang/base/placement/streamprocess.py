@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.errors import (
@@ -31,6 +31,7 @@ from mofang.base.placement.frames import (
     FrameError,
     Hello,
     Occupied,
+    Proceed,
     Refuse,
     encode,
 )
@@ -101,6 +102,11 @@ class StreamProcess:
         self._connection.write([encode(Begin(number, order))])
         return number
 
+    def proceed(self, numbers: Sequence[int]) -> None:
+        """See :meth:`StreamHandle.proceed`."""
+        if self._connection is not None:  # else they were told already
+            self._connection.write([encode(Proceed(list(numbers)))])
+
     def forget(self, number: int) -> None:
         """See :meth:`StreamHandle.forget`."""
         if self._listeners.pop(number, None) is not None:
@@ -150,7 +156,7 @@ class StreamProcess:
                 self._add(delta)
         elif isinstance(header, Begun):
             if (listener := self._listeners.get(header.id)) is not None:
-                listener.begun(header.input_tokens)
+                listener.begun(header.input_tokens, header.output_tokens)
         elif isinstance(header, Refuse):
             if (listener := self._listeners.pop(header.id, None)) is not None:
                 listener.fail(header.fault.error())

@@ -129,7 +129,9 @@ class StreamReplica:
         self.profile: Profile = engine.profile
         about = self.profile
         self._template = ChatTemplate(about.chat_template, about.bos, about.eos) if about.chat_template else None
-        self._queue = FairQueue(min(limits.max_queue, _QUEUED_PER_SLOT * about.slots), limits.max_queue_bytes)
+        self._most_waiting = min(limits.max_queue, _QUEUED_PER_SLOT * about.slots)
+        self._queue = FairQueue(self._most_waiting, limits.max_queue_bytes)
+        self.held: set[Stream] = set()  # that wait for a word first
         self._running: dict[int, Stream] = {}
         self._reach = 0  # of all that run
         self._pushed_out: list[Stream] = []
@@ -148,7 +150,7 @@ class StreamReplica:
         return Occupancy(len(self._running), self._queue.count, held, self.profile.cache_tokens)
 
     def submit(self, asker: object, id: int, order: Order) -> Stream:
-        """Queue ``order``.
+        """Queue ``order``, or keep it until it may :meth:`proceed`.
 
         Raises ConversationRefused, PromptTooLong, InvalidParameter, DeadlineExceeded or Overloaded.
         """
@@ -168,20 +170,36 @@ class StreamReplica:
         expected = len(prompt) + min(answer, _EXPECTED_TOKENS)
         call = Call(order.request_id, order.tenant, {}, expected, order.deadline, order.priority, order.weight)
         stream = Stream(asker, id, order, call, prompt, Tail(order.sampling.stop), len(prompt) + answer)
-        stream.size_bytes, stream.queued_at = 8 * len(prompt), now
+        stream.size_bytes = 8 * len(prompt)
+        if not order.held:
+            self._queue_up(stream)
+        elif len(self.held) >= self._most_waiting:
+            raise Overloaded("too many requests wait for their budgets", retry_after_seconds=1)
+        else:
+            self.held.add(stream)
+        return stream
+
+    def proceed(self, stream: Stream) -> None:
+        """Queue a stream that was held. Raises Overloaded."""
+        if stream in self.held:
+            self.held.remove(stream)
+            self._queue_up(stream)
+
+    def _queue_up(self, stream: Stream) -> None:
+        now = stream.queued_at = time.monotonic()
         wait = self._queue.rows / self._pace if self._pace else 0.0
-        if now + wait > order.deadline:
+        if now + wait > stream.order.deadline:
             raise Overloaded(f"about {wait:.0f} s of work wait already", retry_after_seconds=self._retry_after())
         try:
             self._pushed_out += self._queue.push(stream)  # type: ignore[arg-type]  # all that is in it are streams
         except Overloaded as error:
             error.retry_after_seconds = self._retry_after()
             raise
-        return stream
 
     def drop(self, stream: Stream) -> None:
         """Nobody waits for ``stream`` any more: its slot is free from the next step on."""
         stream.dropped = True
+        self.held.discard(stream)
         if self._running.pop(stream.number, None) is not None:
             self._reach -= stream.reach
             self._engine.cancel(stream.number)

@@ -5,7 +5,7 @@ Who meters and who pays is handed in (``admit``), so that this room does not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mofang.base.domain.access import Principal
@@ -30,6 +30,9 @@ class Admitted(Protocol):
 
     def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
         """Call ``told`` later, once: with None if it may go on, or with the reason why not. Not after a release."""
+
+    def bound(self, quantities: Mapping[str, int], deadline: float, told: Callable[[MofangError | None], None]) -> None:
+        """Hold the most it may use of these meters instead of a guess; ``told`` as with :meth:`wait`, or at once."""
 
     def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:
         """It was computed: return what goes on record with its usage. Lowers quantities that are not to be paid."""
@@ -65,6 +68,10 @@ class Unbounded:
 
     def wait(self, deadline: float, told: Callable[[MofangError | None], None]) -> None:
         """It never has to wait."""
+        told(None)
+
+    def bound(self, quantities: Mapping[str, int], deadline: float, told: Callable[[MofangError | None], None]) -> None:
+        """There is nothing to hold."""
         told(None)
 
     def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
-from mofang.base.domain.errors import Draining, MofangError, NotGenerative
+from mofang.base.domain.errors import Draining, Exhausted, MofangError, NotGenerative
 from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageRecord
@@ -26,35 +24,9 @@ from mofang.base.placement.base import StreamHandle
 from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.desk import Observe, Record
 from mofang.run.serve.fleet import Fleet
+from mofang.run.serve.pieces import Piece, Speech, Tally, merged
 
-Piece = tuple[int, Delta]
-"""The number of a choice, from 0, and what was added to it."""
 _MOST_PIECES = 128  # that wait for a reader: then they are joined, for a piece takes far more room than its text
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a request has used so far, as far as it was handed out."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    compute_us: int = 0
-    output_bytes: int = 0
-    first_at: float = 0.0  # time.monotonic() of the first token
-    last_at: float = 0.0
-    queue_us: int = 0
-
-
-class Speech(NamedTuple):
-    """How an answer came, for metrics. Seconds are None where it was too short to have them."""
-
-    first_seconds: float | None  # from the parsed request to the first token
-    token_seconds: float | None  # between two tokens of a choice, on average
-    queue_seconds: float
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
 
 
 class Generator:
@@ -158,6 +130,8 @@ class Generation:
         self._input_bytes = input_bytes
         self._streams: dict[int, _Choice] = {}  # those that go on, by their number
         self._choices = self._unbegun = 0
+        self._most_tokens = 0  # of the answer, as far as it is known
+        self._deadline = 0.0
         self._pieces: list[Piece] = []  # not handed out yet; of a reader who is slow, joined now and then
         self._merge_at = _MOST_PIECES
         self._failure: MofangError | None = None
@@ -168,9 +142,12 @@ class Generation:
         """Begin the streams; the prompt of several choices is counted once."""
         self.request_id = orders[0].request_id
         self._choices = self._unbegun = len(orders)
+        self._deadline = orders[0].deadline
+        if self.held.charges:
+            orders = [msgspec.structs.replace(order, held=True) for order in orders]
         try:
             if self.held.pending:
-                self.held.wait(orders[0].deadline, partial(self._go_on, orders))
+                self.held.wait(self._deadline, partial(self._go_on, orders))
             else:
                 self._send(orders)
         except BaseException:
@@ -188,7 +165,7 @@ class Generation:
                       tally.output_tokens)  # fmt: skip
 
     async def begun(self) -> None:
-        """Return when every stream was taken; raise why one was not. Nothing was answered until then."""
+        """Return when every stream was taken, and paid for; raise why one was not. Nothing was answered until then."""
         while self._unbegun and self._failure is None:
             await self._wait()
         if self._failure is not None:
@@ -280,11 +257,34 @@ class Generation:
 
     # --- what the streams say -----------------------------------------------------------------------------------------
 
-    def took(self, choice: _Choice, input_tokens: int) -> None:
-        """A stream's order was taken."""
-        self._unbegun -= 1
+    def took(self, choice: _Choice, input_tokens: int, output_tokens: int) -> None:
+        """A stream's order was taken. When all were, it is known what the budgets have to hold."""
+        self._most_tokens += output_tokens
         if choice.counts:
             self.tally.input_tokens += input_tokens
+        if self._unbegun == 1 and self.held.charges:
+            read = self.tally.input_tokens
+            most = {"input_tokens": read, "cached_tokens": read, "output_tokens": self._most_tokens}
+            self.held.bound(most, self._deadline, self._proceed)
+            return
+        self._unbegun -= 1
+        self._wake()
+
+    def _proceed(self, error: MofangError | None) -> None:
+        """The budgets hold what the request may use at most, or cannot."""
+        if self._ended or self._failure is not None:
+            return
+        if error is None:
+            self._unbegun -= 1
+            self._replica.proceed(list(self._streams))
+        else:
+            if isinstance(error, Exhausted):
+                read, write = self.tally.input_tokens, self._most_tokens
+                error.hint = (
+                    f"it reads {read:,} tokens and may write {write:,}: a lower max_tokens holds less; {error.hint}"
+                )
+            self._failure = error
+            self._drop()
         self._wake()
 
     def add(self, choice: _Choice, delta: Delta) -> None:
@@ -337,30 +337,6 @@ class Generation:
         )  # fmt: skip
 
 
-def merged(pieces: Sequence[Piece]) -> list[Piece]:
-    """Join what was added to each choice: the same text, tokens and counts, in as many pieces as there are choices."""
-    found: dict[int, list[Delta]] = {}
-    for index, delta in pieces:
-        found.setdefault(index, []).append(delta)
-    return [(index, _joined(deltas)) for index, deltas in found.items()]
-
-
-def _joined(deltas: Sequence[Delta]) -> Delta:
-    last = deltas[-1]
-    return Delta(
-        last.stream,
-        "".join([delta.text for delta in deltas]),
-        sum(delta.tokens for delta in deltas),
-        last.finish,
-        tuple(each for delta in deltas for each in delta.chosen),
-        sum(delta.cached_tokens for delta in deltas),
-        sum(delta.compute_us for delta in deltas),
-        max(delta.queue_us for delta in deltas),
-        last.stopped_at,
-        sum(delta.input_tokens for delta in deltas),
-    )
-
-
 class _Choice:
     """The listener of one stream."""
 
@@ -372,9 +348,9 @@ class _Choice:
         self.counts = counts
         self.number = 0
 
-    def begun(self, input_tokens: int) -> None:
+    def begun(self, input_tokens: int, output_tokens: int) -> None:
         """See :class:`StreamListener`."""
-        self._generation.took(self, input_tokens)
+        self._generation.took(self, input_tokens, output_tokens)
 
     def add(self, delta: Delta) -> None:
         """See :class:`StreamListener`."""

@@ -115,9 +115,18 @@ class Purse:
             self._tell()
 
     def refusal(self, share: Share, units: int) -> MofangError:
-        """Return why there are no ``units`` of ``share``."""
+        """Return why there are no ``units`` of ``share``, and remember it for a moment."""
         share.dry_until, share.dry_units = time.monotonic() + _DRY_SECONDS, units
-        return self._spent(share)
+        return self.spent(share)
+
+    def spent(self, share: Share) -> MofangError:
+        """Return why there is nothing more of ``share``."""
+        budget = self._by_id.get(share.budget)
+        until = next_month(share.start) if share.start else None
+        wait = None if until is None else max(1, (until - now_us()) // 1_000_000)
+        kind = BudgetExhausted if budget is None or budget.is_money else QuotaExhausted
+        text = "a budget was removed meanwhile" if budget is None else f"{budget} is used up"
+        return kind(text, retry_after_seconds=wait)
 
     def learn(self, revision: str, rows: int, quantities: Mapping[str, int]) -> None:
         """An answer used so much."""
@@ -138,21 +147,9 @@ class Purse:
         for budget, tariff in bound:
             units = -(-tariff.grains(quantities) // GRAINS) + party  # should they go apart, each is rounded up
             lines.append(Line(self._share(budget.id, self._start(budget)), tariff, units))
-        reservation = Reservation(self, held, lines, key, rows)
-        lacking = reservation.lacking()
-        if lacking is None and reservation.queued() is None:
-            reservation.take()
-        elif lacking is not None and lacking.is_dry(reservation.need(lacking), time.monotonic()):
-            raise self._spent(lacking)
+        reservation = Reservation(self, held, lines, key, rows, quantities)
+        reservation.hold()
         return reservation
-
-    def _spent(self, share: Share) -> MofangError:
-        budget = self._by_id.get(share.budget)
-        until = next_month(share.start) if share.start else None
-        wait = None if until is None else max(1, (until - now_us()) // 1_000_000)
-        kind = BudgetExhausted if budget is None or budget.is_money else QuotaExhausted
-        text = "a budget was removed meanwhile" if budget is None else f"{budget} is used up"
-        return kind(text, retry_after_seconds=wait)
 
     def _rest(self, share: Share) -> None:
         """Give back what nobody has used for a while."""

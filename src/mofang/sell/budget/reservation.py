@@ -16,6 +16,8 @@ from mofang.run.serve.admitting import Admitted
 from mofang.sell.budget.expectation import KNOWN
 from mofang.sell.budget.share import Share
 
+_NOTHING: Mapping[str, int] = {}
+
 
 class Desk(Protocol):
     """What a reservation asks of the purse that made it."""
@@ -32,7 +34,10 @@ class Desk(Protocol):
         """Units of ``share`` were taken."""
 
     def refusal(self, share: Share, units: int) -> MofangError:
-        """Return why there are no ``units`` of ``share``."""
+        """Return why there are no ``units`` of ``share``, and remember it for a moment."""
+
+    def spent(self, share: Share) -> MofangError:
+        """Return why there is nothing more of ``share``."""
 
     def unconfirmed(self) -> MofangError:
         """Return why it did not wait longer."""
@@ -55,14 +60,21 @@ class Line:
 class Reservation:
     """An :class:`Admitted` that holds units of each share, or waits until it can: of all, or of none."""
 
-    __slots__ = ("_desk", "_held", "_inner", "_lines", "_revision", "_rows", "_timer", "_told", "gone")
+    __slots__ = (
+        "_desk", "_exact", "_guessed", "_held", "_inner", "_lines", "_revision", "_rows", "_timer", "_told", "gone",
+    )  # fmt: skip
 
-    def __init__(self, desk: Desk, inner: Admitted, lines: list[Line], revision: str, rows: int) -> None:
+    def __init__(
+        self, desk: Desk, inner: Admitted, lines: list[Line], revision: str, rows: int,
+        guessed: Mapping[str, int] = _NOTHING,
+    ) -> None:  # fmt: skip
         self._desk = desk
         self._inner = inner
         self._lines = lines
         self._revision = revision
         self._rows = rows
+        self._guessed = guessed  # what it was held for at first
+        self._exact: Mapping[str, int] = _NOTHING  # what it was bound to
         self._held = False
         self._told: Callable[[MofangError | None], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -100,6 +112,16 @@ class Reservation:
         """Return a share for which others wait already, if there is one."""
         return next((line.share for line in self._lines if line.share.waiting), None)
 
+    def hold(self) -> bool:
+        """Hold the units of every share, or return False if it has to wait. Raises why there are none, lately."""
+        lacking = self.lacking()
+        if lacking is None and self.queued() is None:
+            self.take()
+            return True
+        if lacking is not None and lacking.is_dry(self.need(lacking), time.monotonic()):
+            raise self._desk.spent(lacking)
+        return False
+
     def take(self) -> None:
         """Hold the units of every share; they are there."""
         self._held = True
@@ -115,6 +137,22 @@ class Reservation:
         share = self.lacking() or self.queued()
         assert share is not None
         self._desk.park(self, share)
+
+    def bound(self, quantities: Mapping[str, int], deadline: float, told: Callable[[MofangError | None], None]) -> None:
+        """See :class:`Admitted`: what it held is part of what it holds then."""
+        self._exact = quantities
+        self._held = False
+        for line in self._lines:
+            line.share.slice.reserved -= line.units
+            line.units = -(-line.tariff.grains({**self._guessed, **quantities}) // GRAINS)
+        try:
+            if self.hold():
+                told(None)
+            else:
+                self.wait(deadline, told)
+        except MofangError as error:
+            told(error)
+        self._serve()
 
     # --- what a share asks of one that waits for it -------------------------------------------------------------------
 
@@ -139,7 +177,8 @@ class Reservation:
 
     def charge(self, quantities: dict[str, int]) -> tuple[Charge, ...]:
         """See :class:`Admitted`."""
-        self._desk.learn(self._revision, self._rows, quantities)
+        guessed = {meter: units for meter, units in quantities.items() if meter not in self._exact}
+        self._desk.learn(self._revision, self._rows, guessed)
         for line in self._lines:
             cover(line, quantities)
         charges = []

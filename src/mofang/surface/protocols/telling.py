@@ -14,7 +14,8 @@ import msgspec
 
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Delta
-from mofang.run.serve.generate import Generation, Piece, Tally
+from mofang.run.serve.generate import Generation
+from mofang.run.serve.pieces import Piece, Tally
 from mofang.surface.protocols.http import Ended, HttpResponse, HttpStream
 
 encode = msgspec.json.Encoder().encode

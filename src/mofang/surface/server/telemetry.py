@@ -10,7 +10,7 @@ import msgspec
 
 from mofang.base.domain.generation import Occupancy
 from mofang.run.serve.desk import Stages
-from mofang.run.serve.generate import Speech
+from mofang.run.serve.pieces import Speech
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of latency, in seconds."""

@@ -21,7 +21,8 @@ from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNo
 from mofang.base.domain.generation import Chosen, Delta, Order, Sampling
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
-from mofang.run.serve.generate import Generator, Piece, Tally
+from mofang.run.serve.generate import Generator
+from mofang.run.serve.pieces import Piece, Tally
 from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
 from mofang.surface.protocols.lane import Lane, check_target, deadline_seconds

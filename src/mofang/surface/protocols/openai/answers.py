@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.generation import Chosen, Delta
 from mofang.base.domain.names import new_id, now_us
-from mofang.run.serve.generate import Piece, Tally
+from mofang.run.serve.pieces import Piece, Tally
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import describe
 from mofang.surface.protocols.telling import encode, event

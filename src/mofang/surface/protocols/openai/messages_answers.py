@@ -14,7 +14,7 @@ import msgspec
 
 from mofang.base.domain.generation import Delta
 from mofang.base.domain.names import new_id
-from mofang.run.serve.generate import Piece, Tally
+from mofang.run.serve.pieces import Piece, Tally
 from mofang.surface.protocols.http import HttpResponse
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import known_error, sentence

@@ -13,7 +13,7 @@ import msgspec
 
 from mofang.base.domain.generation import Chosen, Delta
 from mofang.base.domain.names import new_id, now_us
-from mofang.run.serve.generate import Piece, Tally
+from mofang.run.serve.pieces import Piece, Tally
 from mofang.surface.protocols.openai.answers import chat_logprob
 from mofang.surface.protocols.openai.calls import Call, Listener
 from mofang.surface.protocols.openai.errors import describe
