@@ -13,8 +13,8 @@ import msgspec
 
 from mofang.base.domain.tensors import Signature, TensorSpec
 
-TEXT_SIGNATURE = Signature((TensorSpec("prompt", "BYTES", (1,)),), (TensorSpec("text", "BYTES", (1,)),))
-"""Of every language model: what is asked as tensors is one prompt, and answered with one text."""
+TEXT_SIGNATURE = Signature((TensorSpec("text_input", "BYTES", (1,)),), (TensorSpec("text_output", "BYTES", (1,)),))
+"""Of every language model: a text goes in, one comes out piece by piece; named as in the Open Inference Protocol."""
 
 Finish = Literal["", "stop", "length"]
 """Why a stream ended: by itself or at a stop string; at its bound of tokens. Empty while it goes on."""

@@ -210,5 +210,6 @@ class StreamProcess:
 
 def _no_tensors(spec: ReplicaSpec) -> NotGenerative:
     return NotGenerative(
-        f"the model of {spec.id.partition('/')[0]!r} generates text: it is asked under /v1", hint="use an OpenAI client"
+        f"the model of {spec.id.partition('/')[0]!r} generates text: it is asked under /v1, or as a stream",
+        hint="use an OpenAI client, POST .../generate, or ModelStreamInfer with the input text_input",
     )

@@ -169,7 +169,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
-    grpc = await serve_grpc(lane, settings.grpc, limits=_grpc_limits(settings), once=once)
+    grpc = await serve_grpc(lane, settings.grpc, limits=_grpc_limits(settings), once=once, generator=generator)
     await http.serve(listener)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no full collection has to look at it while requests wait

@@ -7,7 +7,8 @@ the code in the trailing metadata; on a stream they become the ``error_message``
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -15,13 +16,16 @@ import msgspec
 from mofang import __version__
 from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import NotFound
+from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import TensorSpec
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
+from mofang.run.serve.generate import Generator
 from mofang.run.serve.visits import TRACE_PARENT
 from mofang.surface.protocols.grpc.codec import answer_fields, own_fields, parse_infer, render_answer
+from mofang.surface.protocols.grpc.generate import Texts, asks_text
 from mofang.surface.protocols.grpc.http2.heads import block
 from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.grpc.streams import Streams
@@ -29,6 +33,7 @@ from mofang.surface.protocols.grpc.talk import Unary, anybody, as_error, deadlin
 from mofang.surface.protocols.grpc.together import Together
 from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, PartyLane, check_target, refuse_loading
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
+from mofang.surface.protocols.texts import TEXT_TIMEOUT_SECONDS
 from mofang.surface.wire import inference_pb2 as pb
 from mofang.surface.wire.status import sentence
 
@@ -40,8 +45,11 @@ _KEY = "mofang_idempotency_key"  # of a message of a stream, whose metadata are 
 class Inference:
     """The calls of the service."""
 
-    def __init__(self, lane: PartyLane, streams: Streams, once: Once | None = None) -> None:
+    def __init__(
+        self, lane: PartyLane, streams: Streams, once: Once | None = None, generator: Generator | None = None
+    ) -> None:
         self._lane = lane
+        self._texts = Texts(generator) if generator is not None else None
         self._once = once
         self._streams = streams
         self._together = Together(lane)
@@ -138,19 +146,27 @@ class Inference:
         stream.start((("x-request-id", request_id),))
         await self._streams.run(stream, self._answer_streamed)
 
-    async def _answer_streamed(self, data: bytes, stream: Stream) -> bytes:
+    async def _answer_streamed(self, data: bytes, stream: Stream) -> bytes | AsyncGenerator[bytes, None]:
         request_id, client_id = new_id("req"), ""
         try:
             principal = holder(self._lane, stream)
             request = read(pb.ModelInferRequest, data)
             client_id = request.id
+            if self._texts is not None and asks_text(request) and self._is_for_text(request, principal):
+                until = deadline(stream.head, TEXT_TIMEOUT_SECONDS)
+                return _told(request, self._texts.tell(request, principal, request_id, until), request_id)
             until = deadline(stream.head, DEFAULT_TIMEOUT_SECONDS)
             response, request_id = await self._answer_message(request, principal, request_id, until, stream)
             message = ""
         except Exception as error:
             response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
-        response.parameters["mofang_request_id"].string_param = request_id
-        return bytes(pb.ModelStreamInferResponse(error_message=message, infer_response=response).SerializeToString())
+        return _streamed(response, request_id, message)
+
+    def _is_for_text(self, request: Any, principal: Principal) -> bool:
+        check_target(request.model_name, request.model_version)
+        check_role(principal, request.model_name)
+        route = self._lane.route(principal, request.model_name, request.model_version)
+        return route.revision.signature == TEXT_SIGNATURE
 
     async def _answer_message(
         self, request: Any, principal: Principal, request_id: str, until: float, stream: Stream
@@ -214,6 +230,21 @@ class _Said(msgspec.Struct, frozen=True, array_like=True):
 
     message: bytes
     metadata: tuple[tuple[str, str], ...]
+
+
+async def _told(request: Any, answers: AsyncGenerator[Any, None], request_id: str) -> AsyncGenerator[bytes, None]:
+    """Yield the messages of a stream for ``answers``; what breaks off is the last."""
+    try:
+        async with aclosing(answers):
+            async for response in answers:
+                yield _streamed(response, request_id)
+    except Exception as error:
+        yield _streamed(pb.ModelInferResponse(id=request.id), request_id, sentence(as_error(error, request_id)))
+
+
+def _streamed(response: Any, request_id: str, error: str = "") -> bytes:
+    response.parameters["mofang_request_id"].string_param = request_id
+    return bytes(pb.ModelStreamInferResponse(error_message=error, infer_response=response).SerializeToString())
 
 
 def _open(message: Any, answer: Callable[[Any], Any]) -> Unary:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mofang.base.domain.errors import PortInUse
 from mofang.base.storage.once import Once
+from mofang.run.serve.generate import Generator
 from mofang.surface.protocols.grpc import inference
 from mofang.surface.protocols.grpc.health import Health
 from mofang.surface.protocols.grpc.http2.house import Limits
@@ -41,10 +42,12 @@ async def serve(
     limits: Limits | None = None,
     reuse_port: bool = True,
     once: Once | None = None,
+    generator: Generator | None = None,
 ) -> GrpcServer:
-    """Serve on ``HOST:PORT`` (port 0: any free one). Raises PortInUse."""
+    """Serve on ``HOST:PORT`` (port 0: any free one); texts by ``generator``. Raises PortInUse."""
     streams, health = Streams(), Health(lane, (inference.SERVICE,))
-    methods = {**Inference(lane, streams, once).methods(), **health.methods(), **Reflection(lane, streams).methods()}
+    inferring = Inference(lane, streams, once, generator)
+    methods = {**inferring.methods(), **health.methods(), **Reflection(lane, streams).methods()}
     listener = Listener(methods, limits or Limits())
     host, _, port = address.rpartition(":")
     try:

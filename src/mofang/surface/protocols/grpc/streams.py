@@ -1,5 +1,7 @@
 """Streams in both directions that answer each message in its turn, while a few messages ahead are computed already.
 
+A message may be answered by many, as they are made; these come between the answers to others.
+
 What a stream answers is handed in; this knows how many messages run at once, how long a stream may be silent, and that
 a server which stops does not wait for streams that only might say something.
 """
@@ -7,12 +9,13 @@ a server which stops does not wait for streams that only might say something.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 from mofang.base.domain.errors import RequestTimeout
 from mofang.surface.protocols.grpc.http2.stream import Stream
 
-Answer = Callable[[bytes, Stream], Awaitable[bytes]]
+Answer = Callable[[bytes, Stream], Awaitable[bytes | AsyncGenerator[bytes, None]]]
 _AHEAD = 64  # messages of one stream that are computed at the same time
 
 
@@ -67,7 +70,12 @@ async def _answer_in_turn(
     data: bytes, stream: Stream, answer: Answer, before: asyncio.Task[None] | None, slots: asyncio.Semaphore
 ) -> None:
     reply = await answer(data, stream)
-    if before is not None:
-        await before
-    await stream.write(reply)
+    if isinstance(reply, bytes):
+        if before is not None:
+            await before
+        await stream.write(reply)
+    else:
+        async with aclosing(reply):
+            async for each in reply:
+                await stream.write(each)
     slots.release()

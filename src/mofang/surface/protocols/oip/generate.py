@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed
-from mofang.base.domain.generation import Chosen, Delta, Order, Sampling
+from mofang.base.domain.generation import Chosen, Delta, Order
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
 from mofang.run.serve.generate import Generator
@@ -29,24 +29,11 @@ from mofang.surface.protocols.lane import Lane, check_target, deadline_seconds
 from mofang.surface.protocols.oip.rest import failure
 from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer, encode, event
+from mofang.surface.protocols.texts import TEXT_TIMEOUT_SECONDS, Parameters, finish_reason
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/generate(_stream)?/?")
-_TIMEOUT_SECONDS = 600.0  # for callers who name no deadline: text takes its time
-_USUAL_TOKENS = 256
 
 Json = dict[str, Any]
-
-
-class Parameters(msgspec.Struct, forbid_unknown_fields=True):
-    """How to generate."""
-
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
-    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = _USUAL_TOKENS
-    stop: Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=256)]], msgspec.Meta(max_length=16)] = []
-    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    details: bool = False
 
 
 class GenerateRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,10 +84,10 @@ class OipGenerate:
         check_infers(principal)
         check_target(name, version)
         asked = _parse(request.body)
-        deadline = time.monotonic() + deadline_seconds(request.headers, _TIMEOUT_SECONDS)
+        deadline = time.monotonic() + deadline_seconds(request.headers, TEXT_TIMEOUT_SECONDS)
 
         async def work(request_id: str) -> HttpResponse | HttpStream:
-            order = Order(request_id, principal.tenant, deadline, _sampling(asked.parameters), text=asked.text_input)
+            order = Order(request_id, principal.tenant, deadline, asked.parameters.sampling, text=asked.text_input)
             generation = self._generator.begin(name, [order], principal, input_bytes=len(request.body), version=version)
             return await answer(generation, _Answer(asked, generation.revision), stream=stream)
 
@@ -148,7 +135,10 @@ class _Answer:
         body: Json = {"text_output": "".join([delta.text for delta in deltas]), **self._head}
         if self._details:
             chosen = [each for delta in deltas for each in delta.chosen]
-            body["details"] = {"finish_reason": _reason(deltas[-1]), "logprobs": [_logprob(each) for each in chosen]}
+            body["details"] = {
+                "finish_reason": finish_reason(deltas[-1]),
+                "logprobs": [_logprob(each) for each in chosen],
+            }
         return body
 
 
@@ -160,24 +150,6 @@ def _parse(body: bytes) -> GenerateRequest:
         raise InvalidParameter.of(place.rstrip("`").removeprefix("$.") or "body", what[:300]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is no JSON: {str(error)[:200]}", hint="send a JSON object") from None
-
-
-def _sampling(asked: Parameters) -> Sampling:
-    return Sampling(
-        max_tokens=asked.max_tokens,
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        top_k=asked.top_k,
-        seed=asked.seed,
-        stop=tuple(asked.stop),
-        logprobs=0 if asked.details else None,
-    )
-
-
-def _reason(last: Delta) -> str | None:
-    if last.stopped_at:
-        return "stop_sequence"
-    return {"stop": "eos_token", "length": "length"}.get(last.finish)
 
 
 def _logprob(chosen: Chosen) -> Json:
