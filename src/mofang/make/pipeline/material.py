@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,7 +19,6 @@ from mofang.make.compress.quality import Wanted
 from mofang.make.compress.sample import parted, read_sample
 from mofang.make.prepare.dataset import Dataset, Examples, load_examples
 from mofang.make.prepare.feed import feed
-from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import Recipe, Train, parse_recipe
 from mofang.make.workshop import Workshop
 
@@ -91,13 +90,13 @@ def _recipe(version: ModelVersion, tools: Workshop) -> Recipe | None:
 
 def _unseen(spec: Train, examples: Examples) -> NDArray[np.int64]:
     """Return the training rows that were kept aside for the curve, in whatever framework."""
-    return np.flatnonzero(draw(strata(examples.target), spec.validation_fraction, spec.seed))
+    return np.flatnonzero(examples.aside(spec.validation_fraction, spec.seed))
 
 
 def _some(examples: Examples) -> Examples:
     """Return a sample of training rows, the same each time."""
     rows = np.sort(np.random.default_rng(0).permutation(len(examples.features))[:_CALIBRATION_ROWS])
-    return replace(examples, features=examples.features[rows], target=examples.target[rows])
+    return examples.some(rows)
 
 
 def _network(version: ModelVersion, tools: Workshop) -> Any:

@@ -18,13 +18,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import DigestMismatch
+from mofang.base.domain.errors import DigestMismatch, InvalidDataset
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.blobs import Blobs
 from mofang.make.prepare.augment import augment
 from mofang.make.prepare.columns import Column
 from mofang.make.prepare.encode import Texts, encode
 from mofang.make.prepare.normalise import Scaling
+from mofang.make.prepare.split import By, choose, strata
 from mofang.make.prepare.words import FIRST
 from mofang.make.recipe import Augment, Task
 
@@ -34,11 +35,16 @@ SplitName = Literal["train", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One part of the rows: SHA-256 (hex) of the .npy blobs of its features [rows, n] and target [rows]."""
+    """One part of the rows: SHA-256 (hex) of the .npy blobs of its features [rows, n] and target [rows].
+
+    Where rows were not held out at random, ``apart`` is the blob of what they were held out by [rows].
+    """
 
     rows: int
     features: str
     target: str
+    by: By = "rows"
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,8 @@ class Dataset:
 class Examples:
     """Rows of a dataset, and how a model sees them: features [n, ...] as stored, and target [n].
 
-    Models that see everything at once take :meth:`rows`, those that learn in steps take :meth:`batch`.
+    Models that see everything at once take :meth:`rows`, those that learn in steps take :meth:`batch`; either measure
+    themselves on the rows that :meth:`aside` names. ``apart`` [n] is what rows are held out ``by``.
     """
 
     features: NDArray[Any]
@@ -106,6 +113,21 @@ class Examples:
     schema: Schema
     augmentation: Augment = field(default_factory=Augment)
     texts: Texts = field(default_factory=dict)
+    by: By = "rows"
+    apart: NDArray[np.float64] | None = None
+
+    def aside(self, share: float, seed: int) -> NDArray[np.bool_]:
+        """Return a mask of about ``share`` of the rows, held out by the rule of the dataset; the rest has every class.
+
+        Raises InvalidDataset if there are too few to keep any aside.
+        """
+        chosen = choose(self.by, self.apart, strata(self.target), share, seed)
+        if self.target.dtype.kind != "f":
+            unknown = np.isin(self.target, np.setdiff1d(self.target, self.target[~chosen]))
+            chosen &= ~(unknown if self.apart is None else np.isin(self.apart, self.apart[unknown]))
+        if not chosen.any():
+            raise InvalidDataset(f"{len(self.target)} rows are too few to keep some aside for the curve")
+        return chosen
 
     def rows(self) -> NDArray[np.float32]:
         """Return all features [n, d] as a model sees them, images flattened, nothing augmented."""
@@ -123,7 +145,9 @@ class Examples:
         chosen = self.features[index]
         if random is not None and self.augmentation and self.schema.shape:
             chosen = augment(self.augmentation, chosen, random)
-        return replace(self, features=chosen, target=self.target[index] if len(self.target) else self.target)
+        apart = None if self.apart is None else self.apart[index]
+        target = self.target[index] if len(self.target) else self.target
+        return replace(self, features=chosen, target=target, apart=apart)
 
     def prepared(self) -> NDArray[np.float32]:
         """Return all features as a model sees them, images in their shape, nothing augmented."""
@@ -140,7 +164,11 @@ def examples_of(features: NDArray[Any], target: NDArray[Any]) -> Examples:
 
 def dataset_digest(splits: Mapping[str, Split], schema: Schema) -> str:
     """Return ``sha256:<hex>`` over every value of every row, and over the schema; where it came from does not count."""
-    content = {"splits": {name: asdict(split) for name, split in splits.items()}, "schema": asdict(schema)}
+    parts = {name: asdict(split) for name, split in splits.items()}
+    for part in parts.values():
+        if not part["apart"]:  # what rows at random do not have takes no part, or older digests would be others now
+            del part["by"], part["apart"]
+    content = {"splits": parts, "schema": asdict(schema)}
     return "sha256:" + hashlib.sha256(canonical_json(content)).hexdigest()
 
 
@@ -161,7 +189,9 @@ def load_examples(
     texts: Texts = {}
     if schema.texts:
         texts = msgspec.msgpack.decode(blobs.read(schema.texts), type=dict[str, list[str]])
-    return Examples(*_load(blobs, dataset, split), schema, augmentation or Augment(), texts)
+    held = dataset.splits[split]
+    apart = np.load(io.BytesIO(blobs.read(held.apart)), allow_pickle=False) if held.apart else None
+    return Examples(*_load(blobs, dataset, split), schema, augmentation or Augment(), texts, held.by, apart)
 
 
 def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:

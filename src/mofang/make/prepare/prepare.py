@@ -27,7 +27,7 @@ from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
 from mofang.make.prepare.encode import encode, fit
 from mofang.make.prepare.normalise import measure
 from mofang.make.prepare.sources import read
-from mofang.make.prepare.split import draw, latest, strata, whole_groups
+from mofang.make.prepare.split import choose, draw, strata
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
@@ -61,8 +61,9 @@ def _prepare(spec: Prepare, source: str, table: Table, blobs: Blobs, progress: P
     schema = _schema(spec, table, rows, masks["train"], blobs)
     splits = {}
     for name, mask in masks.items():
-        splits[name] = _store(table.features, rows.target, mask, blobs)
+        splits[name] = _store(table, rows.target, mask, blobs)
         progress.report("prepare", 0.7 if name == "train" else 1.0, f"{name}: {splits[name].rows:,} rows")
+    splits["train"] = _apart(spec, table, masks["train"], splits["train"], blobs)
     return Dataset(
         digest=dataset_digest(splits, schema),
         name=table.name,
@@ -126,9 +127,7 @@ def _held_out(table: Table, kept: NDArray[np.intp], layers: NDArray[np.int64], s
         raise InvalidDataset(
             f"{int(np.isnan(apart).sum()):,} rows have no {spec.split.column!r}, by which they are to be split"
         )
-    if spec.split.by == "time":
-        return latest(apart, spec.test_fraction)
-    return whole_groups(apart, layers, spec.test_fraction, spec.seed)
+    return choose(spec.split.by, apart, layers, spec.test_fraction, spec.seed)
 
 
 def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs: Blobs) -> Schema:
@@ -163,8 +162,16 @@ def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs:
     return replace(schema, texts=blobs.put([msgspec.msgpack.encode(table.texts)]).sha256)
 
 
-def _store(features: NDArray[Any], target: NDArray[Any], mask: Mask, blobs: Blobs) -> Split:
-    return Split(int(mask.sum()), blobs.put(_npy(features, mask)).sha256, blobs.put(_npy(target, mask)).sha256)
+def _store(table: Table, target: NDArray[Any], mask: Mask, blobs: Blobs) -> Split:
+    features = blobs.put(_npy(table.features, mask)).sha256
+    return Split(int(mask.sum()), features, blobs.put(_npy(target, mask)).sha256)
+
+
+def _apart(spec: Prepare, table: Table, mask: Mask, split: Split, blobs: Blobs) -> Split:
+    """Return ``split`` with what its rows are held out by, so that training can keep rows aside by the same rule."""
+    if spec.split.by == "rows" or table.apart is None or np.isnan(table.apart[mask]).any():
+        return split
+    return replace(split, by=spec.split.by, apart=blobs.put(_npy(table.apart, mask)).sha256)
 
 
 def _npy(array: NDArray[Any], mask: Mask) -> Iterator[bytes]:

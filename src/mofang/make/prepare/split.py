@@ -1,11 +1,17 @@
-"""Which rows are held out: stratified samples, the latest, or whole groups; the same seed draws the same rows."""
+"""Which rows are held out: stratified samples, the latest, or whole groups; the same seed draws the same rows.
+
+The rows that are held out of a dataset and the rows that training keeps aside are chosen by the same rule.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+By = Literal["rows", "time", "group"]
+"""What rows are held out by: see ``[prepare.split]``."""
 
 _LAYERS = 10
 _ROWS_PER_LAYER = 20
@@ -18,6 +24,13 @@ def strata(target: NDArray[Any]) -> NDArray[np.int64]:
     layers = min(max(len(target) // _ROWS_PER_LAYER, 1), _LAYERS)
     rank = np.argsort(np.argsort(target, kind="stable"), kind="stable")
     return (rank * layers // max(len(target), 1)).astype(np.int64)
+
+
+def choose(by: By, apart: NDArray[Any] | None, layers: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Return a mask of about ``share`` of the rows; ``apart`` [rows] says when they are from, or of which group."""
+    if by == "rows" or apart is None:
+        return draw(layers, share, seed)
+    return latest(apart, share) if by == "time" else whole_groups(apart, layers, share, seed)
 
 
 def draw(classes: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

@@ -28,7 +28,9 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     length: ClassVar[str] = ""
     """The key that says how long it trains: twice as much takes twice as long; empty: there is none."""
 
-    validation_fraction: Annotated[Share, Meta(description="of the training rows, for the curve")] = 0.1
+    validation_fraction: Annotated[
+        Share, Meta(description="of the training rows, for the curve; chosen as [prepare.split] says")
+    ] = 0.1
     seed: Seed = 0
 
     @property

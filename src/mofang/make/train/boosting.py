@@ -12,23 +12,20 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
-from mofang.make.prepare.dataset import Target
-from mofang.make.prepare.split import draw, strata
+from mofang.make.prepare.dataset import Examples, Target
 from mofang.make.recipe import CatBoost, LightGBM, VowpalWabbit, XGBoost
 from mofang.make.train.model import curve_report
 
 _REPORTS = 50  # of a run, at most: a round may take a millisecond, and each report is written to the disk
 
 
-def validation_rows(spec: XGBoost | LightGBM | CatBoost | VowpalWabbit, target: Target) -> NDArray[np.bool_]:
+def validation_rows(spec: XGBoost | LightGBM | CatBoost | VowpalWabbit, examples: Examples) -> NDArray[np.bool_]:
     """Return a mask of the rows kept aside; raise InvalidDataset if there is nothing to learn."""
+    target = examples.target
     if len(np.unique(target)) < 2:
         what = "numbers that differ" if target.dtype.kind == "f" else "rows of two classes or more"
         raise InvalidDataset(f"training needs {what}")
-    chosen = draw(strata(target), spec.validation_fraction, spec.seed)
-    if not chosen.any():
-        raise InvalidDataset(f"{len(target)} rows are too few to keep some aside for the curve")
-    return chosen
+    return examples.aside(spec.validation_fraction, spec.seed)
 
 
 class Curve:

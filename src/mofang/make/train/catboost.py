@@ -24,7 +24,7 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     """
     assert isinstance(spec, CatBoost)
     features, target = examples.rows(), examples.target
-    aside = validation_rows(spec, target)
+    aside = validation_rows(spec, examples)
     known = catboost.Pool(features[~aside], target[~aside], thread_count=1)
     checked = catboost.Pool(features[aside], target[aside], thread_count=1)
     watch = _Watch(Curve(spec.rounds, int((~aside).sum()), target[aside], progress))

@@ -24,7 +24,7 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     """
     assert isinstance(spec, LightGBM)
     features, target = examples.rows(), examples.target
-    aside = validation_rows(spec, target)
+    aside = validation_rows(spec, examples)
     known = lightgbm.Dataset(features[~aside], target[~aside], params={"verbosity": -1})
     checked = lightgbm.Dataset(features[aside], target[aside], reference=known)
     curve = Curve(spec.rounds, int((~aside).sum()), target[aside], progress)

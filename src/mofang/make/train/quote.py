@@ -91,7 +91,7 @@ def _some(examples: Examples, count: int) -> Examples:
     if share <= 0:
         return examples
     kept = np.flatnonzero(~draw(strata(examples.target), share, 0))
-    return replace(examples, features=examples.features[kept], target=examples.target[kept])
+    return replace(examples.some(kept), by="rows", apart=None)  # a sample has too few whole groups
 
 
 def _seconds(spec: Train, examples: Examples, train: Trainer, length: int) -> float:

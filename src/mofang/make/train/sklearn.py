@@ -14,7 +14,6 @@ import numpy as np
 from mofang.base.domain.errors import InvalidDataset, TrainingFailed
 from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Examples, Target
-from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import DecisionTree, LinearRegression, LogisticRegression, Mlp, RandomForest, Train
 from mofang.make.train.model import Rows, TrainedModel, curve_report
 
@@ -36,14 +35,15 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
         raise InvalidDataset(f"training needs {what}")
     # The number of threads changes the order of sums, and with it the model: one thread makes the same everywhere.
     with threadpool_limits(1, user_api="blas"):
-        return _train(spec, examples.rows(), target, progress)
+        return _train(spec, examples, progress)
 
 
-def _train(spec: Train, features: Rows, target: Target, progress: Progress) -> TrainedModel:
+def _train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     from sklearn.pipeline import Pipeline
 
     started = time.perf_counter()
-    validation = draw(strata(target), spec.validation_fraction, spec.seed)
+    features, target = examples.rows(), examples.target
+    validation = examples.aside(spec.validation_fraction, spec.seed)
     preprocessing = Pipeline(_preprocessing(spec))
     rows, known = preprocessing.fit_transform(features[~validation]), target[~validation]
     checked, expected = preprocessing.transform(features[validation]), target[validation]

@@ -45,7 +45,7 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     """Learn for ``spec.epochs`` epochs. The model is a :class:`Linear`; the same arguments make the same one."""
     assert isinstance(spec, VowpalWabbit)
     target = examples.target
-    aside = validation_rows(spec, target)
+    aside = validation_rows(spec, examples)
     known, checked = np.flatnonzero(~aside), np.flatnonzero(aside)[:_CHECKED_ROWS]
     classes, features = len(examples.schema.labels), examples.schema.features
     curve = Curve(spec.epochs, len(known), target[checked], progress, "epoch")

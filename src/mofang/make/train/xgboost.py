@@ -24,7 +24,7 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     """
     assert isinstance(spec, XGBoost)
     features, target = examples.rows(), examples.target
-    aside = validation_rows(spec, target)
+    aside = validation_rows(spec, examples)
     known = xgboost.DMatrix(features[~aside], target[~aside], nthread=1)
     checked = xgboost.DMatrix(features[aside], target[aside], nthread=1)
     curve = Curve(spec.rounds, int((~aside).sum()), target[aside], progress)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from mofang.base.domain.errors import InvalidDataset, MofangError, TrainingFailed
 from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Examples, Schema
-from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import Cnn, Keras, Network, ResNet, Rnn, Train, Transformer, Vgg
 from mofang.make.train.keras.layers import body, keras
 from mofang.make.train.model import TrainedModel, curve_report
@@ -43,7 +42,7 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
             "networks of Keras take no token ids here", hint='leave out `library = "keras"`, or [prepare.encode] text'
         )
     keras.utils.set_random_seed(spec.seed)
-    aside = draw(strata(target), spec.validation_fraction, spec.seed)
+    aside = examples.aside(spec.validation_fraction, spec.seed)
     known, checked = np.flatnonzero(~aside), np.flatnonzero(aside)
     model = build(spec, examples, known)
     loop = _Loop(spec, examples, known, checked, progress)

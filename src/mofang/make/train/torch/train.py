@@ -16,7 +16,6 @@ from torch.nn import functional
 from mofang.base.domain.errors import InvalidDataset
 from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Examples
-from mofang.make.prepare.split import draw, strata
 from mofang.make.recipe import Network, Train
 from mofang.make.train.model import TrainedModel, curve_report
 from mofang.make.train.torch.batches import Batches, Prepared
@@ -56,7 +55,7 @@ def split(spec: Network, examples: Examples) -> tuple[Prepared, Prepared]:
     if len(np.unique(target)) < 2:
         what = "numbers that differ" if target.dtype.kind == "f" else "rows of two classes or more"
         raise InvalidDataset(f"training needs {what}")
-    aside = draw(strata(target), spec.validation_fraction, spec.seed)
+    aside = examples.aside(spec.validation_fraction, spec.seed)
     return Prepared(examples, np.flatnonzero(~aside)), Prepared(examples, np.flatnonzero(aside))
 
 
