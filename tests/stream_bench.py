@@ -56,7 +56,9 @@ class Bench:
         self._stop = asyncio.Event()
         placement = StreamPlacement(NoPlacement(), lambda: ["scripted"])
         self.fleet = Fleet("g", {"process": placement}, self._changed.set)
-        self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe)
+        self.deputies = b"secret of those who ask on behalf of keys"
+        self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
+                         deputies=self.deputies)  # fmt: skip
         self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
                                    listen=self.telemetry.listen)  # fmt: skip
         self.once = Once(folder / "once", 3600)

@@ -365,3 +365,49 @@ def test_the_total_is_the_sum_of_lines_and_a_rerun_the_same_bytes(
         amounts = [(line.number, line.amount_micros) for line in invoice.lines if line.amount_micros]
         refund = make_credit_note("cn_1", invoice, amounts, "all", NOON)
         assert refund.total.micros == -invoice.total.micros
+
+
+TOKENS = """currency = "EUR"
+[[price]]
+meter = "input_tokens"
+amount = "0.10"
+[[price]]
+meter = "output_tokens"
+amount = "1"
+[[price]]
+meter = "batch_output_tokens"
+amount = "0.5"
+"""
+CACHED = '[[price]]\nmeter = "cached_tokens"\namount = "0.01"\n'
+
+
+def _lines(invoice: Invoice) -> dict[str, tuple[int, int]]:
+    return {line.scope.meter: (line.quantity, line.amount_micros) for line in invoice.document.lines}
+
+
+def test_batches_and_cached_tokens_cost_as_others_do_unless_they_have_prices(shop: Shop) -> None:
+    shop.bills.publish(TOKENS, NOW - 3 * DAY_US)
+    shop.bills.publish(TOKENS + CACHED, NOW - DAY_US)
+    used = {"input_tokens": 10, "cached_tokens": 20, "output_tokens": 3}
+    batch = {"batch_input_tokens": 100, "batch_cached_tokens": 200, "batch_output_tokens": 30, "batch_requests": 1}
+    for start in (NOW - 2 * DAY_US, NOW - DAY_US):
+        shop.use(0, start, quantities=used)
+        shop.use(0, start + HOUR_US, quantities=batch)
+    before = shop.issued(NOW - 2 * DAY_US, NOW - DAY_US)
+    after = shop.issued(NOW - DAY_US, NOW)
+    assert _lines(before) == {
+        "input_tokens": (330, 33_000_000),
+        "output_tokens": (3, 3_000_000),
+        "batch_output_tokens": (30, 15_000_000),
+    }
+    assert _lines(after) == {
+        "input_tokens": (110, 11_000_000),
+        "cached_tokens": (220, 2_200_000),
+        "output_tokens": (3, 3_000_000),
+        "batch_output_tokens": (30, 15_000_000),
+    }
+    for invoice in (before, after):
+        assert shop.billing.verify(invoice.id).matches
+        for line in invoice.document.lines:
+            traced = shop.billing.trace(invoice.id, line.number).items
+            assert sum(event.quantity for event in traced) == line.quantity

@@ -24,3 +24,10 @@ def test_each_meter_of_each_endpoint_and_tenant_is_compared(store: UsageStore) -
     own = compare(counts, store.totals(BY, filters={"tenant": "zoo"}), "zoo")
     assert own == [Comparison("digits", "zoo", "requests", 0, 1)]
     assert own[0].to_dict()["difference"] == -1
+
+
+def test_what_batches_use_is_compared_with_the_rest(store: UsageStore) -> None:
+    store.fold("segment", 0, 2, [usage(1, quantities={"requests": 1}), usage(2, quantities={"batch_requests": 1})])
+    assert compare({"digits": {"acme": {"requests": 2}}}, store.totals(BY)) == [
+        Comparison("digits", "acme", "requests", 2, 2)
+    ]

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mofang.base.domain.budget import Tariff
+from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageRecord
+from mofang.base.identity.deputies import word
 from mofang.base.storage.database import Database
-from stream_bench import Bench, events, read, run
+from stream_bench import KEY, Bench, events, read, run
 from towns import Town
 
-TARIFF = {"acme smol/1": Tariff("EUR", {"input_tokens": (10, 1), "output_tokens": (100, 1)})}
+PRICES = {"input_tokens": (10, 1), "output_tokens": (100, 1), "batch_output_tokens": (50, 1)}
+TARIFF = {"acme smol/1": Tariff("EUR", PRICES)}
 
 
 def on(database: Database, scenario: Callable[[Bench, Town], Awaitable[None]], unit: str, amount: int) -> None:
@@ -97,3 +100,20 @@ def test_nothing_stays_held_of_a_request_that_was_cancelled_or_refused(database:
         await bench.drain()  # a worker that stops does not wait for what is gone
 
     on(database, scenario, "output_tokens", 1000)
+
+
+def test_a_batch_holds_and_pays_its_own_price(database: Database) -> None:
+    async def scenario(bench: Bench, town: Town) -> None:
+        prompt = "x" * 20
+        batch = word(bench.deputies, KEY.id, now_us() + 60_000_000)
+        asked = {"model": "smol", "prompt": prompt, "max_tokens": 16}
+        assert (await bench.ask("/v1/completions", **asked)).status == 402
+        assert (await bench.ask("/v1/completions", key=batch, **asked)).status == 200
+        [record] = bench.records
+        assert {"batch_input_tokens": 20, "batch_output_tokens": 16, "batch_requests": 1}.items() <= (
+            record.quantities.items()
+        )
+        assert not record.quantities.keys() & {"requests", "input_tokens", "output_tokens"}
+        assert [charge.amount for charge in record.charges] == [20 * 10 + 16 * 50]
+
+    on(database, scenario, "EUR", 1000)

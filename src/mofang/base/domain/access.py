@@ -73,6 +73,7 @@ class Principal:
     verbs: tuple[Permission, ...] = ()  # what of its role the key may use; empty: all
     user: str = ""  # who signed in; empty: a key
     address: str = ""  # where it asks from, as far as its gateway could see
+    batch: bool = False  # whether a batch asks on behalf of the key
 
     @property
     def scope(self) -> Scope:

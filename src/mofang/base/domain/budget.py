@@ -8,10 +8,11 @@ from typing import Literal, get_args
 
 from mofang.base.domain.access import LimitScope
 from mofang.base.domain.money import format_micros
-from mofang.base.domain.usage import Meter
+from mofang.base.domain.usage import BATCHED, PLAIN, Meter
 
 BudgetPeriod = Literal["month", "total"]
-METERS: frozenset[str] = frozenset(get_args(Meter))
+METERS: frozenset[str] = frozenset(get_args(Meter)) - PLAIN.keys()
+"""Meters that may be bounded: what batches use counts with the rest."""
 GRAINS = 1_000_000_000
 """Grains in one unit of a budget: what a single request costs is counted in grains, so that cheap ones add up right."""
 
@@ -64,6 +65,11 @@ class Tariff:
             if quantity := quantities.get(meter):
                 total -= -quantity * micros * GRAINS // per
         return total
+
+    def in_batch(self) -> Tariff:
+        """Return what the same units cost a batch."""
+        prices = {meter: self.prices.get(BATCHED.get(meter, meter), price) for meter, price in self.prices.items()}
+        return Tariff(self.currency, prices)
 
 
 def quota_tariff(meter: str) -> Tariff:

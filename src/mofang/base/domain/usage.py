@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -11,7 +12,14 @@ import msgspec
 Meter = Literal[
     "requests", "rows", "compute_us", "input_bytes", "output_bytes",
     "input_tokens", "output_tokens", "cached_tokens", "audio_seconds", "images",
+    "batch_requests", "batch_input_tokens", "batch_output_tokens", "batch_cached_tokens",
 ]  # fmt: skip
+BATCHED: Mapping[str, str] = MappingProxyType(
+    {each: f"batch_{each}" for each in ("requests", "input_tokens", "output_tokens", "cached_tokens")}
+)
+"""Meters that are recorded under a name of their own for what a batch asks, which may have another price."""
+PLAIN: Mapping[str, str] = MappingProxyType({batched: meter for meter, batched in BATCHED.items()})
+"""The same the other way."""
 METERED = frozenset({"input_tokens", "audio_seconds", "images"})
 """Meters that a model may report itself: by an output of whole numbers of that name, one for each row."""
 COUNTED: tuple[Meter, ...] = (
@@ -116,6 +124,11 @@ class UsageEvent:
     meter: str
     quantity: int
     variant: str = ""  # of the version: "original", or how it was compressed; empty where nobody knows
+
+
+def named(quantities: dict[str, int], *, batch: bool) -> dict[str, int]:
+    """Return ``quantities`` by the meters they are recorded under."""
+    return {BATCHED.get(meter, meter): units for meter, units in quantities.items()} if batch else quantities
 
 
 def events_of(record: UsageRecord) -> Iterator[UsageEvent]:

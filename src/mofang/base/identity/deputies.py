@@ -56,8 +56,9 @@ def check_word(text: str, secret: bytes, entries: Mapping[str, KeyEntry], at: in
     if at >= int(match[2]) or (entry.expires_at is not None and at >= entry.expires_at):
         raise ExpiredKey(f"key {match[1]!r} has expired")
     return Principal(
-        entry.id, entry.tenant, entry.project, entry.role, entry.endpoints, entry.reach, entry.verbs, entry.user
-    )
+        entry.id, entry.tenant, entry.project, entry.role, entry.endpoints, entry.reach, entry.verbs, entry.user,
+        batch=True,
+    )  # fmt: skip
 
 
 def _mac(secret: bytes, key_id: str, until: int) -> str:

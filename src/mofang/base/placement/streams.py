@@ -339,14 +339,14 @@ class StreamReplica:
     def _count(self, stream: Stream, told: Delta) -> None:
         """Count what is told: the request and the prompt, once each, with the first that is said of them."""
         order = stream.order
-        work = {
-            "output_tokens": told.tokens,
-            "cached_tokens": told.cached_tokens,
-            "compute_us": told.compute_us,
-        }
+        work = {"output_tokens": told.tokens, "compute_us": told.compute_us}
+        if order.part % order.choices == 0:  # of several choices, the first has read the prompt
+            work["cached_tokens"] = told.cached_tokens
+            work["input_tokens"] = told.input_tokens - told.cached_tokens
+            if not stream.begun:
+                work["input_tokens"] += len(stream.prompt)
         if not stream.begun:
             work["requests"] = int(order.part == 0)
-            work["input_tokens"] = len(stream.prompt) if order.part % order.choices == 0 else 0
         self._tally.add(order.tenant, work)
 
     def _end_late(self, now: float, events: list[tuple[Stream, Event]]) -> None:

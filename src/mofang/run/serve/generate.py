@@ -19,7 +19,7 @@ from mofang.base.domain.deployment import Revision, Route
 from mofang.base.domain.errors import Draining, Exhausted, MofangError, NotGenerative
 from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.names import now_us
-from mofang.base.domain.usage import UsageRecord
+from mofang.base.domain.usage import UsageRecord, named
 from mofang.base.placement.base import StreamHandle
 from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.desk import Observe, Record
@@ -185,7 +185,6 @@ class Generation:
         pieces, self._pieces, self._merge_at = self._pieces, [], _MOST_PIECES
         for _, delta in pieces:
             self.tally.output_tokens += delta.tokens
-            self.tally.cached_tokens += delta.cached_tokens
             self.tally.compute_us += delta.compute_us
             self.tally.queue_us = max(self.tally.queue_us, delta.queue_us)
             self.tally.output_bytes += len(delta.text.encode("utf-8", "replace"))
@@ -264,7 +263,7 @@ class Generation:
             self.tally.input_tokens += input_tokens
         if self._unbegun == 1 and self.held.charges:
             read = self.tally.input_tokens
-            most = {"input_tokens": read, "cached_tokens": read, "output_tokens": self._most_tokens}
+            most = {"input_tokens": read, "cached_tokens": 0, "output_tokens": self._most_tokens}
             self.held.bound(most, self._deadline, self._proceed)
             return
         self._unbegun -= 1
@@ -295,6 +294,7 @@ class Generation:
         self.tally.last_at = now
         if choice.counts:
             self.tally.input_tokens += delta.input_tokens
+            self.tally.cached_tokens += delta.cached_tokens
         if delta.finish:
             self._streams.pop(choice.number, None)
         self._pieces.append((choice.index, delta))
@@ -323,7 +323,7 @@ class Generation:
         revision, principal, tally = self.revision, self._principal, self.tally
         quantities = {
             "requests": 1,
-            "input_tokens": tally.input_tokens,
+            "input_tokens": tally.input_tokens - tally.cached_tokens,
             "cached_tokens": tally.cached_tokens,
             "output_tokens": tally.output_tokens,
             "compute_us": tally.compute_us,
@@ -332,8 +332,8 @@ class Generation:
         }
         return UsageRecord(
             self.request_id, now_us(), principal.tenant, principal.project, principal.key_id, revision.endpoint,
-            revision.number, revision.version, revision.digest, "ok", quantities,
-            charges=self.held.charge(quantities),
+            revision.number, revision.version, revision.digest, "ok", charges=self.held.charge(quantities),
+            quantities=named(quantities, batch=principal.batch),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Answer, Call, InferRequest, InferResponse
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Array, size_bytes
-from mofang.base.domain.usage import UsageRecord
+from mofang.base.domain.usage import UsageRecord, named
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.ticket import call_bytes
 from mofang.run.serve.admitting import Admitted
@@ -191,6 +191,6 @@ class Passage:
             revision.version,
             revision.digest,
             "ok",
-            quantities,
             charges=self.held.charge(quantities),
+            quantities=named(quantities, batch=principal.batch),
         )

@@ -17,7 +17,7 @@ class Tally:
     """What a request has used so far, as far as it was handed out."""
 
     input_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # among them
     output_tokens: int = 0
     compute_us: int = 0
     output_bytes: int = 0

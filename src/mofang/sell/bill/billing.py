@@ -14,7 +14,7 @@ from mofang.base.domain.deployment import Revision
 from mofang.base.domain.errors import InvalidInvoice, InvalidPeriod, InvoiceConflict
 from mofang.base.domain.names import new_id, now_us
 from mofang.sell.bill.invoice import Document, LateUsage, make_credit_note, make_invoice
-from mofang.sell.bill.pricebook import PriceScope, PublishedBook, book_at
+from mofang.sell.bill.pricebook import COSTS_AS, PriceScope, PublishedBook, book_at
 from mofang.sell.bill.quote import Quote, estimate, quote_meters
 from mofang.sell.bill.rating import UNKNOWN, InvoiceLine, Origin, Served, Tell, count_by_price, less, served
 from mofang.sell.bill.store import BillStore, Invoice, LateRow
@@ -197,19 +197,29 @@ class Billing:
             raise InvalidInvoice(f"line {number} of {invoice_id} comes from lines {', '.join(map(str, line.of))}")
         if not line.parts:
             return UsagePage([], None)
-        uses: set[Use] = {(part.endpoint, part.version, part.digest) for part in line.parts}
         if line.kind == "adjustment":
             after = max(after, self._closed_at(found.document.tenant, line))
         return self._usage.trace(
             found.document.tenant,
-            line.scope.meter,
-            uses,
+            self._uses(found.document.tenant, line),
             line.start,
             line.end,
             after=after,
             last=found.last_seq or None,
             limit=limit,
         )
+
+    def _uses(self, tenant: str, line: InvoiceLine) -> dict[str, set[Use]]:
+        """Return what a line counts, by meter: the one its price names, and those which cost as that."""
+        book = next((each.book for each in self._bills.price_books() if each.version == line.price_book), None)
+        uses: dict[str, set[Use]] = {line.scope.meter: set()}
+        for meter in (line.scope.meter, *COSTS_AS):
+            for part in line.parts:
+                scope = PriceScope(tenant, part.endpoint, part.model, part.variant, meter)
+                price = None if book is None else book.find(scope)
+                if meter == line.scope.meter or (price is not None and price.scope == line.scope):
+                    uses.setdefault(meter, set()).add((part.endpoint, part.version, part.digest))
+        return uses
 
     def _closed_at(self, tenant: str, line: InvoiceLine) -> int:
         """Return the last event that the newest invoice of the line's period knew."""

@@ -27,6 +27,8 @@ _TITLES = {"invoice": "Invoice", "credit_note": "Credit note"}
 _UNITS = {
     "requests": "requests", "rows": "rows", "input_tokens": "input tokens", "output_tokens": "output tokens",
     "cached_tokens": "cached tokens", "audio_seconds": "seconds of audio", "images": "images",
+    "batch_requests": "requests of batches", "batch_input_tokens": "input tokens of batches",
+    "batch_output_tokens": "output tokens of batches", "batch_cached_tokens": "cached tokens of batches",
     "input_bytes": "bytes received", "output_bytes": "bytes sent", "compute_us": "compute time",
 }  # fmt: skip
 _STYLE = """

@@ -7,14 +7,20 @@ database; ``parse.py`` reads books, the bill store publishes them, rating and qu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
+from mofang.base.domain.usage import PLAIN
 from mofang.sell.bill.spec import Mode
 
 ANY = "*"
+COSTS_AS: Mapping[str, str] = MappingProxyType(
+    {**PLAIN, "batch_cached_tokens": "cached_tokens", "cached_tokens": "input_tokens"}
+)
+"""Meters that cost as another, and count with it, where no price of their own fits."""
 PPM = 1_000_000
 """Percentages are millionths: 19 % is 190,000."""
 
@@ -101,14 +107,18 @@ class PriceBook:
         return next((terms for terms in self.terms if terms.tenant == tenant), self.terms[0])
 
     def find(self, scope: PriceScope) -> Price | None:
-        """Return the most specific price of what ``scope`` names in full, in its tenant's currency."""
+        """Return the most specific price of what ``scope`` names in full, in its tenant's currency.
+
+        Without one, that of the meter it :data:`COSTS_AS`, if it does.
+        """
         currency = self.terms_of(scope.tenant).currency
         narrow = (scope.tenant, scope.endpoint, scope.model, scope.variant)
         for tenant, endpoint, model, variant in product(*((part, ANY) for part in narrow)):
             price = self._by_scope.get((currency, PriceScope(tenant, endpoint, model, variant, scope.meter)))
             if price is not None:
                 return price
-        return None
+        other = COSTS_AS.get(scope.meter)
+        return None if other is None else self.find(replace(scope, meter=other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import get_args
 
-from mofang.base.domain.budget import METERS, Tariff
+from mofang.base.domain.budget import Tariff
 from mofang.base.domain.deployment import Revision
+from mofang.base.domain.usage import Meter
 from mofang.sell.bill.pricebook import PPM, PriceBook, PriceScope, PublishedBook, book_at
 from mofang.sell.bill.rating import UNKNOWN, Origin, Served, Tell
 
@@ -33,7 +35,7 @@ def ceiling(book: PriceBook, tenant: str, endpoint: str, origin: Origin) -> Tari
     """
     terms = book.terms_of(tenant)
     found: dict[str, tuple[int, int]] = {}
-    for meter in sorted(METERS):
+    for meter in sorted(get_args(Meter)):
         price = book.find(PriceScope(tenant, endpoint, origin.model, origin.variant, meter))
         if price is not None:
             exact = Fraction(max(tier.micros for tier in price.tiers), price.per)

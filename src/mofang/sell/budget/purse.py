@@ -55,7 +55,7 @@ class Purse:
         self._number = 0
         self._budgets: dict[tuple[str, str], list[Budget]] = {}
         self._by_id: dict[str, Budget] = {}
-        self._bound: dict[tuple[str, str], Bound] = {}
+        self._bound: dict[tuple[str, str, bool], Bound] = {}
         self._shares: dict[tuple[str, int], Share] = {}
         self._month = (0, 0)
         self._expected = Expectations()
@@ -176,23 +176,23 @@ class Purse:
 
     def _binding(self, principal: Principal, route: Route) -> Bound:
         revision = route.revision.key
-        known = self._bound.get((principal.key_id, revision))
+        known = self._bound.get((principal.key_id, revision, principal.batch))
         if known is None:
             names = (("key", principal.key_id), ("project", principal.project), ("tenant", principal.tenant))
             budgets = [budget for name in names for budget in self._budgets.get(name, ())]
-            known = tuple((budget, self._tariff(budget, principal.tenant, revision)) for budget in budgets)
-            self._bound[principal.key_id, revision] = known
+            known = tuple((budget, self._tariff(budget, principal, revision)) for budget in budgets)
+            self._bound[principal.key_id, revision, principal.batch] = known
         return known
 
-    def _tariff(self, budget: Budget, tenant: str, revision: str) -> Tariff:
+    def _tariff(self, budget: Budget, principal: Principal, revision: str) -> Tariff:
         if not budget.is_money:
             return quota_tariff(budget.unit)
-        tariff = self._snapshot().tariffs.get(f"{tenant} {revision}")
+        tariff = self._snapshot().tariffs.get(f"{principal.tenant} {revision}")
         if tariff is None:
             return Tariff(budget.unit)
         if tariff.currency != budget.unit:
             raise BudgetCurrency(f"{budget} cannot pay for {revision}: its prices are in {tariff.currency}")
-        return tariff
+        return tariff.in_batch() if principal.batch else tariff
 
     def _follow(self, snapshot: Snapshot) -> None:
         self._number = snapshot.number

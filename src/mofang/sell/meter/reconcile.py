@@ -7,11 +7,12 @@ broke off; a negative one was billed and never computed, which must not be.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mofang.base.domain.usage import COUNTED
+from mofang.base.domain.usage import COUNTED, PLAIN
 from mofang.sell.meter.pages import UsageTotal
 
 
@@ -50,9 +51,10 @@ def compare(
         if tenant is None or who == tenant
         for meter, quantity in meters.items()
     }
-    ledger: dict[tuple[str, str, str], int] = {
-        (t.group["endpoint"], t.group["tenant"], t.group["meter"]): t.quantity for t in totals
-    }
+    ledger: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    for total in totals:  # engines know nothing of batches
+        meter = PLAIN.get(total.group["meter"], total.group["meter"])
+        ledger[total.group["endpoint"], total.group["tenant"], meter] += total.quantity
     keys = sorted(key for key in counted.keys() | ledger.keys() if key[2] in COUNTED)
     found = [Comparison(*key, counted=counted.get(key, 0), ledger=ledger.get(key, 0)) for key in keys]
     return [each for each in found if each.counted or each.ledger]

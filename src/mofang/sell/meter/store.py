@@ -8,7 +8,7 @@ ledger must not know how a journal looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any
 
@@ -24,10 +24,12 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    and_,
     bindparam,
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
     update,
@@ -240,25 +242,24 @@ class UsageStore:
         return None if row is None else Series(*row)
 
     def trace(
-        self, tenant: str, meter: str, uses: Collection[Use], start: int, end: int, *, after: int = 0,
+        self, tenant: str, uses: Mapping[str, Collection[Use]], start: int, end: int, *, after: int = 0,
         last: int | None = None, limit: int = 100,
     ) -> UsagePage:  # fmt: skip
-        """List the billable events of ``uses`` (endpoint, version, digest) from ``start`` up to ``end``.
+        """List the billable events of ``uses`` (meter -> endpoint, version, digest) from ``start`` up to ``end``.
 
-        In the order they were folded: those numbered above ``after``, up to ``last``. Reads only the stretch of the
-        ledger that the windows of these hours name.
+        In the order they were folded: those numbered above ``after``, up to ``last``.
         """
         with self._database.read() as connection:
-            series = _billable_series(connection, tenant, uses)
-            first, newest = _stretch(connection, series, start, end, meter)
+            series = {meter: _billable_series(connection, tenant, of) for meter, of in uses.items()}
+            first, newest = _stretch(connection, [*chain(*series.values())], start, end, list(uses))
+            wanted = [and_(_events.c.meter == meter, _events.c.series_id.in_(ids)) for meter, ids in series.items()]
             query = (
                 _select_events()
                 .where(_events.c.seq.between(max(first, after + 1), newest if last is None else min(newest, last)))
-                .where(_events.c.series_id.in_(series), _events.c.meter == meter, _events.c.at.between(start, end - 1))
+                .where(or_(*wanted), _events.c.at.between(start, end - 1))
                 .order_by(_events.c.seq)
-                .limit(limit + 1)
             )
-            rows = connection.execute(query).all()
+            rows = connection.execute(query.limit(limit + 1)).all()
         return _events_page(rows, limit)
 
     def recount(self, tenant: str, start: int, end: int) -> list[UsageRow]:
@@ -303,12 +304,12 @@ def _billable_series(connection: Connection, tenant: str, uses: Collection[Use] 
 
 
 def _stretch(
-    connection: Connection, series: Sequence[int], start: int, end: int, meter: str | None = None
+    connection: Connection, series: Sequence[int], start: int, end: int, meters: Sequence[str] = ()
 ) -> tuple[int, int]:
     """Return the numbers between which all events of these windows lie; an empty range if there are none."""
     conditions = [_windows.c.series_id.in_(series), *_during(start, end)]
-    if meter is not None:
-        conditions.append(_windows.c.meter == meter)
+    if meters:
+        conditions.append(_windows.c.meter.in_(meters))
     query = select(func.min(_windows.c.first_seq), func.max(_windows.c.last_seq)).where(*conditions)
     first, last = connection.execute(query).one()
     return (1, 0) if first is None else (first, last)
