@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ from mofang.base.domain.errors import InvalidName
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _OF_BYTE = _CROCKFORD.encode() * 8  # a random byte makes a random character: its lowest five bits count
+_RANDOM: deque[str] = deque()  # 16 characters each, that nobody was given yet; it is safe to take one in any thread
+_MADE_AT_ONCE = 64  # to ask the kernel costs more than all the rest of a new identifier
+os.register_at_fork(after_in_child=_RANDOM.clear)
 
 
 def check_name(kind: str, value: str) -> str:
@@ -29,14 +33,22 @@ def check_name(kind: str, value: str) -> str:
 
 def new_id(prefix: str) -> str:
     """Return ``prefix`` and 26 characters that sort by time of making (48-bit milliseconds, 80 random bits)."""
-    return f"{prefix}_{_stamp(time.time_ns() // 1_000_000)}{os.urandom(16).translate(_OF_BYTE).decode()}"
+    return f"{prefix}_{_stamp(time.time_ns() // 1_000_000)}{_random()}"
 
 
 def new_ids(prefix: str, count: int) -> list[str]:
-    """Return ``count`` of what :func:`new_id` makes, at a third of the cost each."""
-    text = os.urandom(16 * count).translate(_OF_BYTE).decode()
+    """Return ``count`` of what :func:`new_id` makes, at less than half of the cost each."""
     start = f"{prefix}_{_stamp(time.time_ns() // 1_000_000)}"
-    return [start + text[at : at + 16] for at in range(0, 16 * count, 16)]
+    return [start + _random() for _ in range(count)]
+
+
+def _random() -> str:
+    while True:
+        try:
+            return _RANDOM.popleft()
+        except IndexError:
+            text = os.urandom(16 * _MADE_AT_ONCE).translate(_OF_BYTE).decode()
+            _RANDOM.extend([text[at : at + 16] for at in range(0, len(text), 16)])
 
 
 @lru_cache(maxsize=1)  # many are made in one millisecond

@@ -47,7 +47,7 @@ class OnnxEngine:
         self._image = self._session.get_modelmeta().custom_metadata_map.get(_IMAGE_KEY, "")
         if self._image:
             self._take_images()
-        self._begin()
+        self._run: Any = None  # the options of the runs from now on; none after an interruption
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._text_inputs = [spec.name for spec in self.signature.inputs if spec.datatype == "BYTES"]
         if self._image:
@@ -61,7 +61,7 @@ class OnnxEngine:
         if self._image:
             inputs = {**inputs, self._image: self._pixels(inputs[self._image])}
         try:
-            answers = self._session.run(self._outputs, inputs, self._begin())
+            answers = self._session.run(self._outputs, inputs, self._run or self._begin())
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise EngineFailed(f"ONNX Runtime cannot compute the input: {_first_line(error)}") from error
         outputs: dict[str, Array] = dict(zip(self._outputs, answers, strict=True))
@@ -71,7 +71,9 @@ class OnnxEngine:
 
     def interrupt(self) -> None:
         """See :class:`Interruptible`. ONNX Runtime looks after every operator, and every round of a loop."""
-        self._run.terminate = True
+        run, self._run = self._run, None
+        if run is not None:
+            run.terminate = True
 
     def close(self) -> None:
         """Let go of the session; its memory is freed with it."""
@@ -97,10 +99,10 @@ class OnnxEngine:
         return np.stack([self._decode(file, where=f"row {row} of input {self._image!r}") for row, file in named])
 
     def _begin(self) -> Any:
-        """Return the options of one run: new for each, so that an interruption that comes late meets none."""
-        self._run = ort.RunOptions()
-        self._run.log_severity_level = 4
-        return self._run
+        """Return new options: those of a run that was interrupted are of no use to the next."""
+        run = self._run = ort.RunOptions()
+        run.log_severity_level = 4
+        return run
 
 
 def _session_options(options: Options) -> Any:

@@ -6,6 +6,8 @@ times as long (a convolution), and only measuring tells.
 
 from __future__ import annotations
 
+import math
+
 _NEW = 0.2  # weight of a new measurement in the moving average
 _AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
 
@@ -16,16 +18,18 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by bit length of the rows
         self._row_seconds: dict[int, float] = {}  # the same, of one row
-        self.worst = 0.0  # seconds of the size that takes longest, of those measured
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in that a batch of ``rows`` took ``seconds``."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
-        self.worst = max(self._seconds.values())
         known = self._row_seconds.get(size)
         self._row_seconds[size] = seconds / rows if known is None else known + _NEW * (seconds / rows - known)
+
+    def bound(self, rows: int) -> float:
+        """Return the seconds that no batch of at most ``rows`` is expected to exceed; infinity if none was measured."""
+        return max(*self._seconds.values(), self.expect(rows)) if self._seconds else math.inf
 
     def expect(self, rows: int) -> float:
         """Return the seconds a batch of ``rows`` will take; 0.0 if nothing was ever measured.

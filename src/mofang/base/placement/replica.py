@@ -48,7 +48,7 @@ class Replica:
         self._shapes = Shapes(engine.signature, join=limits.join)
         self._pace = Pace()
         self._patience = Patience()
-        self._slowest = math.inf  # seconds that no batch is expected to exceed
+        self._slowest: float | None = None  # seconds that no batch is expected to exceed, since it was asked last
         self._deadlines = Deadlines(self._waiting)
         self._thread: ThreadPoolExecutor | None = None  # made when a batch first needs it
         self._running: Batch | None = None
@@ -155,7 +155,7 @@ class Replica:
 
     def _learn(self, rows: int, seconds: float) -> None:
         self._pace.observe(rows, seconds)
-        self._slowest = max(self._pace.worst, self._pace.expect(self._limits.max_batch_rows))
+        self._slowest = None
 
     # --- admission ----------------------------------------------------------------------------------------------------
 
@@ -163,6 +163,8 @@ class Replica:
         """Refuse a call that would be late. An idle replica refuses nothing, so that it goes on measuring."""
         remaining = (call.deadline - now) * _USABLE
         most = self._limits.max_batch_rows if self._shapes.joinable else 1
+        if self._slowest is None:
+            self._slowest = self._pace.bound(self._limits.max_batch_rows)
         if (self._queue.rows // most + 2) * self._slowest < remaining:
             return  # surely in time
         own = self._pace.expect(call.rows)

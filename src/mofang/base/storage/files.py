@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mofang.base.domain.errors import StorageFull, StorageUnavailable
@@ -21,23 +19,31 @@ _FULL = {
 }
 
 
-@contextmanager
-def writing(what: str) -> Iterator[None]:
+class writing:
     """Turn an OSError of a write of ``what`` into StorageFull (no room, read-only) or StorageUnavailable."""
-    try:
-        yield
-    except OSError as error:
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
         reason = _FULL.get(error.errno or 0)
         if reason:
-            raise StorageFull(f"{what} could not be written: {reason}", retry_after_seconds=5) from error
-        raise StorageUnavailable(f"{what} could not be written: {error}", retry_after_seconds=5) from error
+            raise StorageFull(f"{self._what} could not be written: {reason}", retry_after_seconds=5) from error
+        raise StorageUnavailable(f"{self._what} could not be written: {error}", retry_after_seconds=5) from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of ``data``; a disk that fills up half-way raises OSError, as one that was full before does."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def sync_folder(folder: Path) -> None:

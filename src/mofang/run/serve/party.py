@@ -23,7 +23,7 @@ from mofang.base.domain.access import Principal
 from mofang.base.domain.errors import Internal, MofangError
 from mofang.base.domain.inference import Answer, Call, InferRequest
 from mofang.base.domain.names import new_ids, now_us
-from mofang.base.domain.tensors import NUMPY, Array, size_bytes
+from mofang.base.domain.tensors import Array, size_bytes
 from mofang.base.domain.usage import Charge, UsageLine, UsageSheet
 from mofang.base.placement.base import ReplicaHandle
 from mofang.run.serve.admitting import Admitted
@@ -64,17 +64,16 @@ class Party:
         self._held: list[tuple[Admitted, list[int]]] = []  # for each key, with the members it admits
         self._answer: Answer
         self._started = time.monotonic()
+        self._departed: float
+        self._computed_at: float
         self._passages: dict[int, Passage] = {}  # of members, once they have gone apart
         self._computed = False
-        self._departed = self._computed_at = self._started
         self.plan = plan
         self.deadline = self._started + timeout_seconds
-        self.full = plan.route.revision.limits.max_batch_rows
-        self.inputs: Mapping[str, Array] = {
-            spec.name: np.empty((self.full, *spec.shape[1:]), NUMPY[spec.datatype]) for spec in plan.together
-        }
+        self.full = plan.full
+        self.inputs: Mapping[str, Array] = {each.name: np.empty(each.shape, each.dtype) for each in plan.columns}
         self.buffers = [array.data.cast("B") for array in self.inputs.values()]
-        self.row_bytes = [len(buffer) // self.full for buffer in self.buffers]
+        self.row_bytes = plan.row_bytes
         self.rows = 0
         self.ids: list[str] = []
         self.principals: list[Principal] = []
@@ -111,6 +110,11 @@ class Party:
             for passage in self.apart():
                 passage.go_on(None)
         return refused
+
+    @property
+    def keys(self) -> list[Principal]:
+        """Everybody who takes part, each key once."""
+        return [self.principals[members[0]] for _, members in self._held]
 
     @property
     def timing(self) -> Timing:

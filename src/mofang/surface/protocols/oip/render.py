@@ -50,7 +50,7 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
         if array.dtype.kind == "f":
             values = _ENCODER.encode(array.ravel().tolist())
             if b"null" not in values:
-                told = (name, array.dtype, array.shape)
+                told = (name, array.dtype.char, array.shape)
                 before, after = _frame_of(response.endpoint, response.version, -1, told)
                 return before + values[1:-1] + after, None
     tensors: list[_OutputTensor] = []
@@ -84,7 +84,7 @@ def render_rows(
 
     None if that cannot be done: texts, binary data, or a value JSON cannot write.
     """
-    if any(each is not AS_JSON for each in wants):
+    if wants.count(AS_JSON) < len(wants):
         return None
     columns: list[list[bytes]] = []
     for array in outputs.values():
@@ -94,10 +94,10 @@ def render_rows(
         columns.append(column)
     if len(columns) == 1 and len(columns[0]) == len(rows_of):
         [(name, array)] = outputs.items()
-        told = (name, array.dtype, array.shape[1:])
+        told = (name, array.dtype.char, array.shape[1:])
         before, after = _frame_of(revision.endpoint, revision.version, 1, told)
         return [b"%b%b%b" % (before, numbers, after) for numbers in columns[0]]
-    tensors = [(name, array.dtype, array.shape[1:]) for name, array in outputs.items()]
+    tensors = [(name, array.dtype.char, array.shape[1:]) for name, array in outputs.items()]
     frames: dict[int, list[bytes]] = {}  # by rows
     bodies: list[bytes] = []
     start = 0
@@ -117,7 +117,8 @@ def _rows_of_json(array: Array) -> list[bytes] | None:
     """Return the numbers of each row as they stand in JSON; None for what cannot be written so."""
     if array.dtype.kind not in "fiub" or not array.size:
         return None
-    text = _ENCODER.encode(array.reshape(len(array), -1).tolist())
+    rows = array if array.ndim == 2 else array.reshape(len(array), -1)
+    text = _ENCODER.encode(rows.tolist())
     return None if b"null" in text else text[2:-2].split(b"],[")
 
 
@@ -135,13 +136,14 @@ def answer_lines(version: int, revision: int, digest: str, *, binary: bool) -> b
 
 
 @lru_cache(maxsize=1024)
-def _frame_of(
-    endpoint: str, version: int, rows: int, *tensors: tuple[str, np.dtype[np.generic], tuple[int, ...]]
-) -> list[bytes]:
-    """Return what stands before, between and after the numbers of an answer's outputs; -1 rows: in their shapes."""
+def _frame_of(endpoint: str, version: int, rows: int, *tensors: tuple[str, str, tuple[int, ...]]) -> list[bytes]:
+    """Return what stands before, between and after the numbers of an answer's outputs; -1 rows: in their shapes.
+
+    Each of ``tensors`` is a name, NumPy's character for its type, and a shape.
+    """
     outputs = [
-        _OutputTensor(name, datatype_of(np.empty(0, dtype)), shape if rows < 0 else (rows, *shape), data=[])
-        for name, dtype, shape in tensors
+        _OutputTensor(name, datatype_of(np.empty(0, code)), shape if rows < 0 else (rows, *shape), data=[])
+        for name, code, shape in tensors
     ]
     parts = _ENCODER.encode(_AnswerBody(endpoint, str(version), outputs)).split(b'"data":[]')
     opened = [part + b'"data":[' for part in parts[:-1]]

@@ -129,7 +129,7 @@ class Requests(Trip[Asked]):
     def _standings(self, party: Party) -> dict[str, bytes]:
         """Return the header lines about limits, by key."""
         found: dict[str, bytes] = {}
-        for principal in party.principals:
-            if principal.key_id not in found:
-                found[principal.key_id] = header_lines(rate_headers(self._voice.standing(principal))).encode()
+        for principal in party.keys:
+            standing = self._voice.standing(principal)
+            found[principal.key_id] = b"" if standing is None else header_lines(rate_headers(standing)).encode()
         return found
