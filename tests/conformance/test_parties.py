@@ -28,7 +28,7 @@ class Company:
         self.inputs: Mapping[str, Array] = {"x": np.concatenate([each.inputs["x"] for each in calls])}
         self.rows_of = [each.rows for each in calls]
         self.rows = sum(self.rows_of)
-        self.tenants = [(each.tenant, each.weight) for each in calls]
+        self.tenants = [(each.tenant, each.weight, 1) for each in calls]
         self.deadline = min(each.deadline for each in calls)
         self.answer: Answer | None = None
         self.tickets: list[FutureTicket] = []

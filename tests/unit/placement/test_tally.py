@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from hypothesis import given
@@ -31,7 +32,7 @@ class Counted:
 
 @dataclass
 class Party:
-    tenants: list[tuple[str, float]]
+    tenants: list[tuple[str, float, int]]
     rows_of: list[int]
 
     @property
@@ -48,7 +49,8 @@ class Party:
 
 @given(MEMBERS, st.integers(0, 10_000))
 def test_a_party_is_counted_as_its_calls_would_be(members: list[tuple[str, int]], compute_us: int) -> None:
-    party = Party([(tenant, 1.0) for tenant, _ in members], [rows for _, rows in members])
+    runs = [(tenant, 1.0, len(list(run))) for tenant, run in groupby(tenant for tenant, _ in members)]
+    party = Party(runs, [rows for _, rows in members])
     answer = Answer({"y": np.zeros((party.rows, 1), np.float32)}, compute_us, 0, party.rows)
     counted, expected = Counted(), Counted()
     count_party(counted, party, answer)

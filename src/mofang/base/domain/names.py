@@ -51,9 +51,13 @@ def _random() -> str:
             _RANDOM.extend([text[at : at + 16] for at in range(0, len(text), 16)])
 
 
-@lru_cache(maxsize=1)  # many are made in one millisecond
 def _stamp(milliseconds: int) -> str:
-    return "".join(_CROCKFORD[(milliseconds >> shift) & 31] for shift in range(45, -1, -5))
+    return _second(milliseconds >> 10) + _CROCKFORD[(milliseconds >> 5) & 31] + _CROCKFORD[milliseconds & 31]
+
+
+@lru_cache(maxsize=1)  # many are made in one
+def _second(number: int) -> str:
+    return "".join([_CROCKFORD[(number >> shift) & 31] for shift in range(35, -1, -5)])
 
 
 def now_us() -> int:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Annotated, Literal
 
 import msgspec
@@ -33,9 +32,11 @@ MAX_FRAME_BYTES = 1 << 30
 COPIED_BYTES = 1 << 15  # a tensor up to this size is copied into its frame; a larger one is written from where it is
 _PREFIX = struct.Struct("<4sII")
 _ALIGN = 8
+_PADDINGS = tuple(bytes(length) for length in range(_ALIGN))
 
 State = Literal["loading", "ready", "failed", "draining"]
 Buffer = bytes | memoryview
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class FrameError(Exception):
@@ -76,7 +77,7 @@ class Ask(msgspec.Struct, array_like=True, tag=1, frozen=True):
     id: int
     request_id: str
     tenant: str
-    rows: Annotated[int, msgspec.Meta(ge=1)]
+    rows: Positive
     deadline: float
     priority: int
     tables: list[Table]
@@ -153,8 +154,8 @@ class Embark(msgspec.Struct, array_like=True, tag=10, frozen=True):
 
     id: int
     deadline: float
-    tenants: list[tuple[str, float, int]]  # each with its weight, and how many of the next calls are its
-    rows: list[Annotated[int, msgspec.Meta(ge=1)]]
+    tenants: list[tuple[str, float, Positive]]  # each with its weight, and how many of the next calls are its
+    rows: list[Positive]
     tables: list[Table]
 
 
@@ -188,6 +189,7 @@ class Proceed(msgspec.Struct, array_like=True, tag=14, frozen=True):
 
 Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart | Occupied | Proceed
 Frame = tuple[Header, dict[str, Array]]
+_WITH_TENSORS = (Ask, Tell, Embark, Arrive)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Header | Bundle] = msgspec.msgpack.Decoder(Header | Bundle)
@@ -226,8 +228,7 @@ def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
 def encode_party(number: int, party: Party) -> list[Buffer]:
     """Return the frame of a party whose calls have the numbers from ``number`` on."""
     tables, bodies = _bodies(party.inputs)
-    tenants = [(*tenant, len(list(calls))) for tenant, calls in groupby(party.tenants)]
-    return _frame(Embark(number, party.deadline, tenants, list(party.rows_of), tables), bodies)
+    return _frame(Embark(number, party.deadline, list(party.tenants), list(party.rows_of), tables), bodies)
 
 
 def encode_arrival(number: int, answer: Answer) -> list[Buffer]:
@@ -295,7 +296,7 @@ def _body(array: Array) -> Buffer:
 
 
 def _padding(length: int) -> bytes:
-    return bytes(-length % _ALIGN)
+    return _PADDINGS[-length % _ALIGN]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def _decode(frame: memoryview) -> Iterable[Frame]:
         header = _decoder.decode(frame[_PREFIX.size : end])
         if isinstance(header, Bundle):
             return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN))
-        tables = header.tables if isinstance(header, Ask | Tell | Embark | Arrive) else []
+        tables = header.tables if isinstance(header, _WITH_TENSORS) else []
         return ((header, _arrays(tables, frame, end + -end % _ALIGN)),)
     except (msgspec.MsgspecError, ValueError, struct.error) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error

@@ -201,7 +201,7 @@ class _Gateway(asyncio.Protocol):
         party = _RemoteParty(embark, inputs)
         replica = self._desk.replica
         if replica is not None and replica.takes(party.rows) and replica.board(party):
-            self._outbox.extend(party.answer)
+            self._outbox.hold(party.answer)
             return
         self._outbox.add(encode(Apart(embark.id)))
         for number, call in enumerate(party.calls(), embark.id):
@@ -230,12 +230,13 @@ class _RemoteParty:
         self.inputs = inputs
         self.rows_of = embark.rows
         self.rows = sum(embark.rows)
-        self.tenants = [(tenant, weight) for tenant, weight, count in embark.tenants for _ in range(count)]
+        self.tenants = embark.tenants
         self.answer: list[Buffer] = []
         self._embark = embark
-        if any(not array.ndim or len(array) != self.rows for array in inputs.values()):
-            raise FrameError("the rows of a party are not the whole")
-        if sum(count for _, _, count in embark.tenants) != len(embark.rows):
+        for array in inputs.values():
+            if not array.ndim or len(array) != self.rows:
+                raise FrameError("the rows of a party are not the whole")
+        if sum([count for _, _, count in embark.tenants]) != len(embark.rows):
             raise FrameError("the tenants of a party are not its calls'")
 
     def computed(self, answer: Answer, /) -> None:
@@ -244,7 +245,8 @@ class _RemoteParty:
     def calls(self) -> Iterator[Call]:
         """Yield its calls."""
         start = 0
-        for (tenant, weight), rows in zip(self.tenants, self.rows_of, strict=True):
+        asked = [(tenant, weight) for tenant, weight, count in self.tenants for _ in range(count)]
+        for (tenant, weight), rows in zip(asked, self.rows_of, strict=True):
             inputs = {name: array[start : start + rows] for name, array in self.inputs.items()}
             start += rows
             yield Call("", tenant, inputs, rows, self._embark.deadline, 0, weight)

@@ -33,8 +33,8 @@ class Joined(Protocol):
         ...
 
     @property
-    def tenants(self) -> Sequence[tuple[str, float]]:
-        """The tenant of each call, and its weight."""
+    def tenants(self) -> Sequence[tuple[str, float, int]]:
+        """The tenants of the calls in turn: each with its weight, and how many of the next calls are its."""
         ...
 
     def computed(self, answer: Answer, /) -> None:

@@ -7,8 +7,6 @@ the wire it does not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from operator import itemgetter
 from typing import Protocol
 
 from mofang.base.domain.inference import Answer
@@ -47,18 +45,12 @@ def metered(signature: Signature) -> tuple[str, ...]:
 
 def count_party(tally: Tally, party: Joined, answer: Answer) -> None:
     """Count the answer to all calls of a party; the time is shared by rows, so that the parts add up to the whole."""
-    tenants = party.tenants
-    if tenants.count(tenants[0]) == len(tenants):
-        own = {"requests": len(tenants), "rows": party.rows, "compute_us": answer.compute_us}
-        tally.add(tenants[0][0], own)
-        return
-    end = us = 0
-    for tenant, members in groupby(zip(tenants, party.rows_of, strict=True), itemgetter(0)):
-        rows_of = [rows for _, rows in members]
-        rows = sum(rows_of)
-        end += rows
-        until_us = answer.compute_us * end // party.rows
-        tally.add(tenant[0], {"requests": len(rows_of), "rows": rows, "compute_us": until_us - us})
+    calls = rows_before = us = 0
+    for tenant, _, count in party.tenants:
+        rows = sum(party.rows_of[calls : calls + count])
+        calls, rows_before = calls + count, rows_before + rows
+        until_us = answer.compute_us * rows_before // party.rows
+        tally.add(tenant, {"requests": count, "rows": rows, "compute_us": until_us - us})
         us = until_us
 
 

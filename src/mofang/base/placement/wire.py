@@ -30,6 +30,10 @@ class Outbox:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)
 
+    def hold(self, pieces: Iterable[Buffer]) -> None:
+        """Write ``pieces`` with the next :meth:`flush`, which the caller sees to."""
+        self._pieces += pieces
+
     def flush(self) -> None:
         """Write now."""
         self._scheduled = False
@@ -45,7 +49,7 @@ class Outbox:
 
 def write(transport: asyncio.Transport, pieces: list[Buffer]) -> None:
     """Write ``pieces`` in one go; large tensors among them are not copied."""
-    if any(isinstance(piece, memoryview) for piece in pieces):
+    if memoryview in map(type, pieces):
         transport.writelines(pieces)
     else:
         transport.write(b"".join(pieces))

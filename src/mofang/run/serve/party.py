@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -81,10 +81,11 @@ class Party:
         self.bytes_of: list[int] = []
 
     @property
-    def tenants(self) -> list[tuple[str, float]]:
+    def tenants(self) -> list[tuple[str, float, int]]:
         """See :class:`mofang.base.placement.party.Party`."""
         weights = self._desk.fleet.snapshot.weights
-        return [(principal.tenant, weights.get(principal.tenant, 1.0)) for principal in self.principals]
+        runs = [(key.tenant, len(list(members))) for key, members in groupby(self.principals)]
+        return [(tenant, weights.get(tenant, 1.0), count) for tenant, count in runs]
 
     def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
         """Let a member in whose ``rows`` rows stand in the buffers, after those of the members before."""
@@ -192,19 +193,19 @@ class Party:
         """See :class:`mofang.base.placement.party.Party`: make a passage of each member, admitted already."""
         revision = self.plan.route.revision
         ends = self._ends()
-        tenants = self.tenants
+        weights = self._desk.fleet.snapshot.weights
         for admitted, members in self._held:
             parts = admitted.apart([(self.rows_of[index], self.bytes_of[index]) for index in members])
             for index, held in zip(members, parts, strict=True):
                 inputs = {name: array[ends[index] : ends[index + 1]] for name, array in self.inputs.items()}
                 principal = self.principals[index]
-                tenant, weight = tenants[index]
+                weight = weights.get(principal.tenant, 1.0)
                 self._passages[index] = Passage(
                     self._desk,
                     self.plan,
                     InferRequest(revision.endpoint, inputs),
                     principal,
-                    Call(self.ids[index], tenant, inputs, self.rows_of[index], self.deadline, 0, weight),
+                    Call(self.ids[index], principal.tenant, inputs, self.rows_of[index], self.deadline, 0, weight),
                     held,
                     self._started,
                     self.bytes_of[index],

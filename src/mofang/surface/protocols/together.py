@@ -84,8 +84,9 @@ class Trip(ABC, Generic[Member]):
         refused = party.depart(self)
         alone += [self.members[index] for index in refused]
         if not party.computed_already and len(refused) < len(self.members):
-            for index in set(range(len(self.members))).difference(refused):
-                self._wait(self.members[index], Seat(party, index))
+            for index, member in enumerate(self.members):
+                if index not in refused:
+                    self._wait(member, Seat(party, index))
 
     @abstractmethod
     def answered(self, party: Party, outputs: Mapping[str, Array]) -> None:
