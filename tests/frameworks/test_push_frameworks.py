@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from language_folders import tiny_llama
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.generation import TEXT_SIGNATURE, Sampling
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Silent
-from mofang.base.engines.catalog import load_engine
+from mofang.base.engines.catalog import load_engine, load_generator
+from mofang.base.engines.transformers.engine import TransformersEngine
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database, metadata
 from mofang.make.compress.store import VariantStore
@@ -326,8 +329,29 @@ def test_a_classifier_folder_keeps_its_labels(push: Push, tmp_path: Path) -> Non
     )
 
 
-def test_what_generates_is_sent_to_gguf(push: Push, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", ["", "model"])
+def test_a_causal_folder_is_served_as_it_is(tools: Workshop, tmp_path: Path, inside: str) -> None:
+    folder = tiny_llama(tmp_path)
+    (folder / "modeling.py").write_text("raise SystemExit('run')")
+    files = []
+    for path in folder.iterdir():
+        ref = tools.blobs.put([path.read_bytes()])
+        files.append({"path": str(Path(inside) / path.name), "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+    push_files({"model": "tiny", "files": files}, tools, Silent())
+    version = tools.registry.get(VersionRef.parse("tiny"))
+    assert (version.artifact.engine, version.artifact.signature) == ("transformers", TEXT_SIGNATURE)
+    served = tools.registry.folder(version, tmp_path / "served")
+    assert not (served / "modeling.py").exists()
+    engine = load_generator("transformers", served, {"threads": 1})
+    assert isinstance(engine, TransformersEngine)
+    engine.add(1, engine.encode("one two"), Sampling(max_tokens=2))
+    assert sum(delta.tokens for delta in engine.step()[0]) == 1
+    engine.close()
+
+
+def test_what_generates_and_is_not_whole_is_sent_to_gguf(push: Push, tmp_path: Path) -> None:
     _bert(tmp_path / "bert", "BertLMHeadModel", is_decoder=True)
+    (tmp_path / "bert" / "tokenizer.json").unlink(missing_ok=True)
     with pytest.raises(InvalidModel, match="which generates") as caught:
         push(tmp_path / "bert")
     assert "GGUF" in caught.value.hint

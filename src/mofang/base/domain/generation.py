@@ -41,6 +41,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     stop: tuple[str, ...] = ()  # texts at which to stop; they are not part of the answer
     logprobs: int | None = None  # None: none; else how many alternatives to each token
     constraint: Constraint | None = None
+    adapter: str = ""  # of the model, by its name; empty: the model itself
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, eq=False):
@@ -97,6 +98,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     constraints: tuple[ConstraintKind, ...] = ()
     alternatives: int = 0  # most alternatives to a token that it tells
     vocabulary: int = 0  # tokens there are, from 0
+    adapters: tuple[str, ...] = ()  # that a stream can be computed with
 
 
 class Occupancy(msgspec.Struct, frozen=True, array_like=True):

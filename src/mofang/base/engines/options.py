@@ -56,6 +56,18 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "cache_mb": _CACHE,
             "context": _CONTEXT,
         },
+        "transformers": {
+            "threads": _THREADS,
+            "slots": Option(16, "streams computed side by side", 1, 1024),
+            "cache_mb": _CACHE,
+            "context": _CONTEXT,
+            "compute": Option(
+                "auto",
+                "how numbers are kept; auto: float32 on a CPU, else bfloat16",
+                words=("auto", "float32", "bfloat16", "float16"),
+            ),
+            "device": Option("auto", "where it computes; auto: a GPU if there is one", words=("auto", "cpu", "cuda")),
+        },
         "whisper": {
             "threads": _THREADS,
             "compute": Option(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import msgspec
 
@@ -14,7 +15,7 @@ from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.catalog import generator_names
-from mofang.make.convert import gguf, upstream
+from mofang.make.convert import causal, gguf, upstream
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
 from mofang.make.convert.formats import FORMATS
 from mofang.make.convert.parity import PROBABILITIES
@@ -25,7 +26,8 @@ from mofang.make.workshop import Workshop
 
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
 _LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
-_UPSTREAM_ENGINE = "upstream"  # whose models are elsewhere
+_FOLDER_ENGINE = "transformers"  # of folders of Hugging Face that hold a causal language model
+_LOOKS = MappingProxyType({"upstream": upstream.inspect, "transformers": causal.inspect})
 _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
 
@@ -89,8 +91,8 @@ def _labelled(artifact: Artifact, labels: tuple[str, ...]) -> Artifact:
 
 
 def _language_model(engine_name: str, entries: list[FileEntry], folder: Path) -> Artifact:
-    look = upstream.inspect if engine_name == _UPSTREAM_ENGINE else gguf.inspect
-    return Artifact(engine_name, _as_on_disk(entries, folder), look(folder))
+    signature = _LOOKS.get(engine_name, gguf.inspect)(folder)
+    return Artifact(engine_name, _as_on_disk(entries, folder), signature)
 
 
 def _check_engine(engine: str, found: Recognised) -> None:
@@ -110,6 +112,12 @@ def _recognised(
         named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
         folder = tools.blobs.materialise(named, parent / "artifact")
         return _language_model(_LANGUAGE_ENGINE, named, folder), Lineage("push", code=code())
+    if found.format == "huggingface" and causal.is_causal(found.path):
+        inside = causal.taken(_of(found, entries, parent))
+        root = found.path.relative_to(parent / "pushed")
+        moved = [replace(entry, path=PurePosixPath(entry.path).relative_to(root).as_posix()) for entry in inside]
+        folder = tools.blobs.materialise(moved, parent / "artifact")
+        return _language_model(_FOLDER_ENGINE, moved, folder), Lineage("push", code=code())
     if found.format == "pickle" and not wishes.allow_pickle:
         raise PickleRefused(f"{found.path.name!r} is a pickle: opening it runs whatever program its maker put into it")
     chain = FORMATS[found.format].toolchain

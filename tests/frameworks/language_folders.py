@@ -1,0 +1,53 @@
+"""Folders of causal language models as Hugging Face lays them out: the real SmolLM2, and one of random weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from models import SMOLLM2, fetch
+
+
+@cache
+def smollm2() -> Path:
+    """SmolLM2 with its tokenizer, made of its GGUF file once and kept beside it."""
+    source = fetch(SMOLLM2)
+    target = source.parent / "safetensors"
+    if target.is_dir():
+        return target
+    read = {"gguf_file": source.name, "dtype": torch.float32}
+    model = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **read)
+    about = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
+    plain = transformers.LlamaForCausalLM(transformers.LlamaConfig(**about))
+    plain.load_state_dict(model.state_dict())
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        plain.to(torch.bfloat16).save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+        ready = shutil.copytree(folder, target.with_name(f"{os.getpid()}.safetensors"))
+    ready.rename(target)  # whole or not at all
+    return target
+
+
+def tiny_llama(parent: Path) -> Path:
+    """A Llama of random weights that reads and writes a few words; the same every time."""
+    folder = parent / "tiny"
+    words = ["<s>", "</s>", "one", "two", "three", "four", "five", "six", "seven", *(f"w{n}" for n in range(55))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
+        folder
+    )
+    return folder

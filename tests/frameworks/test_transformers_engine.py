@@ -1,0 +1,104 @@
+"""The engine ``transformers`` on the real SmolLM2, written as a folder of safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generator_suite import GREEDY, PROMPT, Suite, run, text
+from language_folders import smollm2, tiny_llama
+
+from mofang.base.domain.errors import EngineLoadFailed, InvalidModel, InvalidOption
+from mofang.base.domain.generation import Sampling
+from mofang.base.engines.base import GenerativeEngine
+from mofang.base.engines.catalog import load_generator
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[GenerativeEngine]:
+    loaded = load_generator("transformers", smollm2(), {"context": 256, "slots": 4, "cache_mb": 256, "threads": 1})
+    yield loaded
+    loaded.close()
+
+
+class TestTransformers(Suite):
+    """The suite, on PyTorch."""
+
+    def test_the_profile_is_the_folders_own(self, engine: GenerativeEngine) -> None:
+        profile = engine.profile
+        assert "<|im_start|>" in profile.chat_template
+        assert (profile.slots, profile.eos, profile.bos) == (4, "<|im_end|>", "<|im_start|>")
+        assert profile.cache_tokens == 4 * 256
+
+    def test_alternatives_are_told(self, engine: GenerativeEngine) -> None:
+        engine.add(90, engine.encode(PROMPT), Sampling(max_tokens=3, temperature=0.0, logprobs=2))
+        told, _ = run(engine, 90)
+        for each in (each for delta in told[90] for each in delta.chosen):
+            assert each.alternatives[0] == (each.text, each.logprob)
+            assert each.alternatives[0][1] >= each.alternatives[1][1]
+
+    def test_streams_join_and_leave_in_the_middle(self, engine: GenerativeEngine) -> None:
+        engine.add(91, engine.encode(PROMPT), Sampling(max_tokens=24, temperature=0.0))
+        alone = text(run(engine, 91)[0][91])
+        engine.add(92, engine.encode(PROMPT), Sampling(max_tokens=24, temperature=0.0))
+        said = []
+        for number in range(93, 96):  # a longer one, which fills the others up, and leaves again
+            engine.add(number, engine.encode("A river flows to the sea. " * 9), Sampling(max_tokens=2, temperature=0.0))
+            told, _ = run(engine, number)
+            said += told.get(92, [])
+        said += run(engine, 92)[0][92]
+        assert text(said)[:40] == alone[:40]
+
+
+def test_a_long_prompt_is_read_in_pieces_between_which_others_speak(tmp_path: Path) -> None:
+    engine = load_generator("transformers", tiny_llama(tmp_path), {"cache_mb": 64, "threads": 1})
+    engine.add(1, engine.encode("one"), Sampling(max_tokens=30, temperature=0.0))
+    engine.step()
+    engine.add(2, engine.encode("two " * 300), GREEDY)
+    steps: list[set[int]] = []
+    while not steps or 2 not in steps[-1]:
+        steps.append({delta.stream for delta in engine.step()[0]})
+    assert steps == [{1}, {1, 2}]
+    engine.close()
+
+
+def test_what_is_told_together_is_what_is_told_alone(tmp_path: Path) -> None:
+    """In exact numbers: a row's logits do not depend on the rows beside it, nor on how it was filled up."""
+    engine = load_generator("transformers", tiny_llama(tmp_path), {"cache_mb": 64, "threads": 1})
+    prompts = {10: "one", 11: "two three four five", 12: "six seven " * 20}
+    wanted = Sampling(max_tokens=20, temperature=0.0, logprobs=0)
+    alone = {}
+    for number, prompt in prompts.items():
+        engine.add(number, engine.encode(prompt), wanted)
+        alone |= run(engine, number)[0]
+    for number, prompt in prompts.items():
+        engine.add(number, engine.encode(prompt), wanted)
+        engine.step()
+    together, _ = run(engine, *prompts)
+    for number in prompts:
+        ours = [each.logprob for delta in together[number] for each in delta.chosen]
+        assert ours == pytest.approx([e.logprob for d in alone[number] for e in d.chosen][-len(ours) :], abs=1e-4)
+    engine.close()
+
+
+def test_what_brings_a_program_or_lacks_a_file_is_refused(tmp_path: Path) -> None:
+    whole = tiny_llama(tmp_path)
+    for name, change in (
+        ("program", ("config.json", '"architectures"', '"auto_map": {"AutoModelForCausalLM": "x.Y"}, "architectures"')),
+        ("encoder", ("config.json", "LlamaForCausalLM", "LlamaForSequenceClassification")),
+        ("tokenizer", ("tokenizer.json", "{", "")),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in whole.iterdir():
+            content = path.read_bytes()
+            if path.name == change[0]:
+                content = content.replace(change[1].encode(), change[2].encode(), 1)
+            (folder / path.name).write_bytes(content)
+        with pytest.raises((InvalidModel, EngineLoadFailed)):
+            load_generator("transformers", folder)
+    with pytest.raises(InvalidModel):
+        load_generator("transformers", tmp_path / "none")
+    with pytest.raises(InvalidOption, match="colour"):
+        load_generator("transformers", whole, {"colour": 1})
