@@ -55,6 +55,9 @@ bench: setup  ## Measure; ratios in one run
 bench-serve: setup  ## Measure serving beside a hand-written server (QUICK=1: a minute)
 	$(BIN)/python benchmarks/serve $(if $(QUICK),--quick)
 
+bench-many: setup  ## Measure 200 models on demand in 2 GB (half an hour; QUICK=1: 24 of them)
+	$(BIN)/python benchmarks/many $(if $(QUICK),--quick)
+
 bench-train: setup  ## Measure what the example recipes reach, in what time (an hour)
 	$(BIN)/python benchmarks/train --loop
 	$(BIN)/python benchmarks/train --quotes
@@ -78,4 +81,4 @@ lock: setup  ## Pin what a plain installation brings along, by hash
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-train bench-compress bench-generative proto lock clean
+.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean

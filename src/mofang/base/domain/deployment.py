@@ -158,7 +158,7 @@ class GatewayReport:
 
     ``opened`` and ``failed`` name replicas (``failed`` with the error's code and sentence); ``busy`` names revisions
     that are in flight here though the Snapshot no longer has them; ``asked`` tells when revisions that are loaded on
-    demand were last asked, on time.monotonic().
+    demand were last asked, on time.monotonic(), and ``waiting`` names those of which calls wait for a worker.
     """
 
     gateway: str
@@ -167,6 +167,7 @@ class GatewayReport:
     failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     asked: Mapping[str, float] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
 
 
 EMPTY_SNAPSHOT = Snapshot(number=0, endpoints={}, keys={})

@@ -40,6 +40,11 @@ def load_generator(name: str, folder: Path, options: Options | None = None) -> G
     return loader(folder, options or {})
 
 
+def import_engine(name: str) -> None:
+    """Import the engine called ``name``, so that loading need not. Raises as :func:`load_engine`."""
+    _loader(ENGINES, name)
+
+
 def _loader(group: str, name: str) -> Any:
     entry = _entries(group).get(name)
     if entry is None:

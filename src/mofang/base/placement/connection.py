@@ -13,9 +13,10 @@ from mofang.base.placement.wire import WRITE_BUFFER_BYTES, write
 
 _FIRST_DELAY_SECONDS = 0.01  # between attempts to connect; doubles each time
 _MAX_DELAY_SECONDS = 0.5
+_HURRIED_DELAY_SECONDS = 0.02  # while calls wait for the worker
 
 
-class Listener(Protocol):
+class Hearer(Protocol):
     """Who is told what comes over a connection."""
 
     def hear(self, connection: Connection, frame: Frame) -> None:
@@ -31,10 +32,19 @@ class Listener(Protocol):
         ...
 
 
+class Listener(Hearer, Protocol):
+    """Who stays connected."""
+
+    @property
+    def load(self) -> int:
+        """Calls that wait for the worker, or that it has."""
+        ...
+
+
 class Connection(asyncio.Protocol):
     """A stream of frames. Whatever is no frame ends it."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Hearer) -> None:
         self._listener = listener
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -79,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._listener.lost(self)
 
 
-async def connect(listener: Listener, socket_path: str | Path) -> Connection:
+async def connect(listener: Hearer, socket_path: str | Path) -> Connection:
     """Connect to the worker on ``socket_path``. Raises OSError."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_unix_connection(lambda: Connection(listener), str(socket_path))
@@ -98,7 +108,7 @@ async def stay_connected(listener: Listener, socket_path: str | Path, ended: asy
             connection = await connect(listener, socket_path)
         except OSError:
             ended.set()
-            delay = min(2 * delay, _MAX_DELAY_SECONDS)
+            delay = min(2 * delay, _HURRIED_DELAY_SECONDS if listener.load else _MAX_DELAY_SECONDS)
         except asyncio.CancelledError:
             ended.set()
             raise

@@ -27,6 +27,11 @@ class WorkerHandle(ReplicaHandle, Protocol):
         """Whether a worker is there and says that it is ready, or loads."""
         ...
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker is there and takes calls."""
+        ...
+
 
 class OnDemandPlacement:
     """Opens what ``spec.limits`` wants loaded on demand as asleep; anything else as ``others`` does.
@@ -54,13 +59,23 @@ class OnDemandPlacement:
             del self._replicas[replica.id]
 
     def asked(self) -> dict[str, float]:
-        """Return when each revision (by its key) was last asked, on time.monotonic(): now, if a call waits."""
+        """Return when each revision (by its key) was last asked, on time.monotonic(): now, if a call waits.
+
+        Those that were never asked are left out. Called now and then: replicas whose worker has gone let go of it here.
+        """
         now = time.monotonic()
         asked: dict[str, float] = {}
         for replica_id, replica in self._replicas.items():
             key = replica_id.rpartition("/")[0]
-            asked[key] = max(asked.get(key, 0.0), now if replica.load else replica.asked_at)
+            at = now if replica.load else replica.asked_at
+            if at:
+                asked[key] = max(asked.get(key, 0.0), at)
+            replica.rest()
         return asked
+
+    def waiting(self) -> frozenset[str]:
+        """Return the revisions (by key) of which calls wait for a worker that is not ready."""
+        return frozenset(key.rpartition("/")[0] for key, replica in self._replicas.items() if replica.waits)
 
 
 class SleepingReplica:
@@ -86,6 +101,16 @@ class SleepingReplica:
     def load(self) -> int:
         """See :class:`ReplicaHandle`."""
         return 0 if self._inner is None else self._inner.load
+
+    @property
+    def waits(self) -> bool:
+        """Whether calls wait for a worker that is not ready."""
+        return self._inner is not None and not self._inner.is_ready and self._inner.load > 0
+
+    def rest(self) -> None:
+        """Let go of a worker that has gone, so that nobody looks for it until the next call."""
+        if self._inner is not None and not self._inner.is_connected and not self._inner.load:
+            self._let_go(self._inner)
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
         """See :class:`ReplicaHandle`."""
@@ -130,8 +155,12 @@ class SleepingReplica:
         self._wake()
         if inner is None or not inner.load:  # a new one looks for the worker often, an old one seldom
             if inner is not None:
-                task = asyncio.ensure_future(inner.close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._let_go(inner)
             inner = self._inner = self._connect(self._spec)
         return inner
+
+    def _let_go(self, inner: WorkerHandle) -> None:
+        self._inner = None
+        task = asyncio.ensure_future(inner.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

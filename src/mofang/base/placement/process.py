@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.errors import (
@@ -87,12 +87,18 @@ class _Ticket(FutureTicket):
 
 
 class ProcessReplica:
-    """A :class:`ReplicaHandle` on a worker's socket. Must be made in the event loop it is used in."""
+    """A :class:`ReplicaHandle` on a worker's socket. Must be made in the event loop it is used in.
 
-    def __init__(self, spec: ReplicaSpec, reconnect_seconds: float) -> None:
+    ``on_ready`` is called each time a worker says that it takes calls.
+    """
+
+    def __init__(
+        self, spec: ReplicaSpec, reconnect_seconds: float, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._spec = spec
         self._reconnect_seconds = reconnect_seconds
+        self._on_ready = on_ready
         self._connection: Connection | None = None
         self._hello: Hello | None = None  # the last on this connection
         self._last_number = 0
@@ -115,6 +121,11 @@ class ProcessReplica:
     def is_connected(self) -> bool:
         """Whether a worker is there and says that it is ready, or loads."""
         return self._hello is not None and self._hello.state in ("ready", "loading")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker is there and takes calls."""
+        return self._hello is not None and self._hello.state == "ready"
 
     @property
     def load(self) -> int:
@@ -324,6 +335,7 @@ class ProcessReplica:
             if not self._opened.done():
                 self._opened.set_result(None)
             self._write()
+            self._on_ready()
             return
         self._begin_outage()
         if hello.state == "failed":

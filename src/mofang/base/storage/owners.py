@@ -50,6 +50,13 @@ def owner(connection: Connection, kind: Kind, name: str) -> Scope | None:
     return Scope(row.tenant, row.project) if row else None
 
 
+def owned(connection: Connection, kind: Kind) -> dict[str, Scope]:
+    """Return for every thing of a kind the project that owns it, as :func:`owner` does for one."""
+    query = select(owners.c.id, owners.c.tenant, owners.c.project).where(owners.c.kind == kind)
+    rows = connection.execute(query.order_by(owners.c.project.desc()))
+    return {row.id: Scope(row.tenant, row.project) for row in rows}
+
+
 def owns(connection: Connection, scope: Scope, kind: Kind, name: str) -> bool:
     """Tell whether the thing belongs to somebody within ``scope``."""
     if scope.reach == "platform":

@@ -5,7 +5,7 @@ Called by the control API. Each change only writes the desired state; the contro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mofang.base.domain.deployment import (
@@ -84,6 +84,10 @@ class Deployments:
     def list_endpoints(self) -> list[Endpoint]:
         """Return the endpoints by name."""
         return self._store.list_endpoints()
+
+    def standing(self, names: Collection[str]) -> tuple[dict[str, Revision], dict[str, Rollout]]:
+        """Return the active revision and the newest rollout of each of these endpoints that has one, by its name."""
+        return self._store.standing(names)
 
     def get_endpoint(self, name: str) -> Endpoint:
         """Return an endpoint, or raise EndpointNotFound."""

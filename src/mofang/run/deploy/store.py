@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from mofang.base.domain.errors import (
 )
 from mofang.base.domain.names import new_id, now_us
 from mofang.base.storage.database import Database, metadata
-from mofang.base.storage.owners import claim, owner, owns, visible
+from mofang.base.storage.owners import claim, owned, owner, owns, visible
 
 endpoints = sa.Table(
     "endpoints",
@@ -89,13 +90,22 @@ class DeploymentStore:
             found = tuple(_endpoint(row) for row in rows)
             open_ones = sa.select(rollouts).where(rollouts.c.state.not_in(ROLLOUT_ENDED)).order_by(rollouts.c.id)
             moving = tuple(Rollout(**row) for row in tx.execute(open_ones).mappings())
+            needed = {revision.key: revision for revision in _active_revisions(tx, endpoints.c.deleted_at.is_(None))}
             wanted = {(e.name, e.active_revision) for e in found if e.active_revision}
             for rollout in moving:
                 wanted |= {(rollout.endpoint, n) for n in (rollout.from_revision, rollout.to_revision) if n}
-            needed = [_revision_row(tx, endpoint, number) for endpoint, number in sorted(wanted)]
-            owned = {e.name: scope for e in found if (scope := owner(tx, "endpoint", e.name))}
-            shared = {e.name: _audience(tx, e.name) for e in found}
-        return Desired(found, {revision.key: revision for revision in needed}, moving, owned, shared)
+            for endpoint, number in sorted(wanted):
+                if (key := f"{endpoint}/{number}") not in needed:
+                    needed[key] = _revision_row(tx, endpoint, number)
+            scopes, shared = owned(tx, "endpoint"), _audiences(tx)
+        names = [endpoint.name for endpoint in found]
+        return Desired(
+            found,
+            needed,
+            moving,
+            {name: scopes[name] for name in names if name in scopes},
+            {name: shared.get(name, Audience(everyone=False)) for name in names},
+        )
 
     def list_endpoints(self) -> list[Endpoint]:
         """Return the endpoints by name."""
@@ -134,6 +144,16 @@ class DeploymentStore:
         query = sa.select(rollouts).where(rollouts.c.endpoint == endpoint, self._visible(rollouts.c.endpoint))
         with self._database.read() as tx:
             return [Rollout(**row) for row in tx.execute(query.order_by(rollouts.c.id.desc())).mappings()]
+
+    def standing(self, names: Collection[str]) -> tuple[dict[str, Revision], dict[str, Rollout]]:
+        """Return the active revision and the newest rollout of each of these endpoints that has one, by its name."""
+        seen = self._visible(endpoints.c.name)
+        with self._database.read() as tx:
+            active = {each.endpoint: each for each in _active_revisions(tx, endpoints.c.name.in_(names), seen)}
+            newest = sa.select(sa.func.max(rollouts.c.id)).where(rollouts.c.endpoint.in_(names))
+            query = sa.select(rollouts).where(rollouts.c.id.in_(newest.group_by(rollouts.c.endpoint)))
+            rows = tx.execute(query.where(self._visible(rollouts.c.endpoint))).mappings()
+            return active, {row["endpoint"]: Rollout(**row) for row in rows}
 
     def get_rollout(self, rollout_id: str) -> Rollout:
         """Return a rollout, or raise RolloutNotFound."""
@@ -235,9 +255,17 @@ class DeploymentStore:
 
 
 def _audience(tx: Connection, endpoint: str) -> Audience:
-    rows = tx.execute(sa.select(audiences).where(audiences.c.endpoint == endpoint).order_by(audiences.c.name)).all()
-    named = {kind: tuple(row.name for row in rows if row.kind == kind) for kind in ("everyone", "tenant", "project")}
-    return Audience(bool(named["everyone"]), named["tenant"], named["project"])
+    return _audiences(tx, audiences.c.endpoint == endpoint).get(endpoint, Audience(everyone=False))
+
+
+def _audiences(tx: Connection, *where: sa.ColumnElement[bool]) -> dict[str, Audience]:
+    named: dict[str, dict[str, list[str]]] = {}
+    for row in tx.execute(sa.select(audiences).where(*where).order_by(audiences.c.name)):
+        named.setdefault(row.endpoint, {}).setdefault(row.kind, []).append(row.name)
+    return {
+        endpoint: Audience("everyone" in kinds, tuple(kinds.get("tenant", ())), tuple(kinds.get("project", ())))
+        for endpoint, kinds in named.items()
+    }
 
 
 def _share(tx: Connection, endpoint: str, audience: Audience) -> None:
@@ -247,6 +275,12 @@ def _share(tx: Connection, endpoint: str, audience: Audience) -> None:
     named += [("project", name) for name in set(audience.projects)]
     if named:
         tx.execute(audiences.insert(), [{"endpoint": endpoint, "kind": kind, "name": name} for kind, name in named])
+
+
+def _active_revisions(tx: Connection, *where: sa.ColumnElement[bool]) -> list[Revision]:
+    serves = (revisions.c.endpoint == endpoints.c.name) & (revisions.c.number == endpoints.c.active_revision)
+    query = sa.select(revisions.c.document).join(endpoints, serves).where(*where)
+    return msgspec.convert([*tx.scalars(query.order_by(endpoints.c.name))], list[Revision])
 
 
 def _revision_row(tx: Connection, endpoint: str, number: int) -> Revision:

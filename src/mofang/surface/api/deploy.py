@@ -145,7 +145,12 @@ class Deploy:
     def list_endpoints(self, after: AfterName = "", limit: Limit = 100) -> Page[EndpointSummary]:
         """List endpoints by name."""
         found = [endpoint for endpoint in self._deployments.list_endpoints() if endpoint.name > after][: limit + 1]
-        return page([self._summary(endpoint) for endpoint in found], limit, lambda one: one.endpoint.name)
+        active, rollouts = self._deployments.standing([endpoint.name for endpoint in found])
+        summaries = [
+            EndpointSummary(endpoint=each, active=active.get(each.name), rollout=rollouts.get(each.name))
+            for each in found
+        ]
+        return page(summaries, limit, lambda one: one.endpoint.name)
 
     def get_endpoint(self, name: EndpointName) -> EndpointDetail:
         """Return an endpoint with its revisions, rollouts and replicas."""
@@ -242,11 +247,6 @@ class Deploy:
             return _active(self._deployments.get_endpoint(name), self._deployments.revisions(name))
         except EndpointNotFound:
             return None
-
-    def _summary(self, endpoint: Endpoint) -> EndpointSummary:
-        active = _active(endpoint, self._deployments.revisions(endpoint.name))
-        rollout = next(iter(self._deployments.rollouts(endpoint.name)), None)
-        return EndpointSummary(endpoint=endpoint, active=active, rollout=rollout)
 
 
 def router(

@@ -33,6 +33,7 @@ from mofang.surface.server.link import Gateways
 from mofang.surface.server.processes import Processes
 from mofang.surface.server.residents import Residents
 from mofang.surface.server.settings import Settings
+from mofang.surface.server.spares import Spares
 from mofang.surface.server.wiring import Stores, open_stores
 
 _STEP_SECONDS = 0.5
@@ -73,6 +74,7 @@ class Controller:
             processes=processes,
             kick=self.kick,
             residents=Residents(settings.on_demand_bytes),
+            spares=Spares(settings.spare_workers),
             drain_seconds=settings.drain_seconds,
         )
 

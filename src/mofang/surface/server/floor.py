@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from mofang.sell.budget.tariffs import Price, tariffs_of
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.link import Gateways, Word, save_snapshot
 from mofang.surface.server.processes import Processes
-from mofang.surface.server.residents import Residents
+from mofang.surface.server.residents import Residents, memory_bytes
 from mofang.surface.server.restarts import ProcessSpec, ProcessState, describe_exit
+from mofang.surface.server.spares import PREFIX as SPARE
+from mofang.surface.server.spares import Spares
 
 _PROBE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -53,6 +55,7 @@ class ShopFloor:
     processes: Processes
     kick: Callable[[], None]
     residents: Residents
+    spares: Spares
     drain_seconds: float
     entries: Mapping[str, KeyEntry] = field(default_factory=dict)  # the keys last published
     _number: int = 0
@@ -61,6 +64,7 @@ class ShopFloor:
     _laid_out: set[str] = field(default_factory=set)
     _damaged: dict[str, str] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
+    _asleep: Set[str] = frozenset()
     _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def publish(self) -> None:
@@ -72,7 +76,8 @@ class ShopFloor:
             budgets = await asyncio.to_thread(self.budgets)
             self._tariffs = await asyncio.to_thread(self._read_tariffs, desired, budgets)
             for revision, _ in served(desired):
-                await self._lay_out(revision)
+                if not revision.limits.on_demand:  # those are laid out when they are loaded
+                    await self._lay_out(revision)
             self._broken = self._find_broken(desired)
             self._number = max(self._number + 1, now_us())
             weights = {name: weight / 100 for name, weight in (await asyncio.to_thread(self.weights)).items()}
@@ -89,13 +94,20 @@ class ShopFloor:
         present = {name.removeprefix(_REPLICA) for name in self.processes.states if name.startswith(_REPLICA)}
         self._stopping &= present
         loading = {f"{rollout.endpoint}/{rollout.to_revision}" for rollout in desired.rollouts}
-        asleep = self.residents.asleep(running(desired), loading, self.gateways.words, self._workers)
-        actions = plan(wanted_replicas(desired, self.locate, asleep), present)
-        for revision, _ in served(desired):
-            await self._lay_out(revision)
+        revisions, states = running(desired), self.processes.states
+        spares = sum(memory_bytes(state.pid) for name, state in states.items() if name.startswith(SPARE) and state.pid)
+        self._asleep = self.residents.asleep(revisions, loading, self.gateways.words, self._workers, spares)
+        actions = plan(wanted_replicas(desired, self.locate, self._asleep), present)
+        for revision in revisions:
+            if revision.key not in self._asleep:
+                await self._lay_out(revision)
         for spec in actions.start:
             if spec.folder not in self._damaged:
-                self.processes.start(_worker(spec))
+                self.processes.start(self.spares.offer(_worker(spec), spec.engine, states))
+        for spare in [] if actions.start else self.spares.missing(revisions, states):
+            self.processes.start(spare)
+        for name in self.spares.superfluous(revisions, states):
+            self.processes.stop(name, self.drain_seconds)
         for replica_id in actions.stop:
             if replica_id not in self._stopping:
                 self._stopping.add(replica_id)

@@ -123,8 +123,12 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
 
     recorder = _recorder(settings, JournalWriter(folders.journal, holder, syncs=settings.durability == "power"), fail)
     link: ControllerLink
+
+    def tell() -> None:
+        link.tell()
+
     on_demand = OnDemandPlacement(
-        ProcessPlacement(), lambda spec: ProcessReplica(spec, _LOADING_SECONDS), wake=lambda: link.tell()
+        ProcessPlacement(), lambda spec: ProcessReplica(spec, _LOADING_SECONDS, tell), wake=tell
     )
     fleet = Fleet(
         name,
@@ -134,11 +138,11 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
                 load_engine, settings.engine_options, lambda spec: counters_of(spec, folders.counters)
             ),
         },
-        on_change=lambda: link.tell(),
+        on_change=tell,
         tally=lambda spec: counters_of(spec, folders.counters, "memory"),
     )
     admission = Admission(lambda: fleet.snapshot, settings.gateways)
-    purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=lambda: link.tell())
+    purse = Purse(admission.admit, lambda: fleet.snapshot, holder, tell=tell)
     lane = Lane(
         fleet,
         admit=purse.admit,
@@ -165,7 +169,9 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         folders.sockets / "link.sock",
         take=fleet.adopt,
         borrow=purse.hear,
-        word=lambda: Word(replace(fleet.report(), asked=on_demand.asked()), counts(), purse.accounts()),
+        word=lambda: Word(
+            replace(fleet.report(), asked=on_demand.asked(), waiting=on_demand.waiting()), counts(), purse.accounts()
+        ),
     )
     following = asyncio.create_task(link.run())
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))

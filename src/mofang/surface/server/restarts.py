@@ -15,11 +15,25 @@ ProcessStatus = Literal["running", "stopping", "waiting", "exited"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to run: its unique name, what to execute, and whether to start it again when it ends."""
+    """A process to run: its unique name, what to execute, and whether to start it again when it ends.
+
+    A ``spare`` waits, ready to become another, for a line on its standard input. ``instead_of`` names the spare that
+    may become this process: it is told the last argument, and goes by this name from then on.
+    """
 
     name: str
     argv: tuple[str, ...]
     keep: bool = True
+    spare: bool = False
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a spare is told: the argument of the process it becomes, and the file that one logs to."""
+
+    argument: str
+    log: str
 
 
 @dataclass(frozen=True, slots=True)

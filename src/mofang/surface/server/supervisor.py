@@ -24,6 +24,7 @@ import msgspec
 from mofang.base.domain.names import now_us
 from mofang.surface.server.restarts import (
     WINDOW_SECONDS,
+    HandOver,
     ProcessSpec,
     ProcessState,
     ProcessStatus,
@@ -95,12 +96,27 @@ class Supervisor:
 
     def start(self, spec: ProcessSpec, pass_fds: tuple[int, ...] = ()) -> None:
         """Start a process; one of that name that is there already is left as it is."""
-        if spec.name in self._children:
+        if spec.name in self._children or self._hand_over(spec):
             return
         child = _Child(spec, pass_fds)
         self._children[spec.name] = child
         child.keeper = asyncio.create_task(self._keep(child))
         child.keeper.add_done_callback(lambda _: self._tell())
+
+    def _hand_over(self, spec: ProcessSpec) -> bool:
+        """Have a spare become the process, if there is one; should it die just now, it is started again as that."""
+        child = self._children.get(spec.instead_of)
+        process = child.process if child is not None and not child.stopping else None
+        if child is None or process is None or process.returncode is not None or process.stdin is None:
+            return False
+        log_file = _log_file(self._logs, spec.name)
+        process.stdin.write(msgspec.json.encode(HandOver(spec.argv[-1], str(log_file))) + b"\n")
+        process.stdin.close()
+        del self._children[spec.instead_of]
+        self._children[spec.name] = child
+        child.spec, child.exits, child.started_at = spec, [], now_us()
+        self._tell()
+        return True
 
     async def stop(self, name: str, grace_seconds: float) -> None:
         """End a process: SIGTERM, and SIGKILL if it outlasts the grace; then forget it."""
@@ -172,7 +188,8 @@ class Supervisor:
         async with child.spawning:
             with open(_log_file(self._logs, child.spec.name), "ab") as output:
                 child.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *child.spec.argv, stdin=asyncio.subprocess.DEVNULL,
+                    sys.executable, *child.spec.argv,
+                    stdin=asyncio.subprocess.PIPE if child.spec.spare else asyncio.subprocess.DEVNULL,
                     stdout=output, stderr=output, pass_fds=child.pass_fds, preexec_fn=partial(_die_with, os.getpid()),
                 )  # fmt: skip
             child.started_at = now_us()

@@ -25,9 +25,9 @@ from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.settings import Settings
 
 
-def main() -> int:
-    """Serve one replica until told to stop; what is queued is answered first."""
-    spec = msgspec.json.decode(sys.argv[1], type=ReplicaSpec)
+def work(argument: str) -> int:
+    """Serve one replica until told to stop; what is queued is answered first. ``argument`` is a ReplicaSpec."""
+    spec = msgspec.json.decode(argument, type=ReplicaSpec)
     settings = Settings.load()
     options = {**settings.engine_options.get(spec.engine, {}), **spec.options}
     tally = counters_of(spec, DataDirectory(settings.data).counters)
@@ -48,4 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work(sys.argv[1]))
