@@ -1,7 +1,7 @@
 """A gateway's HTTP server before a scripted model, as a program: prints its port, and runs until its input ends.
 
-An argument is JSON: ``engine``, what the model is made with, and ``limits`` of the server. ``/counts`` tells how it
-stands.
+An argument is JSON: ``engine``, what the model is made with, ``limits`` of the server, and ``tells``: whether it tells
+in a stream how many tokens were used. ``/counts`` tells how it stands.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, RequestHead
+import msgspec
+
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead
 from mofang.surface.server.exchange import Limits, Whole
 from mofang.surface.server.listener import HttpServer
 from stream_bench import KEY, Bench
 
 
-async def serve(engine: dict[str, Any], limits: dict[str, Any]) -> None:
+async def serve(engine: dict[str, Any], limits: dict[str, Any], *, tells: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), **engine)
         await bench.start()
@@ -33,8 +35,15 @@ async def serve(engine: dict[str, Any], limits: dict[str, Any]) -> None:
             }
             return HttpResponse(200, [("content-type", "application/json")], json.dumps(told).encode())
 
+        async def silent(request: HttpRequest, request_id: str) -> HttpResponse | HttpStream:
+            """Answer without telling what was used, as many servers do."""
+            asked = json.loads(request.body)
+            asked.pop("stream_options", None)
+            return await bench.api.respond(msgspec.structs.replace(request, body=json.dumps(asked).encode()), request_id)
+
         def choose(head: RequestHead) -> Whole:
-            return Whole(counts if head.path == "/counts" else bench.api.respond)
+            respond = bench.api.respond if tells else silent
+            return Whole(counts if head.path == "/counts" else respond)
 
         http = HttpServer(choose, Limits(**limits))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -47,4 +56,4 @@ async def serve(engine: dict[str, Any], limits: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    asyncio.run(serve(asked.get("engine", {"context": 2000}), asked.get("limits", {})))
+    asyncio.run(serve(asked.get("engine", {"context": 2000}), asked.get("limits", {}), tells=asked.get("tells", True)))

@@ -2,32 +2,39 @@
 
 The quick tests count calls instead (``tests/acceptance/test_fair_shares.py``): seconds mean something on an idle
 machine only. Both tenants ask at times of their own, whether or not they were answered; alone and flooded take turns,
-since the speed of a machine changes from minute to minute.
+since the speed of a machine changes from minute to minute, and B asks at the same times in both.
+
+Even a perfect scheduler cannot stop the call of A that is computed when B's comes. If all calls take as long, B's p99
+is then 2.7 of them, and alone 2.0 (her own meet now and then): 1.35 times. So there is not much room.
 """
 
 from __future__ import annotations
 
 import random
-import threading
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
+import pytest
+from asking import address, slow_request
 from nets import slow
+from numpy.typing import NDArray
 
-from mofang import Client
-from mofang.base.domain.errors import MofangError
+from flooding import flooding
 from servers import Server
 
-STEPS = 300  # some milliseconds
-TURNS, ASKED = 3, 60  # of B, alone and flooded
-FLOODERS = 60
+STEPS = 300  # some tens of milliseconds
+TURNS, ASKED = 3, 100  # of B, alone and flooded
+CONNECTIONS = 60  # of A
 MOST = 1.5  # times B's p99 alone
+STAGES = ("total", "queue", "compute", "rest")
 
 
+@pytest.mark.timeout(900)
 def test_a_flood_raises_the_p99_of_another_by_half_at_most(
     start_server: Callable[..., Server], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -38,67 +45,57 @@ def test_a_flood_raises_the_p99_of_another_by_half_at_most(
         server.client.identity.create_tenant(tenant)
         server.client.identity.create_project(tenant, tenant)
         keys.append(server.client.identity.create_key(tenant).key)
-    seconds = _service_seconds(server, keys[1])
-    alone: list[float] = []
-    flooded: list[float] = []
-    asked = 0
-    for _ in range(TURNS):
-        alone += _quiet(server, keys[1], seconds)
-        done = threading.Event()
-        with ThreadPoolExecutor(FLOODERS) as pool:
-            floods = [pool.submit(_flood, server, keys[0], seconds, done) for _ in range(FLOODERS)]
-            time.sleep(1)
-            began = time.monotonic()
-            flooded += _quiet(server, keys[1], seconds)
-            took = time.monotonic() - began
-            done.set()
-            asked += round(sum(flood.result() for flood in floods) * seconds / took)
-    p99_alone, p99_flooded = (float(np.percentile(each, 99)) for each in (alone, flooded))
-    record_property("one call, ms", round(1e3 * seconds, 2))
-    record_property("A asked for, times the capacity", round(asked / TURNS, 1))
-    record_property("B's p99 alone, ms", round(1e3 * p99_alone, 1))
-    record_property("B's p99 flooded, ms", round(1e3 * p99_flooded, 1))
-    record_property("ratio", round(p99_flooded / p99_alone, 2))
-    assert asked / TURNS > 5, "that was no flood"
-    assert p99_flooded <= MOST * p99_alone
+    alone: list[list[float]] = []
+    flooded: list[list[float]] = []
+    times = []  # the capacity that A asked for
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {keys[1]}"}, timeout=60) as client:
+        quiet = Quiet(client)
+        patience = CONNECTIONS / 10 * quiet.call_seconds  # until a connection of A asks again
+        request = slow_request(keys[0], STEPS, f"x-request-timeout-ms: {round(1e3 * patience)}")
+        for turn in range(TURNS):
+            alone += quiet.ask(turn)
+            with flooding(address(server), request, CONNECTIONS, patience) as flood:
+                time.sleep(1 + patience)
+                flooded += quiet.ask(turn)
+            times.append(flood.asked / flood.seconds * quiet.call_seconds)
+    found = {"alone": _p99(alone), "flooded": _p99(flooded)}
+    ratio = found["flooded"]["total"] / found["alone"]["total"]
+    record_property("one call, ms", round(1e3 * quiet.call_seconds, 1))
+    record_property("A asked for, times the capacity", round(float(np.mean(times)), 1))
+    record_property("B's p99 in ms", found)
+    record_property("ratio", round(ratio, 2))
+    assert min(times) > 5, "that was no flood"
+    assert ratio <= MOST, found
 
 
-def _ask(client: Client, timeout_seconds: float = 60.0) -> None:
-    inputs = {"x": np.ones((1, 4), np.float32), "steps": np.array([STEPS], np.int64)}
-    client.serve.predict("slow", inputs, timeout_seconds=timeout_seconds)
+class Quiet:
+    """B, who asks at a tenth of the capacity, and keeps where the time of each request went, in milliseconds."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._body = slow_request("", STEPS).partition(b"\r\n\r\n")[2]
+        self.call_seconds = float(np.median([self._ask(time.monotonic())[0] for _ in range(50)])) / 1e3
+
+    def ask(self, turn: int) -> list[list[float]]:
+        """Return for each request of a turn its :data:`STAGES`, from when it was due."""
+        chance = random.Random(turn)
+        with ThreadPoolExecutor(8) as pool:
+            due, waiting = time.monotonic(), []
+            for _ in range(ASKED):
+                due += chance.expovariate(1 / (10 * self.call_seconds))
+                time.sleep(max(0.0, due - time.monotonic()))
+                waiting.append(pool.submit(self._ask, due))
+            return [each.result() for each in waiting]
+
+    def _ask(self, due: float) -> list[float]:
+        answer = self._client.post("/v2/models/slow/infer", content=self._body)
+        total = 1e3 * (time.monotonic() - due)
+        assert answer.status_code == 200, answer.text
+        queue, compute = map(float, re.findall(r"dur=([\d.]+)", answer.headers["server-timing"]))
+        return [total, queue, compute, total - queue - compute]
 
 
-def _service_seconds(server: Server, key: str) -> float:
-    """Return how long one call takes."""
-    with Client(server.url, key, grpc=server.grpc) as client:
-        return float(np.median([_since(time.monotonic(), client) for _ in range(50)]))
-
-
-def _since(due: float, client: Client) -> float:
-    _ask(client)
-    return time.monotonic() - due
-
-
-def _quiet(server: Server, key: str, seconds: float) -> list[float]:
-    """Ask at a tenth of the capacity; return the seconds from when each was due to its answer."""
-    chance = random.Random(1)
-    with Client(server.url, key, grpc=server.grpc) as client, ThreadPoolExecutor(8) as pool:
-        due, waiting = time.monotonic(), []
-        for _ in range(ASKED):
-            due += chance.expovariate(1 / (10 * seconds))
-            time.sleep(max(0.0, due - time.monotonic()))
-            waiting.append(pool.submit(_since, due, client))
-        return [each.result() for each in waiting]
-
-
-def _flood(server: Server, key: str, seconds: float, done: threading.Event) -> int:
-    """Ask for a share of ten times the capacity, and wait no longer than until the next; return how often."""
-    asked, patience = 0, FLOODERS / 10 * seconds
-    with Client(server.url, key, grpc=server.grpc) as client:
-        while not done.is_set():
-            until = time.monotonic() + patience
-            asked += 1
-            with suppress(MofangError):
-                _ask(client, patience)
-            time.sleep(max(0.0, until - time.monotonic()))
-    return asked
+def _p99(asked: list[list[float]]) -> dict[str, float]:
+    """Return the p99 of each stage."""
+    table: NDArray[np.float64] = np.percentile(np.array(asked), 99, axis=0)
+    return {name: round(float(value), 1) for name, value in zip(STAGES, table, strict=True)}

@@ -86,6 +86,7 @@ def test_it_answers_as_the_other_and_is_metered_by_its_counts(other: tuple[str, 
         assert (cut["choices"][0]["message"]["content"], cut["choices"][0]["finish_reason"]) == ("hel", "length")
         assert [r.quantities["input_tokens"] for r in bench.records] == [PROMPT] * 3
         assert [r.quantities["output_tokens"] for r in bench.records] == [9, 9, 3]
+        assert {r.source for r in bench.records} == {"engine"}
 
     run(scenario, *other)
 
@@ -155,6 +156,7 @@ def test_a_client_who_leaves_pays_for_what_came_and_the_other_is_left(other: tup
         [record] = bench.records
         assert 0 < record.quantities["output_tokens"] < 1200
         assert record.quantities["input_tokens"] > 200  # guessed by the length: the other never told
+        assert record.source == "estimated"
         assert read(await chat(bench))["usage"]["completion_tokens"] == 9
 
     run(scenario, *other)
@@ -207,6 +209,7 @@ def piece(**choice: Any) -> bytes:
     return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
 
 
+NONSENSE = b'data: {"choices": [], "usage": {"prompt_tokens": -5, "completion_tokens": "many"}}\n\n'
 HALF = piece(delta={"content": "ha"})
 CALL = piece(delta={"tool_calls": [{"index": 0, "function": {"name": "weather", "arguments": '{"a"'}}]}) + piece(
     delta={"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]}, finish_reason="tool_calls"
@@ -222,6 +225,7 @@ CALL = piece(delta={"tool_calls": [{"index": 0, "function": {"name": "weather", 
         ((200, {}, HALF + b'data: {"error": {"message": "lost"}}\n\n'), 503, "upstream.failed"),
         ((200, {}, b"data: {broken\n\n"), 500, "engine.failed"),
         ((200, {}, HALF + piece(delta={}, finish_reason="stop") + b"data: [DONE]\n\n"), 200, "ha"),
+        ((200, {}, HALF + piece(finish_reason="stop") + NONSENSE + b"data: [DONE]\n\n"), 200, "ha"),
         ((200, {}, CALL + b"data: [DONE]\n\n"), 200, "weather"),
     ],
 )
@@ -237,6 +241,10 @@ def test_whatever_it_does_is_an_answer(script: Any, status: int, told: str) -> N
         if told == "weather":
             [call] = read(reply)["choices"][0]["message"]["tool_calls"]
             assert json.loads(call["function"]["arguments"]) == {"a": 1}
+        for record in bench.records:  # of those that were answered; nobody counted
+            assert record.source == "estimated"
+            assert record.quantities["output_tokens"] > 0
+            assert record.quantities["input_tokens"] == len(TALK[0]["content"]) // 4 + 1
 
     with serving(type("Scripted", (Rough,), {"script": script})) as url:
         run(scenario, url, "k")
@@ -255,7 +263,7 @@ def test_what_was_said_before_it_broke_off_is_told_and_billed() -> None:
         assert b'"code":"upstream.failed"' in said
         assert b"DONE" not in said
         [record] = bench.records
-        assert record.quantities["output_tokens"] == 1
+        assert (record.quantities["output_tokens"], record.source) == (1, "estimated")
 
     with serving(type("Scripted", (Breaking,), {"script": (200, {}, HALF), "go_on": go_on})) as url:
         run(scenario, url, "k")

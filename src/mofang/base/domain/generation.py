@@ -84,6 +84,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     queue_us: int = 0  # with the first
     stopped_at: str = ""  # with the last: the text of ``Sampling.stop`` that ended it
     input_tokens: int = 0  # with the last, of prompts whose tokens could only be guessed: how many more there were
+    estimated: bool = False  # whether what was counted of this stream, up to here, is a guess and not the engine's word
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):

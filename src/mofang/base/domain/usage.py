@@ -28,6 +28,7 @@ COUNTED: tuple[Meter, ...] = (
 """Meters that are counted where an engine computes as well as where its answers are recorded."""
 Outcome = Literal["ok", "error"]
 Source = Literal["engine", "estimated"]
+"""Who counted: the engine, or we, because it is another server's and did not tell."""
 
 
 class Charge(NamedTuple):

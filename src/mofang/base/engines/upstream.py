@@ -35,7 +35,8 @@ from mofang.base.engines.options import chosen as options_of
 
 _TIMEOUT = httpx.Timeout(10.0, read=120.0)
 _ALTERNATIVES = 20
-_CHARACTERS = 4  # of a token, about: what a prompt is taken to have until the upstream tells
+_CHARACTERS = 4  # of a token, about: what a prompt or an answer is taken to have where the upstream does not tell
+_MOST = 1 << 32  # tokens of one answer that are believed
 _DONE = "[DONE]"
 _CALL = '<tool_call>{"name": %s, "arguments": %s}</tool_call>'
 _FINISH: Mapping[str, Finish] = {"length": "length"}  # everything else is its own decision
@@ -171,6 +172,7 @@ class _Stream:
         self.cancelled = False
         self._guessed = guessed
         self._told = 0  # tokens that were told one by one: each piece is one at least
+        self._characters = 0
         self._finish: Finish = ""
         self._usage: Mapping[str, Any] = {}
         self._calls: dict[int, list[str]] = {}  # name and pieces of arguments, by the call's number
@@ -194,25 +196,41 @@ class _Stream:
         if not content:
             return None
         self._told += 1
-        return Delta(self.number, content, 1, "", chosen(choice.get("logprobs") or {}))
+        self._characters += len(content)
+        return Delta(self.number, content, 1, "", chosen(choice.get("logprobs") or {}), estimated=True)
 
     def end(self) -> Delta:
-        """Return the last delta, with the upstream's own counts if it told them."""
+        """Return the last delta: with the upstream's own counts, or, as far as it told none, estimates of them."""
         if not self._finish:
             raise UpstreamFailed("the upstream ended in the middle of its answer")
-        usage = self._usage
-        output = max(0, int(usage.get("completion_tokens") or 0) - self._told)
-        prompt = int(usage.get("prompt_tokens") or self._guessed) - self._guessed
-        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         text = "".join(_CALL % (msgspec.json.encode(name).decode(), "".join(arguments) or "{}")
                        for name, *arguments in self._calls.values())  # fmt: skip
-        return Delta(self.number, text, output, self._finish, (), cached, input_tokens=prompt)
+        about = -(-(self._characters + len(text)) // _CHARACTERS)
+        output, prompt = _count(self._usage, "completion_tokens"), _count(self._usage, "prompt_tokens")
+        cached = _count(self._usage.get("prompt_tokens_details") or {}, "cached_tokens") or 0
+        cached = min(cached, self._guessed if prompt is None else prompt)
+        return Delta(
+            self.number,
+            text,
+            max(0, (about if output is None else output) - self._told),
+            self._finish,
+            (),
+            cached,
+            input_tokens=0 if prompt is None else prompt - self._guessed,
+            estimated=output is None or prompt is None or output < self._told,
+        )
 
     def _call(self, call: Mapping[str, Any]) -> None:
         function = call.get("function") or {}
         parts = self._calls.setdefault(int(call.get("index") or 0), [""])
         parts[0] += function.get("name") or ""
         parts.append(function.get("arguments") or "")
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    """Return a count that the upstream told; None if it told none, or nonsense."""
+    count = usage.get(name)
+    return count if type(count) is int and 0 <= count <= _MOST else None
 
 
 def _look_up(file: str, name: str) -> Upstream:

@@ -331,13 +331,17 @@ class StreamReplica:
             self._reach -= stream.reach
         if text or finish or not stream.begun:
             told = Delta(stream.id, text, stream.tokens, finish, tuple(stream.chosen), delta.cached_tokens,
-                         round(stream.compute_us), stream.queue_us, stream.tail.met, delta.input_tokens)  # fmt: skip
+                         round(stream.compute_us), stream.queue_us, stream.tail.met, delta.input_tokens,
+                         delta.estimated)  # fmt: skip
             self._count(stream, told)
             stream.tokens, stream.compute_us, stream.queue_us, stream.chosen, stream.begun = 0, 0.0, 0, [], True
             events.append((stream, told))
 
     def _count(self, stream: Stream, told: Delta) -> None:
-        """Count what is told: the request and the prompt, once each, with the first that is said of them."""
+        """Count what is told: the request and the prompt, once each, with the first that is said of them.
+
+        Tokens of a prompt that were only guessed are set right when the engine tells.
+        """
         order = stream.order
         work = {"output_tokens": told.tokens, "compute_us": told.compute_us}
         if order.part % order.choices == 0:  # of several choices, the first has read the prompt

@@ -183,7 +183,8 @@ class Generation:
                 raise StopAsyncIteration
             await self._wait()
         pieces, self._pieces, self._merge_at = self._pieces, [], _MOST_PIECES
-        for _, delta in pieces:
+        for index, delta in pieces:
+            (self.tally.estimated.add if delta.estimated else self.tally.estimated.discard)(index)
             self.tally.output_tokens += delta.tokens
             self.tally.compute_us += delta.compute_us
             self.tally.queue_us = max(self.tally.queue_us, delta.queue_us)
@@ -333,7 +334,7 @@ class Generation:
         return UsageRecord(
             self.request_id, now_us(), principal.tenant, principal.project, principal.key_id, revision.endpoint,
             revision.number, revision.version, revision.digest, "ok", charges=self.held.charge(quantities),
-            quantities=named(quantities, batch=principal.batch),
+            quantities=named(quantities, batch=principal.batch), source="estimated" if tally.estimated else "engine",
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mofang.base.domain.generation import Delta
@@ -24,6 +24,7 @@ class Tally:
     first_at: float = 0.0  # time.monotonic() of the first token
     last_at: float = 0.0
     queue_us: int = 0
+    estimated: set[int] = field(default_factory=set)  # choices whose tokens the engine did not count
 
 
 class Speech(NamedTuple):
@@ -58,4 +59,5 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
         max(delta.queue_us for delta in deltas),
         last.stopped_at,
         sum(delta.input_tokens for delta in deltas),
+        last.estimated,
     )

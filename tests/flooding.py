@@ -1,0 +1,84 @@
+"""A flood of one request, from a process of its own that costs next to nothing: what is busy shall be the server.
+
+Who asks in threads of the test's own process waits for its interpreter lock, and counts that as the server's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
+
+
+@dataclass
+class Flood:
+    """What a flood came to; filled in when it has ended."""
+
+    asked: int = 0
+    seconds: float = 0.0
+    answers: dict[str, int] = field(default_factory=dict)  # by status
+
+
+@contextmanager
+def flooding(address: tuple[str, int], request: bytes, connections: int, seconds: float) -> Iterator[Flood]:
+    """Send the HTTP ``request`` on so many connections, on each once in so many seconds, while the body runs."""
+    flood = Flood()
+    command = [sys.executable, __file__, *map(str, address), request.decode(), str(connections), str(seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield flood
+        finally:
+            output, _ = process.communicate(timeout=30)  # ends its input, and thereby the flood
+    counts = json.loads(output)
+    flood.asked, flood.seconds, flood.answers = counts.pop("asked"), counts.pop("seconds"), counts
+
+
+class _Connection(asyncio.Protocol):
+    """The same request again and again, at its times, whether or not others are answered."""
+
+    def __init__(self, request: bytes, seconds: float, begin: float, counts: Counter[str]) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._begin = begin
+        self._counts = counts
+        self._waiting = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        asyncio.get_running_loop().call_at(self._begin, self._ask, self._begin)
+
+    def data_received(self, data: bytes) -> None:
+        for status in _STATUS.findall(data):
+            self._counts[status.decode()] += 1
+            self._waiting = False
+
+    def _ask(self, due: float) -> None:
+        due += self._seconds
+        asyncio.get_running_loop().call_at(due, self._ask, due)
+        if not self._waiting:  # else it is late: a connection has one request at a time, and counts what it sent
+            self._waiting = True
+            self._counts["asked"] += 1
+            self._transport.write(self._request)  # type: ignore[attr-defined]
+
+
+async def _flood(host: str, port: int, request: bytes, connections: int, seconds: float) -> dict[str, float]:
+    loop, counts = asyncio.get_running_loop(), Counter[str](asked=0)
+    began = loop.time()
+    for number in range(connections):
+        begin = began + seconds * (1 + number / connections)
+        await loop.create_connection(lambda begin=begin: _Connection(request, seconds, begin, counts), host, port)
+    await loop.run_in_executor(None, sys.stdin.read)
+    return {**counts, "seconds": loop.time() - began - seconds}
+
+
+if __name__ == "__main__":
+    host, port, request, connections, seconds = sys.argv[1:]
+    print(json.dumps(asyncio.run(_flood(host, int(port), request.encode(), int(connections), float(seconds)))))
