@@ -39,7 +39,9 @@ async def serve(engine: dict[str, Any], limits: dict[str, Any], *, tells: bool) 
             """Answer without telling what was used, as many servers do."""
             asked = json.loads(request.body)
             asked.pop("stream_options", None)
-            return await bench.api.respond(msgspec.structs.replace(request, body=json.dumps(asked).encode()), request_id)
+            return await bench.api.respond(
+                msgspec.structs.replace(request, body=json.dumps(asked).encode()), request_id
+            )
 
         def choose(head: RequestHead) -> Whole:
             respond = bench.api.respond if tells else silent

@@ -8,6 +8,7 @@ ledger must not know how a journal looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any
@@ -93,14 +94,19 @@ _segments = Table(
 )
 
 _TEXTS: dict[str, ColumnElement[Any]] = {column.name: column for column in _series.c if isinstance(column.type, String)}
-_GROUPS: dict[str, ColumnElement[Any]] = {
-    **{name: _series.c[name] for name in Series._fields},
-    "variant": _series.c.variant,
+_SUMMED: dict[str, ColumnElement[Any]] = {  # what windows are grouped by, beside their series
     "meter": _windows.c.meter,
     "hour": _windows.c.hour,
     "day": _windows.c.hour - _windows.c.hour % literal_column(str(DAY_US)),
     "month": _windows.c.month,
 }
+_GROUPS: dict[str, ColumnElement[Any]] = {
+    **{name: _series.c[name] for name in Series._fields},
+    "variant": _series.c.variant,
+    **_SUMMED,
+}
+_ADDED = ("quantity", "events")
+_TOLD = tuple(field.name for field in fields(UsageEvent) if field.name != "event_id")
 GROUPS = tuple(_GROUPS)
 """What usage can be summed by. Hours, days and months are the microseconds of their start."""
 
@@ -210,11 +216,20 @@ class UsageStore:
         InvalidRequest for an unknown column, InvalidPeriod for a period that is empty or not of full hours.
         """
         names = tuple(dict.fromkeys((*by, "meter")))
-        columns = [_named(_GROUPS, name).label(name) for name in names]
+        for name in names:
+            _named(_GROUPS, name)
+        summed = [_SUMMED[name].label(name) for name in names if name in _SUMMED]
+        # First by the numbers of series, which are compared in a third of the time that their texts are.
+        sums = (
+            select(_windows.c.series_id, *summed, *(func.sum(_windows.c[name]).label(name) for name in _ADDED))
+            .where(*_within(filters), *_during(start, end))
+            .group_by(_windows.c.series_id, *summed)
+            .subquery()
+        )
+        columns = [(sums.c[name] if name in _SUMMED else _GROUPS[name]).label(name) for name in names]
         query = (
-            select(*columns, func.sum(_windows.c.quantity), func.sum(_windows.c.events))
-            .join_from(_windows, _series)
-            .where(*_conditions({**_TEXTS, "meter": _windows.c.meter}, filters), *_during(start, end))
+            select(*columns, *(func.sum(sums.c[name]) for name in _ADDED))
+            .join_from(sums, _series, sums.c.series_id == _series.c.id)
             .group_by(*columns)
             .order_by(*columns)
         )
@@ -373,6 +388,13 @@ def _folded(connection: Connection, segment: str) -> int:
     return connection.scalar(select(_segments.c.folded).where(_segments.c.name == segment)) or 0
 
 
+def _within(filters: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    """Return the conditions on windows that ``filters`` are, by the meter and by the columns of series."""
+    of_meter = _conditions(_SUMMED, {name: value for name, value in filters.items() if name == "meter"})
+    of_series = _conditions(_TEXTS, {name: value for name, value in filters.items() if name != "meter"})
+    return [*of_meter, _windows.c.series_id.in_(select(_series.c.id).where(*of_series))] if of_series else of_meter
+
+
 def _conditions(columns: Mapping[str, ColumnElement[Any]], filters: Mapping[str, str]) -> list[ColumnElement[bool]]:
     return [_named(columns, name) == value for name, value in filters.items()]
 
@@ -394,23 +416,8 @@ def _during(start: int | None, end: int | None) -> list[ColumnElement[bool]]:
 
 
 def _event(row: Row[Any]) -> UsageEvent:
-    return UsageEvent(
-        event_id=f"{row.request_id}:{row.attempt}:{row.meter}",
-        request_id=row.request_id,
-        at=row.at,
-        tenant=row.tenant,
-        project=row.project,
-        key_id=row.key_id,
-        endpoint=row.endpoint,
-        revision=row.revision,
-        version=row.version,
-        digest=row.digest,
-        outcome=row.outcome,
-        source=row.source,
-        meter=row.meter,
-        quantity=row.quantity,
-        variant=row.variant,
-    )
+    told = {name: getattr(row, name) for name in _TOLD}
+    return UsageEvent(f"{row.request_id}:{row.attempt}:{row.meter}", **told)
 
 
 def _batches(values: Iterable[str]) -> Iterator[list[str]]:
