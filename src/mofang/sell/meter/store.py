@@ -37,9 +37,19 @@ from sqlalchemy import (
 )
 
 from mofang.base.domain.errors import InvalidRequest
-from mofang.base.domain.usage import Charge, UsageEvent, UsageRecord
+from mofang.base.domain.usage import UsageEvent, UsageRecord
 from mofang.base.storage.database import Database, Serial, metadata
-from mofang.sell.meter.folding import EventKey, EventRow, Fold, Series, new_charges, new_rows, series_of
+from mofang.sell.meter.folding import (
+    EventKey,
+    EventRow,
+    Fold,
+    Series,
+    Settle,
+    Variants,
+    new_charges,
+    new_rows,
+    series_of,
+)
 from mofang.sell.meter.pages import UsagePage, UsageTotal, Use
 from mofang.sell.meter.windows import DAY_US, HOUR_US, MAX_AT, UsageRow, check_period
 
@@ -122,9 +132,6 @@ _MOVE_SEGMENT = text(
     "INSERT INTO usage_segments (name, folded) VALUES (:name, :folded)"
     " ON CONFLICT (name) DO UPDATE SET folded = excluded.folded"
 )
-Settle = Callable[[str, Sequence[Charge]], None]
-Variants = Callable[[Collection[tuple[str, int]]], Mapping[tuple[str, int], str]]
-"""Tells the variants of versions (digest, number); of one that is not known, nothing."""
 _ALL: Mapping[str, str] = MappingProxyType({})  # no filter
 _BATCH = 5_000  # values in one IN list; SQLite takes 32,766 in a statement
 
@@ -216,8 +223,6 @@ class UsageStore:
         InvalidRequest for an unknown column, InvalidPeriod for a period that is empty or not of full hours.
         """
         names = tuple(dict.fromkeys((*by, "meter")))
-        for name in names:
-            _named(_GROUPS, name)
         summed = [_SUMMED[name].label(name) for name in names if name in _SUMMED]
         # First by the numbers of series, which are compared in a third of the time that their texts are.
         sums = (
@@ -226,7 +231,7 @@ class UsageStore:
             .group_by(_windows.c.series_id, *summed)
             .subquery()
         )
-        columns = [(sums.c[name] if name in _SUMMED else _GROUPS[name]).label(name) for name in names]
+        columns = [(sums.c[name] if name in _SUMMED else _named(_GROUPS, name)).label(name) for name in names]
         query = (
             select(*columns, *(func.sum(sums.c[name]) for name in _ADDED))
             .join_from(sums, _series, sums.c.series_id == _series.c.id)
@@ -308,7 +313,11 @@ def _select_events() -> Select[Any]:
 
 def _events_page(rows: Sequence[Row[Any]], limit: int) -> UsagePage:
     more = len(rows) > limit
-    return UsagePage([_event(row) for row in rows[:limit]], rows[limit - 1].seq if more else None)
+    events = [
+        UsageEvent(f"{row.request_id}:{row.attempt}:{row.meter}", **{name: getattr(row, name) for name in _TOLD})
+        for row in rows[:limit]
+    ]
+    return UsagePage(events, rows[limit - 1].seq if more else None)
 
 
 def _billable_series(connection: Connection, tenant: str, uses: Collection[Use] | None = None) -> list[int]:
@@ -413,11 +422,6 @@ def _during(start: int | None, end: int | None) -> list[ColumnElement[bool]]:
     if end is not None:
         conditions.append(_windows.c.hour < end)
     return conditions
-
-
-def _event(row: Row[Any]) -> UsageEvent:
-    told = {name: getattr(row, name) for name in _TOLD}
-    return UsageEvent(f"{row.request_id}:{row.attempt}:{row.meter}", **told)
 
 
 def _batches(values: Iterable[str]) -> Iterator[list[str]]:
