@@ -5,7 +5,7 @@ The store reads what the ledger knows, asks :func:`new_rows`, and writes what it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mofang.base.domain.usage import Charge, UsageRecord
@@ -16,10 +16,6 @@ EventRow = tuple[int, int, str, int, str, int, int]
 WindowRow = dict[str, Any]
 EventKey = tuple[str, int, str]
 """Request id, attempt, meter: the event id, in parts."""
-Settle = Callable[[str, Sequence[Charge]], None]
-"""Takes what the records of a segment took out of budgets."""
-Variants = Callable[[Collection[tuple[str, int]]], Mapping[tuple[str, int], str]]
-"""Tells the variants of versions (digest, number); of one that is not known, nothing."""
 
 
 class Series(NamedTuple):

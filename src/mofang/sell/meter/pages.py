@@ -1,15 +1,19 @@
-"""What the ledger answers: sums, and pages of events. Pure."""
+"""What the ledger answers, sums and pages of events, and whom it tells and asks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mofang.base.domain.usage import UsageEvent
+from mofang.base.domain.usage import Charge, UsageEvent
 
 Use = tuple[str, int, str]
 """Endpoint, version, digest: what usage is priced by."""
+Settle = Callable[[str, Sequence[Charge]], None]
+"""Takes what the records of a segment took out of budgets."""
+Variants = Callable[[Collection[tuple[str, int]]], Mapping[tuple[str, int], str]]
+"""Tells the variants of versions (digest, number); of one that is not known, nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,18 +39,8 @@ from sqlalchemy import (
 from mofang.base.domain.errors import InvalidRequest
 from mofang.base.domain.usage import UsageEvent, UsageRecord
 from mofang.base.storage.database import Database, Serial, metadata
-from mofang.sell.meter.folding import (
-    EventKey,
-    EventRow,
-    Fold,
-    Series,
-    Settle,
-    Variants,
-    new_charges,
-    new_rows,
-    series_of,
-)
-from mofang.sell.meter.pages import UsagePage, UsageTotal, Use
+from mofang.sell.meter.folding import EventKey, EventRow, Fold, Series, new_charges, new_rows, series_of
+from mofang.sell.meter.pages import Settle, UsagePage, UsageTotal, Use, Variants
 from mofang.sell.meter.windows import DAY_US, HOUR_US, MAX_AT, UsageRow, check_period
 
 # The columns of a Series, in its order: written once, so that an event is a few numbers.
@@ -416,12 +406,8 @@ def _named(columns: Mapping[str, ColumnElement[Any]], name: str) -> ColumnElemen
 
 def _during(start: int | None, end: int | None) -> list[ColumnElement[bool]]:
     check_period(start or 0, MAX_AT if end is None else end)
-    conditions = []
-    if start is not None:
-        conditions.append(_windows.c.hour >= start)
-    if end is not None:
-        conditions.append(_windows.c.hour < end)
-    return conditions
+    since = [] if start is None else [_windows.c.hour >= start]
+    return since if end is None else [*since, _windows.c.hour < end]
 
 
 def _batches(values: Iterable[str]) -> Iterator[list[str]]:
