@@ -76,6 +76,11 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "most_seconds": Option(3600, "seconds of a recording", 1, 86_400),
             "beams": Option(5, "texts that are followed side by side", 1, 16),
         },
+        "vllm": {
+            "slots": Option(64, "streams computed side by side", 1, 1024),
+            "context": _CONTEXT,
+            "patience": Option(600, "seconds that it may take to start", 1, 7200),
+        },
         "upstream": {"slots": Option(64, "streams asked side by side", 1, 1024)},
         "onnx": {"threads": Option(1, "threads that compute one call", 0, 256)},
         "encoder": {"threads": Option(1, "threads that compute one call", 0, 256)},

@@ -27,7 +27,7 @@ from mofang.make.workshop import Workshop
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
 _LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
 _FOLDER_ENGINE = "transformers"  # of folders of Hugging Face that hold a causal language model
-_LOOKS = MappingProxyType({"upstream": upstream.inspect, "transformers": causal.inspect})
+_LOOKS = MappingProxyType({"upstream": upstream.inspect, "transformers": causal.inspect, "vllm": causal.inspect})
 _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
 

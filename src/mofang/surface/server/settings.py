@@ -42,6 +42,9 @@ class Settings:
     """Threads of one replica's engine inside one call; more replicas scale better than more threads."""
     upstreams: str = ""
     """File (TOML) of the servers whose models may be offered here: for each `base_url`, and `key_file` or `key_env`."""
+    vllm: str = ""
+    """How the engine `vllm` starts its server: words with {folder}, {port}, {model}, {slots}, {context}; empty: as is
+    usual. The server must take the key in VLLM_API_KEY."""
     on_demand_bytes: int = 1 << 30
     """Memory that workers loaded on demand (`mofang deploy NAME --on-demand`) may hold together, in bytes; beyond it
     those are unloaded that were not asked for longest."""
@@ -149,7 +152,8 @@ class Settings:
     @property
     def engine_options(self) -> dict[str, dict[str, int | str]]:
         """What engines are told when they load, by engine; one that is not here is told nothing."""
-        return {"onnx": {"threads": self.engine_threads}, "upstream": {"file": self.upstreams}}
+        return {"onnx": {"threads": self.engine_threads}, "upstream": {"file": self.upstreams},
+                "vllm": {"command": self.vllm}}  # fmt: skip
 
     @property
     def database_url(self) -> str:
