@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any, cast
 
 import msgspec
@@ -38,7 +39,7 @@ class Judge:
         return Route(self.revision, ())
 
     async def infer(self, request: InferRequest, principal: Principal, **about: Any) -> InferResponse:
-        rows = np.array([SEEN[text] for text in request.inputs["words"]], np.float32)
+        rows = np.array([SEEN[text] for text in next(iter(request.inputs.values()))], np.float32)
         outputs = {"label": rows.argmax(1), "probabilities": rows}
         return InferResponse(about["request_id"], request.endpoint, 1, 1, "sha256:j", outputs)
 
@@ -60,8 +61,24 @@ def test_texts_are_put_into_the_categories_of_the_model() -> None:
     assert judged("rude")["results"] == [rude]
 
 
+def picture(file: bytes) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(file).decode()}}
+
+
+def test_images_are_put_into_the_categories_of_a_model_of_images() -> None:
+    judge = Judge(signature=Signature((TensorSpec("image", "BYTES", (-1,)),), CLASSIFIER.outputs))
+    answer = judged([picture(b"rude"), picture(b"nice")], judge)
+    assert [result["flagged"] for result in answer["results"]] == [True, False]
+    assert describe(judge.revision, None)["mofang"]["paths"] == ["/v1/moderations"]
+    elsewhere = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    damaged = {"type": "image_url", "image_url": {"url": "data:image/png;base64,?"}}
+    for wrong in ("rude", ["rude"], [picture(b"rude"), "rude"], [elsewhere], [damaged]):
+        with pytest.raises(InvalidParameter, match=r"^input"):
+            judged(wrong, judge)
+
+
 def test_what_is_no_text_or_no_classifier_is_refused() -> None:
-    for wrong in ("", [], ["nice", ""], [{"type": "image_url", "image_url": {"url": "x"}}], 5):
+    for wrong in ("", [], ["nice", ""], [picture(b"x")], [{"type": "audio"}], 5):
         with pytest.raises(InvalidParameter, match=r"^input"):
             judged(wrong)
     numbers = Signature((TensorSpec("x", "FP32", (-1, 4)),), CLASSIFIER.outputs)

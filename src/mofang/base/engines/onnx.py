@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,11 @@ _IMAGE_KEY = "mofang.image"  # metadata of a graph: which input takes PNG or JPE
 class OnnxEngine:
     """``folder/model.onnx`` in an ONNX Runtime session.
 
-    Options: ``threads``, how many threads compute one operator (default 1: requests run in parallel instead).
+    Options: ``threads``, how many threads compute one operator (default 1: requests run in parallel instead). One
+    whose only input takes images is :class:`Exemplary`.
     """
+
+    example: Callable[[], Mapping[str, Array]]  # of images only: what others take can be made up
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Load the model. Raises EngineLoadFailed."""
@@ -91,6 +94,8 @@ class OnnxEngine:
             raise EngineLoadFailed(f"the graph has no input {self._image!r} of pixels, as its metadata say")
         height, width, *channels = known[self._image].shape[1:]
         self._decode = partial(pixels, size=(height, width), channels=sum(channels))
+        if len(known) == 1:
+            self.example = partial(_grey_picture, self._image)
         files = {self._image: TensorSpec(self._image, "BYTES", (-1,))}
         self.signature = replace(self.signature, inputs=tuple((known | files).values()))
 
@@ -103,6 +108,12 @@ class OnnxEngine:
         run = self._run = ort.RunOptions()
         run.log_severity_level = 4
         return run
+
+
+def _grey_picture(name: str) -> Mapping[str, Array]:
+    from mofang.base.engines.pillow import png
+
+    return {name: np.array([png(np.full((8, 8), 128, np.uint8))], np.object_)}
 
 
 def _session_options(options: Options) -> Any:

@@ -178,7 +178,7 @@ def _inspect(folder: Path, wishes: Wishes, tools: Workshop) -> tuple[Signature, 
         rename(folder, wishes.rename)
     inspection = inspect(folder)
     with tools.engine("onnx", folder) as engine:
-        return settled(inspection.signature, engine), inspection.labels
+        return settled(engine.signature, engine), inspection.labels  # the engine's: it may take files for pixels
 
 
 def _as_on_disk(entries: list[FileEntry], folder: Path) -> tuple[FileEntry, ...]:
