@@ -13,7 +13,7 @@ import uvloop
 
 from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import DeadlineExceeded, EngineFailed, Overloaded, TensorData
-from mofang.base.domain.inference import Call
+from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.placement.pace import Pace
 from mofang.base.placement.replica import Replica
@@ -334,6 +334,41 @@ def test_batches_grow_only_as_far_as_a_row_costs_no_more() -> None:
     assert pace.thrifty(64) == 7
     pace.observe(64, 0.003 * 64 * 0.5)
     assert pace.thrifty(64) == 64
+
+
+def test_short_batches_grow_only_as_far_as_a_row_costs_much_less() -> None:
+    pace = Pace()
+    assert pace.thrifty(64, short=True) == 64
+    pace.observe(1, 0.003)
+    assert pace.thrifty(64, short=True) == 64  # larger ones were never tried
+    pace.observe(32, 0.003 * 32 * 0.9)
+    assert (pace.thrifty(64), pace.thrifty(64, short=True)) == (64, 1)
+    pace.observe(8, 0.003 * 8 * 0.5)
+    assert pace.thrifty(64, short=True) == 15
+    pace.observe(64, 0.003 * 64 * 0.1)
+    assert pace.thrifty(64, short=True) == 64
+
+
+def test_batches_are_short_while_tenants_share() -> None:
+    engine = FunctionEngine((-1, 1), lambda x: time.sleep(0.03 * len(x)) or x)  # a row costs the same in any batch
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=4))
+
+        def flood(calls: int) -> list[asyncio.Future[Answer]]:
+            return [replica.submit(call(rows(1, 1), tenant="a")) for _ in range(calls)]
+
+        for _ in range(2):  # sizes are measured: one row, and as many as a batch may have
+            await asyncio.gather(*flood(5))
+        waiting = flood(8)
+        await waiting[0]
+        quiet = await replica.submit(call(rows(1, 1), tenant="b"))
+        sizes = [answer.batch_rows for answer in await asyncio.gather(*waiting)]
+        assert sizes[:4] == [4] * 4  # before the other came
+        assert (quiet.batch_rows, sizes[4:]) == (1, [1] * 4)
+        await replica.close()
+
+    run(main())
 
 
 def test_a_model_that_is_slower_in_batches_is_not_asked_in_batches() -> None:

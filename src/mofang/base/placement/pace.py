@@ -10,6 +10,7 @@ import math
 
 _NEW = 0.2  # weight of a new measurement in the moving average
 _AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
+_NEARLY_AS_GOOD = 1.25  # and so much more where batches shall be short
 
 
 class Pace:
@@ -47,16 +48,20 @@ class Pace:
             return float(self._seconds[nearest] * 2.0 ** (size - nearest))
         return self._seconds[min(self._seconds)]
 
-    def thrifty(self, most: int) -> int:
+    def thrifty(self, most: int, *, short: bool = False) -> int:
         """Return the rows up to which a batch may grow, at most ``most``, since a row costs no more in larger ones.
 
         A convolution may be slower in batches that do not fit the caches. Sizes larger than any measured are allowed.
+        If batches shall be ``short``, they grow only as long as a row costs much less in larger ones.
         """
         if not self._row_seconds:
             return most
-        enough = min(self._row_seconds.values()) * _AS_GOOD
-        largest = max(size for size, seconds in self._row_seconds.items() if seconds <= enough)
-        return most if largest == max(self._row_seconds) else min(most, (1 << largest) - 1)
+        least = min(self._row_seconds.values())
+        if short:
+            found = min(size for size, seconds in self._row_seconds.items() if seconds <= least * _NEARLY_AS_GOOD)
+        else:
+            found = max(size for size, seconds in self._row_seconds.items() if seconds <= least * _AS_GOOD)
+        return most if found == max(self._row_seconds) else min(most, (1 << found) - 1)
 
     def knows(self, rows: int) -> bool:
         """Whether a batch of about ``rows`` was ever measured."""

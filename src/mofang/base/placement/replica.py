@@ -33,6 +33,8 @@ _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody stil
 _FAILED_PARTIES = 10  # after so many in a row that had to go apart none is tried: this model is not made for them
 _USABLE = 0.8  # of the time until a deadline may be planned for; the rest is for what takes longer than expected
 _TRY_EVERY = 256  # batches, one is as large as allowed, though smaller ones were measured to cost less
+_SHARED_SECONDS = 10.0  # after another tenant than before has asked, batches are kept short
+_BRIEF_SECONDS = 0.002  # of a batch: shorter ones nobody minds
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
 
@@ -61,6 +63,8 @@ class Replica:
         self._crowded = False  # whether the last batch joined several calls: only then is waiting for more worth it
         self._behind = False  # whether what waits has waited for another batch
         self._purged_at = 0.0
+        self._tenant = ""  # who asked last
+        self._shared_until = 0.0  # on time.monotonic(): until then another may ask too
         self._failed_parties = 0
         self._formed = 0
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
@@ -88,6 +92,9 @@ class Replica:
         if self._closed:
             raise Draining("the replica takes no more requests")
         now = ticket.queued_at = time.monotonic()
+        if call.tenant != self._tenant:
+            self._shared_until = now + _SHARED_SECONDS if self._tenant else 0.0
+            self._tenant = call.tenant
         if call.deadline <= now:
             raise expired()
         if ticket.size_bytes > self._limits.max_queue_bytes:
@@ -179,7 +186,7 @@ class Replica:
 
     def _wait(self, rows_ahead: float, now: float) -> float:
         """Return the seconds until the engine is free for a call that has ``rows_ahead`` before it."""
-        most = self._pace.thrifty(self._limits.max_batch_rows) if self._shapes.joinable else 1
+        most = self._largest(now) if self._shapes.joinable else 1
         batches, rest = divmod(math.ceil(rows_ahead), most)
         wait = batches * self._pace.expect(most) + (self._pace.expect(rest) if rest else 0.0)
         if self._running is not None:
@@ -234,7 +241,8 @@ class Replica:
         self._enough = self._limits.max_batch_rows
         # What an idle replica is asked is not dropped, so that it goes on measuring.
         least = self._pace.expect(1) / _USABLE if self._behind else 0.0
-        batch = form(self._queue, self._shapes, self._limits, time.monotonic(), least, self._most())
+        now = time.monotonic()
+        batch = form(self._queue, self._shapes, self._limits, now, least, self._most(now))
         self._behind = False
         if batch is None:
             self._settle()
@@ -247,11 +255,20 @@ class Replica:
         else:
             self._start(batch)
 
-    def _most(self) -> int:
+    def _most(self, now: float) -> int:
         """Return how many rows the next batch may have: now and then also more than paid when last measured."""
         self._formed += 1
         most = self._limits.max_batch_rows
-        return self._pace.thrifty(most) if self._formed % _TRY_EVERY else most
+        if self._formed % _TRY_EVERY:
+            return self._largest(now)
+        return min(most, 2 * self._largest(now) + 1) if self._is_shared(now) else most
+
+    def _largest(self, now: float) -> int:
+        """Return up to how many rows batches pay: fewer while tenants share, each of whom waits for others' batches."""
+        return self._pace.thrifty(self._limits.max_batch_rows, short=self._is_shared(now))
+
+    def _is_shared(self, now: float) -> bool:
+        return now < self._shared_until and self._pace.bound(self._limits.max_batch_rows) > _BRIEF_SECONDS
 
     def _compute_here(self, batch: Batch) -> None:
         if self._watchdog is None:
