@@ -28,7 +28,7 @@ from flooding import flooding
 from servers import Server
 
 STEPS = 300  # some tens of milliseconds
-TURNS, ASKED = 3, 100  # of B, alone and flooded
+TURNS, ASKED = 3, 200  # of B, alone and flooded
 CONNECTIONS = 60  # of A
 MOST = 1.5  # times B's p99 alone
 STAGES = ("total", "queue", "compute", "rest")
