@@ -52,7 +52,8 @@ docs: setup  ## Build the documentation into docs/_build
 bench: setup  ## Measure; ratios in one run
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-bench-serve: setup  ## Measure serving beside a hand-written server (QUICK=1: a minute)
+bench-serve: setup  ## Measure serving beside a hand-written server and others (half an hour; QUICK=1: a minute)
+	$(if $(QUICK),,$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,transformers]')
 	$(BIN)/python benchmarks/serve $(if $(QUICK),--quick)
 
 bench-many: setup  ## Measure 200 models on demand in 2 GB (half an hour; QUICK=1: 24 of them)

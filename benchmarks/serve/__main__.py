@@ -1,6 +1,7 @@
-"""What serving costs on one core, beside the server an expert writes by hand.
+"""What serving costs on one core, beside the server an expert writes by hand, and beside others that install.
 
-    python benchmarks/serve [--quick] [--models tiny,cnn,encoder] [--rounds N] [--seconds S] [--only TEXT]
+    python benchmarks/serve [--quick] [--models tiny,cnn,encoder,minilm] [--rounds N] [--seconds S] [--only TEXT]
+                            [--peers mlserver,litserve,bentoml,ray,pytriton] [--whole]
 
 The servers run on core 0, the load generator on core 1. Contenders take turns slice by slice; before and after every
 slice a fixed loop measures how fast the core is just then, and a slice is dropped if the core was slow or if others
@@ -18,11 +19,16 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+import environments
 import machine
-from contenders import Contender, Mofang, RawAsgi, limit
+from contenders import Contender, Mofang, Peer, PeerSilent, RawAsgi, limit
+from goals import RAW, Case, Figure, Measured
+from goals import compare as goals
 from load import generator, shoot, shoot_grpc
+from whole import whole
 
 from models import MODELS, Model
 
@@ -33,8 +39,10 @@ FORMS = {  # in a full run; the first alone in a quick one
     "tiny": ("JSON", "binary", "gRPC"),
     "cnn": ("binary", "JSON", "gRPC"),
     "encoder": ("binary",),
+    "minilm": ("binary", "JSON"),
 }
-CLIENTS = {"tiny": (1, 8, 64), "cnn": (1, 8, 64), "encoder": (1, 8)}
+CLIENTS = {"tiny": (1, 8, 64), "cnn": (1, 8, 64), "encoder": (1, 8), "minilm": (1, 8)}
+PEER_CASES: list[Case] = [("JSON", 1), ("JSON", 64)]
 
 
 @dataclass(frozen=True)
@@ -48,18 +56,16 @@ class Slice:
     foreign: float  # share of the server's core that others used
 
 
-Case = tuple[str, int]  # form of the request, clients
-
-
 def measure(contender: Contender, model: Model, case: Case, seconds: float) -> Slice:
     """Load one contender."""
     form, clients = case
-    asked = {"JSON": model.json_request, "binary": model.binary_request, "gRPC": model.grpc_request}[form]
-    headers, body = {**asked[0], "authorization": f"Bearer {contender.key}"}, asked[1]
-    fire, port = (shoot_grpc, contender.grpc_port) if form == "gRPC" else (shoot, contender.port)
+    path, headers, body = contender.request(model, form)
     before = machine.speed(SERVER_CORE)
     core, own = machine.busy_seconds(SERVER_CORE), machine.tree_seconds(contender.pid)
-    shot = fire(LOAD_CORE, port, headers, body, clients, seconds)
+    if form == "gRPC":
+        shot = shoot_grpc(str(LOAD_CORE), contender.grpc_port, headers, body, clients, seconds)
+    else:
+        shot = shoot(str(LOAD_CORE), contender.port, headers, body, clients, seconds, path)
     core, own = machine.busy_seconds(SERVER_CORE) - core, machine.tree_seconds(contender.pid) - own
     after = machine.speed(SERVER_CORE)
     contender.tidy()
@@ -76,7 +82,7 @@ def rounds(
     for number in range(count):
         for case in cases:
             for contender in contenders if number % 2 else reversed(contenders):
-                if case[0] != "gRPC" or contender.grpc_port:
+                if contender.speaks(case[0]):
                     yield contender.name, case, measure(contender, model, case, seconds)
         sys.stderr.write(f"round {number + 1} of {count}\n")
 
@@ -87,31 +93,35 @@ def good(slices: list[Slice], best: float) -> tuple[list[Slice], str]:
     return (kept, "") if kept else (sorted(slices, key=lambda each: each.foreign - each.speed / best)[:2], " !")
 
 
-def table(found: dict[tuple[str, Case], list[Slice]], names: list[str], cases: list[Case]) -> list[str]:
+def figures(found: dict[tuple[str, Case], list[Slice]]) -> dict[tuple[str, Case], Figure]:
+    """Return the medians of what is good."""
+    best = max(each.speed for slices in found.values() for each in slices)
+    medians = {}
+    for key, slices in found.items():
+        kept, mark = good(slices, best)
+        columns = zip(*((each.rate, each.per_core_second, each.p50_ms) for each in kept), strict=True)
+        medians[key] = Figure(*map(statistics.median, columns), len(kept), len(slices), clean=not mark)
+    return medians
+
+
+def table(found: dict[tuple[str, Case], Figure], names: list[str], cases: list[Case]) -> list[str]:
     """Return the lines of the table.
 
-    Every ratio is to the first contender, in the same case, or over gRPC, which it does not speak, with JSON.
+    Every ratio is to the raw ASGI server, in the same case, or over gRPC, which it does not speak, with JSON.
     """
-    best = max(each.speed for slices in found.values() for each in slices)
     heads = (
         f"{'clients':>7} {'inferences/s':>13} {'ratio':>6} {'per core s':>11} {'ratio':>6} {'p50 ms':>7} {'slices':>7}"
     )
     lines = [f"{'':32} {heads}"]
-    bases: dict[Case, tuple[float, float]] = {}
     for case in cases:
         for name in names:
-            if (name, case) not in found:
+            if (one := found.get((name, case))) is None:
                 continue
-            kept, mark = good(found[name, case], best)
-            rate = statistics.median(each.rate for each in kept)
-            per_core = statistics.median(each.per_core_second for each in kept)
-            p50 = statistics.median(each.p50_ms for each in kept)
-            if name == names[0]:
-                bases[case] = (rate, per_core)
-            base = bases.get(case) or bases.get(("JSON", case[1])) or (rate, per_core)
+            base = found.get((RAW, case)) or found.get((RAW, ("JSON", case[1]))) or one
             lines.append(
-                f"{name + ', ' + case[0]:32} {case[1]:7} {rate:13,.0f} {rate / base[0]:6.2f} {per_core:11,.0f} "
-                f"{per_core / base[1]:6.2f} {p50:7.3f} {len(kept):3} of {len(found[name, case])}{mark}"
+                f"{name + ', ' + case[0]:32} {case[1]:7} {one.rate:13,.0f} {one.rate / base.rate:6.2f} "
+                f"{one.per_core_second:11,.0f} {one.per_core_second / base.per_core_second:6.2f} {one.p50_ms:7.3f} "
+                f"{one.kept:3} of {one.slices}{'' if one.clean else ' !'}"
             )
         lines.append("")
     if any(line.endswith("!") for line in lines):
@@ -131,10 +141,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0, help="length of a slice")
     parser.add_argument("--clients", default="", help="numbers of clients, with commas between")
     parser.add_argument("--only", default="", help="only contenders with this in their name, and raw ASGI")
+    parser.add_argument("--peers", default=None, help="servers from packages to compare with, with commas between")
+    parser.add_argument("--whole", action="store_true", help="measure starting, memory and two gateways of `mofang up`")
     given = parser.parse_args()
     given.rounds = given.rounds or (4 if given.quick else 6)
     given.seconds = given.seconds or 1
-    given.models = given.models or ("tiny" if given.quick else "tiny,cnn,encoder")
+    if not given.models and not given.quick and given.peers is None and not given.whole:  # everything
+        given.peers, given.whole = ",".join(environments.PACKAGES), True
+        given.models = "tiny,cnn,encoder,minilm"
+    elif not given.models and given.peers is None and not given.whole:
+        given.models = "tiny"
     return given
 
 
@@ -157,22 +173,51 @@ def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]
         for mode in ("governed", "bare")
         if given.only in f"{placement}, {mode}"
     ]
+    found, memory = race(contenders, model, cases, given)
+    return [
+        f"{model.name}. ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()),
+        f"memory: {memory}\n",
+        *table(found, [each.name for each in contenders], cases),
+        *goals(model, Measured(found, limits)),
+        "",
+    ]
+
+
+def race(
+    contenders: list[Contender], model: Model, cases: list[Case], given: argparse.Namespace
+) -> tuple[dict[tuple[str, Case], Figure], str]:
+    """Return what was measured of the contenders, and what memory each held."""
     found: dict[tuple[str, Case], list[Slice]] = defaultdict(list)
+    started: list[Contender] = []
     try:
         for contender in contenders:
             contender.start()
+            started.append(contender)
         for name, case, one in rounds(contenders, model, cases, given.rounds, given.seconds):
             found[name, case].append(one)
         memory = [f"{each.name} {machine.tree_megabytes(each.pid):.0f} MB" for each in contenders]
     finally:
-        for contender in contenders:
-            if hasattr(contender, "_process"):
-                contender.stop()
-    return [
-        f"{model.name}. ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()),
-        f"memory: {', '.join(memory)}\n",
-        *table(found, [each.name for each in contenders], cases),
-    ]
+        for contender in started:
+            contender.stop()
+    return figures(found), ", ".join(memory)
+
+
+def beside_peers(scratch: Path, given: argparse.Namespace) -> list[str]:
+    """Measure the tiny model in servers that install from packages, each alone in turns with ours and the raw one."""
+    model, folder, lines = MODELS["tiny"], scratch / "tiny", []
+    model.save(folder)
+    for name in given.peers.split(","):
+        ours = [Mofang(SERVER_CORE, folder, scratch, placement, "governed") for placement in ("thread", "process")]
+        try:
+            contenders = [RawAsgi(SERVER_CORE, folder), *ours, Peer(SERVER_CORE, model, folder, scratch, name)]
+            found, memory = race(contenders, model, PEER_CASES, given)
+        except environments.NotInstalled as reason:
+            lines.append(f"{name} does not install: {reason}\n")
+        except PeerSilent as reason:
+            lines.append(f"{name} does not start: {reason}\n")
+        else:
+            lines += [f"memory: {memory}\n", *table(found, [each.name for each in contenders], PEER_CASES)]
+    return lines
 
 
 def main() -> int:
@@ -185,8 +230,18 @@ def main() -> int:
     print(machine.describe())
     print(f"load: {generator()}; servers on core {SERVER_CORE}, load on core {LOAD_CORE}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as scratch:
-        for name in given.models.split(","):
+        for name in filter(None, given.models.split(",")):
+            if name == "minilm" and find_spec("transformers") is None:
+                print("minilm: needs the extra: pip install 'mofang[transformers]'\n", flush=True)
+                continue
             print("\n".join(compare(MODELS[name], Path(scratch), given)), flush=True)
+        if given.peers:
+            print("\n".join(beside_peers(Path(scratch), given)), flush=True)
+        if given.whole:
+            MODELS["tiny"].save(Path(scratch) / "tiny")
+            os.sched_setaffinity(0, {SERVER_CORE, LOAD_CORE})
+            lines = whole(MODELS["tiny"], Path(scratch) / "tiny", Path(scratch), given.rounds, given.seconds)
+            print("\n".join(lines), flush=True)
     return 0
 
 

