@@ -385,6 +385,33 @@ def test_a_model_that_is_slower_in_batches_is_not_asked_in_batches() -> None:
     run(main())
 
 
+def test_a_size_that_was_once_measured_badly_is_tried_again() -> None:
+    first = iter([0.05])
+    engine = FunctionEngine((-1, 1), lambda x: time.sleep(next(first, 0.001) if len(x) == 1 else 0.01 * len(x)) or x)
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits(max_batch_rows=4, max_wait_us=0))
+        await replica.submit(call(rows(1, 1)))
+        for _ in range(12):
+            answers = await asyncio.gather(*(replica.submit(call(rows(1, 1))) for _ in range(4)))
+        assert [answer.batch_rows for answer in answers] == [1] * 4
+        await replica.close()
+
+    run(main())
+    assert (4, 1) in engine.shapes
+
+
+def test_what_a_row_costs_falls_at_once_and_rises_slowly() -> None:
+    pace = Pace()
+    pace.observe(32, 0.003 * 32)
+    pace.observe(1, 0.020)
+    assert pace.thrifty(64) == 64
+    pace.observe(1, 0.002)
+    assert pace.thrifty(64) == 1
+    pace.observe(1, 0.020)
+    assert pace.thrifty(64) == 1
+
+
 def test_pace_tells_what_it_measured() -> None:
     pace = Pace()
     assert pace.expect(1) == 0.0

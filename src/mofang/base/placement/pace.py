@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 _NEW = 0.2  # weight of a new measurement in the moving average
+_DEARER = 0.02  # the same in what a row costs, if it was more: what else the processor did is in it, and is no cost
 _AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
 _NEARLY_AS_GOOD = 1.25  # and so much more where batches shall be short
 
@@ -18,15 +19,15 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by bit length of the rows
-        self._row_seconds: dict[int, float] = {}  # the same, of one row
+        self._row_seconds: dict[int, float] = {}  # what one row costs in such a batch
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in that a batch of ``rows`` took ``seconds``."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
-        known = self._row_seconds.get(size)
-        self._row_seconds[size] = seconds / rows if known is None else known + _NEW * (seconds / rows - known)
+        cost, known = seconds / rows, self._row_seconds.get(size)
+        self._row_seconds[size] = cost if known is None or cost < known else known + _DEARER * (cost - known)
 
     def bound(self, rows: int) -> float:
         """Return the seconds that no batch of at most ``rows`` is expected to exceed; infinity if none was measured."""

@@ -32,9 +32,11 @@ _INLINE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.1  # how often a long batch is looked at: whether anybody still waits for it
 _FAILED_PARTIES = 10  # after so many in a row that had to go apart none is tried: this model is not made for them
 _USABLE = 0.8  # of the time until a deadline may be planned for; the rest is for what takes longer than expected
-_TRY_EVERY = 256  # batches, one is as large as allowed, though smaller ones were measured to cost less
 _SHARED_SECONDS = 10.0  # after another tenant than before has asked, batches are kept short
 _BRIEF_SECONDS = 0.002  # of a batch: shorter ones nobody minds
+# Of so many batches a few in a row, the first of them soon, are of another size than was measured to cost least: one
+# alone would be measured beside what the batch before it brings, and a size that was once measured badly never again.
+_TRY_FROM, _TRY_EVERY, _TRIES = 8, 256, 3
 _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nobody waits for
 
 
@@ -256,12 +258,14 @@ class Replica:
             self._start(batch)
 
     def _most(self, now: float) -> int:
-        """Return how many rows the next batch may have: now and then also more than paid when last measured."""
+        """Return how many rows the next batch may have: as many as pay, and now and then another size."""
         self._formed += 1
-        most = self._limits.max_batch_rows
-        if self._formed % _TRY_EVERY:
-            return self._largest(now)
-        return min(most, 2 * self._largest(now) + 1) if self._is_shared(now) else most
+        largest, most = self._largest(now), self._limits.max_batch_rows
+        trial, number = divmod(self._formed - _TRY_FROM, _TRY_EVERY)
+        if number >= _TRIES:
+            return largest
+        size = 1 << trial % most.bit_length()
+        return min(size, most, 2 * largest + 1) if self._is_shared(now) else min(size, most)
 
     def _largest(self, now: float) -> int:
         """Return up to how many rows batches pay: fewer while tenants share, each of whom waits for others' batches."""
