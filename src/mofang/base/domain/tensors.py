@@ -53,7 +53,7 @@ def datatype_of(array: Array) -> Datatype:
 
 def size_bytes(array: Array) -> int:
     """Return how many bytes of data an array holds; of BYTES, those of its elements."""
-    return array.nbytes if array.dtype != object else sum(map(len, array.ravel().tolist()))
+    return sum(map(len, array.ravel().tolist())) if array.dtype.hasobject else array.nbytes
 
 
 @dataclass(frozen=True, slots=True)

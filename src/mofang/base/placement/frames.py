@@ -14,6 +14,7 @@ Deadlines cross as they are: ``time.monotonic()`` is one clock for all processes
 from __future__ import annotations
 
 import functools
+import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
@@ -287,7 +288,7 @@ def _bodies(arrays: Mapping[str, Array]) -> tuple[list[Table], list[Buffer]]:
 
 
 def _body(array: Array) -> Buffer:
-    if array.dtype == object:
+    if array.dtype.hasobject:
         texts: list[bytes] = array.ravel().tolist()
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     if array.nbytes <= COPIED_BYTES:
@@ -319,11 +320,12 @@ class FrameReader:
             if self._have < self._need:
                 return
             data = b"".join(self._pieces)
-        offset = 0
+        offset = length = 0
         view = memoryview(data)
-        while (length := self._length(data, offset)) and offset + length <= len(data):
+        while offset < len(data) and (length := self._length(data, offset)) and offset + length <= len(data):
             yield from _decode(view[offset : offset + length])
             offset += length
+            length = 0
         self._pieces = [data[offset:]]
         self._have = len(data) - offset
         self._need = length or _PREFIX.size
@@ -347,7 +349,7 @@ def _decode(frame: memoryview) -> Iterable[Frame]:
             return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN))
         tables = header.tables if isinstance(header, _WITH_TENSORS) else []
         return ((header, _arrays(tables, frame, end + -end % _ALIGN)),)
-    except (msgspec.MsgspecError, ValueError, struct.error) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, struct.error) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
 
 
@@ -370,12 +372,14 @@ def _arrays(tables: list[Table], frame: memoryview, offset: int) -> dict[str, Ar
     for table in tables:
         if table.size_bytes < 0 or offset + table.size_bytes > len(frame):
             raise FrameError(f"tensor {table.name!r} reaches over the end of its frame")
-        body = frame[offset : offset + table.size_bytes]
         if table.datatype == "BYTES":
-            flat: Array = _texts(body)
+            array = _texts(frame[offset : offset + table.size_bytes]).reshape(table.shape)
         else:
-            flat = np.frombuffer(body, NUMPY[table.datatype])
-        arrays[table.name] = flat.reshape(table.shape)
+            dtype = NUMPY[table.datatype]
+            if math.prod(table.shape) * dtype.itemsize != table.size_bytes:
+                raise FrameError(f"tensor {table.name!r} has not as many bytes as its shape")
+            array = np.ndarray(table.shape, dtype, frame, offset)
+        arrays[table.name] = array
         offset += table.size_bytes + -table.size_bytes % _ALIGN
     return arrays
 

@@ -159,8 +159,6 @@ class Party:
             if error is not None:
                 admitted.refund()
             admitted.release()
-        self._desk.fleet.leave(self.plan.revision, len(self.ids))
-        self._desk.count(self.plan, said, self._started, len(self.ids))
         try:
             if error is None:
                 self._host.answered(self, self._answer.outputs)
@@ -169,6 +167,9 @@ class Party:
         except Exception:  # a defect; who has no answer yet is told so, and nobody is counted twice
             _log.exception("the answers of a party failed")
             self._host.failed(self, Internal("the server failed on this request"))
+        finally:  # from here on the clients are reading
+            self._desk.fleet.leave(self.plan.revision, len(self.ids))
+            self._desk.count(self.plan, said, self._started, len(self.ids))
         if self._desk.watch is not None:
             self._tell(said)
         if error is None and self._desk.measure is not None:
@@ -253,7 +254,7 @@ class Party:
     def _sheets(self, answer: Answer) -> list[UsageSheet]:
         """Write down who got what. The engine's time is shared by rows, so that the parts add up to the whole."""
         revision, at = self.plan.route.revision, now_us()
-        row_bytes = sum([size_bytes(array) for array in answer.outputs.values()]) // self.rows
+        row_bytes = sum(map(size_bytes, answer.outputs.values())) // self.rows
         us = [answer.compute_us * end // self.rows for end in self._ends()]
         sheets = []
         for admitted, members in self._held:

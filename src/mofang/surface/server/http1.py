@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
 
     def _watch_reading(self) -> None:
         """Pause reading while requests wait or a streamed body is not taken; what is deaf reads on to notice an end."""
-        if self._ended_at is not None:
+        if self._ended_at is not None or (not self._queue and self._paused_at is None):
             return
         first = self._queue[0].body if self._queue else None
         full = isinstance(first, BodyStream) and first.held_bytes > _STREAM_HIGH
