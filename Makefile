@@ -29,8 +29,12 @@ prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guar
 strace:
 	@command -v strace >/dev/null || { apt-get update --quiet && apt-get install --yes --quiet strace; }
 
-test-postgres: setup  ## Run the store tests on a real PostgreSQL server
+test-postgres: setup postgres  ## Run the store tests on a real PostgreSQL server
 	$(BIN)/python -m pytest -q -m postgres
+
+postgres:
+	@[ -n "$$MOFANG_TEST_POSTGRES" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends postgresql; }
 
 test-frameworks: .venv/.frameworks  ## Run the tests of what needs larger frameworks: language models
 	$(BIN)/python -m pytest -q tests/frameworks
@@ -82,4 +86,4 @@ lock: setup  ## Pin what a plain installation brings along, by hash
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean
+.PHONY: help setup demo quick test strace prove postgres test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean
