@@ -27,7 +27,7 @@ from mofang.base.domain.generation import Occupancy
 from mofang.base.engines.options import OPTIONS
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
-from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, REGRESSION, RETRIEVAL, SMALLER_IS_BETTER
+from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, LANGUAGE, REGRESSION, RETRIEVAL, SMALLER_IS_BETTER
 from mofang.make.export.forms import FORMS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
@@ -316,6 +316,7 @@ def quality_block() -> str:
         **dict.fromkeys((*CLASSIFICATION, *PER_CLASS), "classes"),
         **dict.fromkeys(REGRESSION, "numbers"),
         **dict.fromkeys(RETRIEVAL, "vectors"),
+        **dict.fromkeys(LANGUAGE, "texts gone on with"),
     }
     rows = []
     for name, what in ABOUT.items():

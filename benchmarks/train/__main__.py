@@ -148,10 +148,12 @@ def main() -> None:
             continue
         run, value = found
         load, word = os.getloadavg()[1], "reached" if goal.is_reached(value, run.seconds) else "MISSED"
+        aside = run.curve[-1].get(goal.metric)  # what training itself said, of the rows it kept aside
+        told = f" (validation {aside:.4f})" if aside is not None else ""
         timed = f" (goal {goal.seconds:.0f} on two idle cores)" if goal.seconds else ""
         print(
-            f"\r{name:<16} {goal.metric} {value:.4f} (goal {goal.value:g})   {run.seconds:6.0f} s of training{timed}"
-            f"   {word}, load {load:.1f} {'':<30}"
+            f"\r{name:<16} {goal.metric} {value:.4f} (goal {goal.value:g}){told}   {run.seconds:6.0f} s of training{timed}"
+            f"   {word}, load {load:.1f} {'':<20}"
         )
 
 

@@ -13,7 +13,7 @@ from models import SMOLLM2, fetch
 from mofang.base.domain.errors import InvalidModel, InvalidOption, InvalidParameter, Overloaded
 from mofang.base.domain.generation import Constraint, Sampling
 from mofang.base.engines import openvino
-from mofang.base.engines.base import GenerativeEngine
+from mofang.base.engines.base import GenerativeEngine, Scoring
 from mofang.base.engines.catalog import load_generator
 from mofang.base.engines.openvino import OpenVinoEngine
 
@@ -58,6 +58,24 @@ class TestOpenVino(Suite):
         assert isinstance(failed.pop(93), InvalidParameter)
         assert failed == {}
         assert sum(delta.tokens for delta in told[92]) == 7  # one was said before
+
+    def test_given_tokens_are_as_likely_as_when_they_were_said(self, engine: GenerativeEngine) -> None:
+        assert isinstance(engine, Scoring)
+        prompt = [*engine.encode("word " * 120, opening=True), *engine.encode(PROMPT)]
+        engine.add(94, prompt, Sampling(max_tokens=12, temperature=0.0, logprobs=0))
+        told, _ = run(engine, 94)
+        said = [each.logprob for delta in told[94] for each in delta.chosen]
+        tokens = [*prompt, *engine.encode(text(told[94]))]
+        assert len(tokens) == len(prompt) + len(said)
+        short = engine.encode("Paris is the capital of France.", opening=True)
+        for _ in range(2):  # what was read before is told again, not found in a cache
+            long, alone = engine.score([tokens, short])
+            assert (len(long), len(alone)) == (len(tokens) - 1, len(short) - 1)
+            assert long[-len(said) :] == pytest.approx(said, abs=0.2)
+        strange = engine.score([engine.encode("Paris of the is France capital.", opening=True)])[0]
+        assert sum(strange) < sum(alone) - 5
+        engine.add(95, engine.encode(PROMPT), GREEDY)  # and it speaks as before
+        assert "Paris" in text(run(engine, 95)[0][95])
 
 
 def test_compiled_formats_are_bounded_and_others_go_on(engine: OpenVinoEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mofang.base.domain.registry import FileEntry
-from mofang.base.engines.base import Engine
-from mofang.base.engines.catalog import load_engine
+from mofang.base.engines.base import Conversational, Engine, GenerativeEngine
+from mofang.base.engines.catalog import load_engine, load_generator
 from mofang.base.storage.blobs import Blobs
 from mofang.make.compress.store import VariantStore
 from mofang.make.convert.toolchains import Toolchains
@@ -55,6 +55,15 @@ class Workshop:
     def engine(self, name: str, folder: Path) -> Iterator[Engine]:
         """Load the artifact in ``folder`` and let it go at the end."""
         engine = load_engine(name, folder)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    @contextmanager
+    def generator(self, name: str, folder: Path) -> Iterator[GenerativeEngine | Conversational]:
+        """Load the language model in ``folder`` and let it go at the end."""
+        engine = load_generator(name, folder)
         try:
             yield engine
         finally:

@@ -45,6 +45,19 @@ def _prove(framework: str, model: Any, features: Rows, folder: Path) -> ParityPr
     return prove(partial(reference, model), engine.infer, features, Silent(), batch_sizes=(1, 64))
 
 
+@pytest.mark.parametrize("kind", [XGBoost, LightGBM])
+def test_trees_may_each_see_a_share_of_rows_and_columns(kind: type[XGBoost | LightGBM], tmp_path: Path) -> None:
+    features, target = _load("breast_cancer", 2)
+    models = [
+        trainer(spec)(spec, examples_of(features, target), Silent())
+        for spec in (kind(rounds=20), kind(rounds=20, colsample=0.2), kind(rounds=20, subsample=0.5)) * 2
+    ]
+    losses = [[point["loss"] for point in model.curve] for model in models]
+    assert losses[:3] == losses[3:]  # the same seed draws the same
+    assert len({tuple(each) for each in losses[:3]}) == 3
+    assert _prove(kind.framework, models[1].pipeline, features, tmp_path).passed
+
+
 @pytest.mark.parametrize(("name", "classes"), DATA)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.algorithm)
 def test_what_recipes_boost_converts_exactly_missing_values_too(

@@ -128,3 +128,9 @@ def test_a_split_by_group_leaks_no_group_and_no_name(prepared: Prepared, blobs: 
         prepared(f"csv:{path}", split=Splitting(by="group", column="doctor"))
     with pytest.raises(InvalidDataset, match="'digits' has no columns to split by"):
         prepared("sklearn:digits", split=Splitting(by="group", column="x"))
+
+
+def test_texts_that_have_no_word_in_common_are_nothing_to_learn_from(prepared: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,y\n" + "\n".join(f"only{row},{'ab'[row % 2]}" for row in range(20)))
+    with pytest.raises(InvalidDataset, match="no word, or run of characters, is in two texts"):
+        prepared(f"csv:{tmp_path / 'a.csv'}", columns={"text": "text"})

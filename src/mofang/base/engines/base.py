@@ -111,6 +111,22 @@ class Conversational(Speaker, Protocol):
         ...
 
 
+@runtime_checkable
+class Scoring(Protocol):
+    """What a language model may offer besides: to tell how likely a given text is. Nobody else uses it meanwhile."""
+
+    def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
+        """See :meth:`GenerativeEngine.encode`."""
+        ...
+
+    def score(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return for each of ``texts`` (tokens) the natural logarithm of the probability of every token but the first.
+
+        Each is given those before it, so that a text of n tokens has n - 1. Raises EngineFailed.
+        """
+        ...
+
+
 class GenerativeLoader(Protocol):
     """What an entry point of the group ``mofang.generators`` names: usually the engine's class itself."""
 

@@ -80,6 +80,7 @@ class OpenVinoEngine:
         )
         self._longest = max(map(len, self._words))
         self._streams: dict[int, _Stream] = {}
+        self._caching = True
         self._grammars: set[Constraint] = set()  # compiled since the pipeline was made
 
     @property
@@ -165,6 +166,30 @@ class OpenVinoEngine:
                 if delta.finish:
                     del self._streams[number]
         return deltas, {}
+
+    def score(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See :class:`Scoring`. The library tells nothing of what its cache of prompts holds: it gives that up."""
+        if self._caching:
+            self._caching = False
+            self._load = partial(self._load, caching=False)
+            self._renew()
+        config = genai.GenerationConfig()
+        config.echo, config.logprobs, config.max_new_tokens = True, 1, 0  # the prompt again, and nothing after it
+        tensors = [openvino.Tensor(np.array([text], dtype=np.int64)) for text in texts]
+        handles = [self._pipeline.add_request(number, tensor, config) for number, tensor in enumerate(tensors)]
+        found: list[list[float]] = [[] for _ in texts]
+        try:
+            while self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+                for logs, handle in zip(found, handles, strict=True):
+                    while handle.can_read():
+                        (output,) = handle.read().values()
+                        logs += output.generated_log_probs
+        except RuntimeError as error:
+            raise EngineFailed(f"OpenVINO cannot score texts: {_reason(error)}") from error
+        if any(len(logs) != len(text) for logs, text in zip(found, texts, strict=True)):
+            raise EngineFailed("OpenVINO did not tell the probability of every token")
+        return [logs[1:] for logs in found]  # of the first it says nothing: a placeholder
 
     def close(self) -> None:
         """Let go of the pipeline; the streams it still has end with it."""
@@ -283,11 +308,11 @@ def _token_bytes(layers: int, heads: int, size: int) -> int:
     return layers * heads * (size + 12) * 2
 
 
-def _load(path: Path, slots: int, blocks: int, threads: int) -> Any:
+def _load(path: Path, slots: int, blocks: int, threads: int, *, caching: bool = True) -> Any:
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = blocks
     scheduler.max_num_seqs = slots
-    scheduler.enable_prefix_caching = True
+    scheduler.enable_prefix_caching = caching
     scheduler.dynamic_split_fuse = True  # a long prompt is read in parts, between which other streams go on
     properties = {"INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0))}
     return genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", properties)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mofang.base.domain.registry import ModelVersion
-from mofang.make.evaluate.report import RegressionScores, Report, RetrievalScores, Scores
+from mofang.make.evaluate.report import LanguageScores, RegressionScores, Report, RetrievalScores, Scores
 
 
 def model_card(version: ModelVersion, dataset: str, report: Report | None, licence: str = "") -> str:
@@ -34,7 +34,9 @@ def _metadata(version: ModelVersion, dataset: str, report: Report | None, licenc
         yield "tags: [mofang]"
         yield "---"
         return
-    kinds = {Scores: "tabular-classification", RetrievalScores: "sentence-similarity"}
+    kinds = {
+        Scores: "tabular-classification", RetrievalScores: "sentence-similarity", LanguageScores: "text-generation",
+    }  # fmt: skip
     task = kinds.get(type(report.scores), "tabular-regression")
     yield f"pipeline_tag: {task}"
     yield "tags: [mofang]"
@@ -79,6 +81,8 @@ def _body(version: ModelVersion, dataset: str, report: Report | None) -> Iterato
         yield from (*_class_table(scores), *_confusions(scores))
     elif isinstance(scores, RetrievalScores):
         yield from _neighbours(scores)
+    elif isinstance(scores, LanguageScores):
+        yield from _language(scores)
     else:
         yield from _errors(scores)
 
@@ -119,6 +123,13 @@ def _neighbours(scores: RetrievalScores) -> Iterator[str]:
     yield "|---:|---:|---:|---:|---:|"
     found = (scores.recall_at_1, scores.recall_at_5, scores.recall_at_10, scores.mrr)
     yield f"| {' | '.join(f'{value:.4f}' for value in found)} | {scores.pool:,} |"
+
+
+def _language(scores: LanguageScores) -> Iterator[str]:
+    """Tell how well texts are foreseen, and answers chosen."""
+    yield f"| {' | '.join(scores.metrics)} | tokens |"
+    yield f"|{'---:|' * len(scores.metrics)}---:|"
+    yield f"| {' | '.join(f'{value:.4f}' for value in scores.metrics.values())} | {scores.tokens:,} |"
 
 
 def _confusions(scores: Scores) -> Iterator[str]:

@@ -26,20 +26,22 @@ from difflib import get_close_matches
 from mofang.base.domain.errors import InvalidGate
 from mofang.make.evaluate.report import (
     CLASSIFICATION,
+    LANGUAGE,
     LATENCY,
     REGRESSION,
     RETRIEVAL,
     AnyScores,
     Comparison,
+    LanguageScores,
     Latency,
     RetrievalScores,
     Scores,
 )
 
 PER_CLASS = ("precision", "recall", "f1")
-UNBOUNDED = (*REGRESSION, *LATENCY, "log_loss")  # every other metric is a fraction
+UNBOUNDED = (*REGRESSION, *LATENCY, "log_loss", "perplexity", "bits_per_byte")  # every other metric is a fraction
 DUELS = ("worse_than", "better_than")
-ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *RETRIEVAL, *LATENCY)
+ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *RETRIEVAL, *LANGUAGE, *LATENCY)
 
 _OPERATORS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     ">=": (operator.ge, "<"),
@@ -131,7 +133,7 @@ class Gate:
         for clause in self.clauses:
             if clause.metric in LATENCY:
                 continue
-            if clause.metric in RETRIEVAL or (clause.metric in REGRESSION) == bool(labels):
+            if clause.metric in (*RETRIEVAL, *LANGUAGE) or (clause.metric in REGRESSION) == bool(labels):
                 what, valid = ("classes", CLASSIFICATION) if labels else ("numbers", REGRESSION)
                 raise InvalidGate(
                     f"gate {self.text!r} names metric {clause.metric!r}, but the data's target holds {what}",
@@ -144,13 +146,18 @@ class Gate:
                     hint=f"the classes are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
                 )
 
-    def _check_vectors(self) -> None:
-        strange = [clause.metric for clause in self.clauses if clause.metric not in RETRIEVAL]
+    def check_language(self, *, choices: bool) -> None:
+        """Raise InvalidGate if a clause is not of language models; without ``choices``, if it is of those."""
+        self._check_only("goes on with texts", LANGUAGE)
+        if not choices:
+            self._check_only("is measured on texts without choices", LANGUAGE[:2])
+
+    def _check_only(self, does: str, metrics: Sequence[str]) -> None:
+        strange = [clause.metric for clause in self.clauses if clause.metric not in metrics]
         if strange or self.duels:
             named = f"names metric {strange[0]!r}" if strange else "compares with another version"
             raise InvalidGate(
-                f"gate {self.text!r} {named}, but the version answers vectors",
-                hint=f"metrics of vectors are {', '.join(RETRIEVAL)}",
+                f"gate {self.text!r} {named}, but the version {does}", hint=f"its metrics are {', '.join(metrics)}"
             )
 
     def failures(
@@ -161,7 +168,9 @@ class Gate:
     ) -> tuple[str, ...]:
         """Return one sentence for each clause that does not hold; raise InvalidGate for an unknown class or metric."""
         if isinstance(scores, RetrievalScores):
-            self._check_vectors()
+            self._check_only("answers vectors", RETRIEVAL)
+        elif isinstance(scores, LanguageScores):
+            self.check_language(choices=scores.choice_accuracy is not None)
         else:
             self.check_labels(scores.labels if isinstance(scores, Scores) else ())
         found = [clause.failure(scores, latency) for clause in self.clauses]

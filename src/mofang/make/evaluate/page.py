@@ -10,7 +10,7 @@ from html import escape
 
 from mofang.make.evaluate.curves import calibration_svg, precision_recall_svg, roc_svg
 from mofang.make.evaluate.picture import confusion_svg
-from mofang.make.evaluate.report import ABOUT, RegressionScores, Report, Scores
+from mofang.make.evaluate.report import ABOUT, LanguageScores, RegressionScores, Report, Scores
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --good: #1a7f37;
@@ -148,7 +148,7 @@ def _worst(report: Report) -> Iterator[str]:
     if not report.mistakes:
         return
     yield '<h2>The worst answers</h2><div class="worst">'
-    is_class = isinstance(report.scores, Scores)
+    is_class = isinstance(report.scores, Scores | LanguageScores)
     for each in report.mistakes:
         image = f'<img alt="row {each.row}" src="data:image/png;base64,{each.image}">' if each.image else ""
         values = "".join(f"<br>{_text(name)}: {_text(value)}" for name, value in list(each.values.items())[:8])

@@ -14,10 +14,13 @@ CLASSIFICATION = (
 )  # fmt: skip
 REGRESSION = ("mse", "rmse", "mae", "r2", "mape")
 RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
+LANGUAGE = ("perplexity", "bits_per_byte", "choice_accuracy", "choice_accuracy_per_byte")
 """The metrics of each task, which are the names of fields of its scores, too."""
 LATENCY = ("latency_p50_ms", "latency_p99_ms")
 """Milliseconds the engine takes for one row alone."""
-SMALLER_IS_BETTER = frozenset({"log_loss", "calibration_error", "mse", "rmse", "mae", "mape", *LATENCY})
+SMALLER_IS_BETTER = frozenset(
+    {"log_loss", "calibration_error", "mse", "rmse", "mae", "mape", "perplexity", "bits_per_byte", *LATENCY}
+)
 ABOUT: dict[str, str] = {
     "accuracy": "share of the rows answered rightly",
     "balanced_accuracy": "mean recall of the classes that occur: every class counts alike",
@@ -41,6 +44,10 @@ ABOUT: dict[str, str] = {
     "recall_at_5": "share of the texts that have one of their own label among the 5 nearest",
     "recall_at_10": "share of the texts that have one of their own label among the 10 nearest",
     "mrr": "mean of 1 / rank of the first neighbour of the text's own label",
+    "perplexity": "how many tokens the model wavers between on average: exp of the mean of -ln(probability of a token)",
+    "bits_per_byte": "bits the model needs for a byte of text, whatever its tokens are",
+    "choice_accuracy": "share of the questions whose right answer is the most probable one",
+    "choice_accuracy_per_byte": "the same by probability per byte, so that long answers are not at a disadvantage",
     "latency_p50_ms": "median time of one row alone, in milliseconds",
     "latency_p99_ms": "99th percentile of the time of one row alone, in milliseconds",
 }
@@ -184,7 +191,34 @@ class RetrievalScores:
         return f"recall at 10 {self.recall_at_10:.4f} of {self.rows:,} texts among {self.pool:,}"
 
 
-AnyScores = Scores | RegressionScores | RetrievalScores
+@dataclass(frozen=True, slots=True)
+class LanguageScores:
+    """How well a language model foresees ``tokens`` of ``rows`` texts, and which share of its choices is right.
+
+    Without questions to choose answers of there is no choice: None.
+    """
+
+    rows: int
+    tokens: int
+    perplexity: float
+    bits_per_byte: float
+    choice_accuracy: float | None = None
+    choice_accuracy_per_byte: float | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The few numbers that go with a registered version."""
+        found = {name: getattr(self, name) for name in LANGUAGE}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def headline(self) -> str:
+        """The whole in one phrase."""
+        chosen = "" if self.choice_accuracy is None else f", {self.choice_accuracy:.2%} of the answers right"
+        return f"perplexity {self.perplexity:.4g} on {self.tokens:,} tokens of {self.rows:,} texts{chosen}"
+
+
+AnyScores = Scores | RegressionScores | RetrievalScores | LanguageScores
 
 
 @dataclass(frozen=True, slots=True)

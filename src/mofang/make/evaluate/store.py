@@ -16,7 +16,7 @@ from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import claim, visible
-from mofang.make.evaluate.report import AnyScores, RegressionScores, Report, RetrievalScores, Scores
+from mofang.make.evaluate.report import AnyScores, LanguageScores, RegressionScores, Report, RetrievalScores, Scores
 
 evaluations = Table(
     "evaluations",
@@ -28,6 +28,9 @@ evaluations = Table(
     Column("report", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
+
+_TELLING: dict[str, type[AnyScores]] = {"accuracy": Scores, "mrr": RetrievalScores, "perplexity": LanguageScores}
+"""What kind of scores a field is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,8 @@ class EvaluationStore:
 def _evaluation(row: Row[Any]) -> Evaluation:
     told = msgspec.json.decode(row.report)
     found = told.pop("scores")
-    scores: AnyScores
-    if "accuracy" in found:
-        scores = msgspec.convert(found, Scores)
-    elif "mrr" in found:
-        scores = msgspec.convert(found, RetrievalScores)
-    else:
-        scores = msgspec.convert(found, RegressionScores)
+    kind = next((kind for name, kind in _TELLING.items() if name in found), RegressionScores)
+    scores = msgspec.convert(found, kind)
     kinds = get_type_hints(Report)
     rest = {name: msgspec.convert(value, kinds[name]) for name, value in told.items()}
     return Evaluation(row.id, row.model, row.digest, row.dataset, Report(scores, **rest), row.created_at)

@@ -9,7 +9,11 @@ from mofang.base.domain.errors import DatasetNotFound, ModelNotFound, VersionNot
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.work import Progress
-from mofang.make.evaluate.gate import parse_gate
+from mofang.base.engines.base import Engine
+from mofang.base.engines.catalog import generator_names
+from mofang.make.evaluate.gate import Gate, parse_gate
+from mofang.make.evaluate.language import evaluate_language
+from mofang.make.evaluate.report import Report
 from mofang.make.evaluate.retrieval import EMBEDDING, evaluate_embeddings
 from mofang.make.evaluate.suite import Closer, Rival, evaluate
 from mofang.make.pipeline.outcome import Result, Spec
@@ -30,22 +34,25 @@ def evaluate_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     test = load_examples(tools.blobs, dataset, split="test")
     against = VersionRef.parse(spec["against"]).selector if spec.get("against") else ""
     names = dict.fromkeys([*gate.rivals, *([against] if against else [])])
-    if any(output.name == EMBEDDING for output in version.artifact.signature.outputs):
-        train = load_examples(tools.blobs, dataset)
-        with tools.folder() as root:
-            folder = tools.registry.folder(version, root)
-            with tools.engine(version.artifact.engine, folder) as engine:
-                report = evaluate_embeddings(engine, train, test, gate, progress)
-        evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
-        return {"evaluation": evaluation.id, "passed": report.passed}
-    with tools.folder() as root, rivals_of(version.model, names, test, tools) as rivals:
+    name = version.artifact.engine
+    with tools.folder() as root:
         folder = tools.registry.folder(version, root)
-        with tools.engine(version.artifact.engine, folder) as engine:
-            closer = Closer(test, tuple(spec.get("slices", ())), rivals)
-            rows = feed(test, engine.signature)
-            report = evaluate(engine, rows, test.target, dataset.schema.labels, gate, progress, closer)
+        if name in generator_names():
+            with tools.generator(name, folder) as speaker:
+                report = evaluate_language(speaker, test, gate, progress, name)
+        elif any(output.name == EMBEDDING for output in version.artifact.signature.outputs):
+            with tools.engine(name, folder) as engine:
+                report = evaluate_embeddings(engine, load_examples(tools.blobs, dataset), test, gate, progress)
+        else:
+            with rivals_of(version.model, names, test, tools) as rivals, tools.engine(name, folder) as engine:
+                report = _report(engine, test, gate, Closer(test, tuple(spec.get("slices", ())), rivals), progress)
     evaluation = tools.evaluations.record(version.model, version.digest, dataset.digest, report)
     return {"evaluation": evaluation.id, "passed": report.passed}
+
+
+def _report(engine: Engine, test: Examples, gate: Gate, closer: Closer, progress: Progress) -> Report:
+    rows = feed(test, engine.signature)
+    return evaluate(engine, rows, test.target, test.schema.labels, gate, progress, closer)
 
 
 @contextmanager

@@ -136,6 +136,11 @@ def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs:
     if columns:
         columns = fit(columns, spec.encode, table.features, training, rows.target, table.texts)
     width = sum(column.width for column in columns) if columns else math.prod(shape)
+    if not width:
+        raise InvalidDataset(
+            "there is nothing to learn from: no word, or run of characters, is in two texts",
+            hint='[prepare.encode] text = "characters" finds more in common; or add columns',
+        )
     is_image = len(shape) > 1
     channels = width if not is_image else shape[2] if len(shape) == 3 else 1
 

@@ -101,6 +101,10 @@ class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 Rounds = Annotated[int, Meta(ge=1, le=10_000, description="trees (of each class), each on the errors of those before")]
+RowShare = Annotated[float, Meta(ge=0.05, le=1, description="of the rows, drawn anew for each tree")]
+ColumnShare = Annotated[
+    float, Meta(ge=0.05, le=1, description="of the columns, drawn anew for each tree; helps where they tell the same")
+]
 Patience = Annotated[
     int, Meta(ge=0, le=10_000, description="stop after so many rounds without a better validation loss, 0: never")
 ]
@@ -116,6 +120,8 @@ class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     learning_rate: Rate = 0.1
     max_depth: Depth = 6
     l2: Decay = 1.0
+    subsample: RowShare = 1.0
+    colsample: ColumnShare = 1.0
     early_stopping: Patience = 20
 
 
@@ -130,6 +136,8 @@ class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     leaves: Annotated[int, Meta(ge=2, le=4_096, description="leaves of a tree, at most")] = 31
     min_samples_leaf: Leaf = 20
     l2: Decay = 0.0
+    subsample: RowShare = 1.0
+    colsample: ColumnShare = 1.0
     early_stopping: Patience = 20
 
 
@@ -143,6 +151,8 @@ class CatBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     learning_rate: Rate = 0.1
     max_depth: Annotated[int, Meta(ge=1, le=16, description="questions from the root to a leaf")] = 6
     l2: Decay = 3.0
+    subsample: RowShare = 1.0
+    colsample: ColumnShare = 1.0
     early_stopping: Patience = 20
 
 

@@ -70,6 +70,10 @@ def _settings(spec: CatBoost, target: Target) -> dict[str, Any]:
         "use_best_model": False,  # the curve decides, as it does for the other boosters
         "logging_level": "Silent",
     }
+    if spec.subsample < 1:
+        settings |= {"bootstrap_type": "Bernoulli", "subsample": spec.subsample}
+    if spec.colsample < 1:
+        settings["rsm"] = spec.colsample
     if spec.early_stopping:
         settings |= {"od_type": "Iter", "od_wait": spec.early_stopping}
     if target.dtype.kind == "f":

@@ -59,6 +59,9 @@ def _settings(spec: LightGBM, target: Target) -> dict[str, Any]:
         "num_leaves": spec.leaves,
         "min_data_in_leaf": spec.min_samples_leaf,
         "lambda_l2": spec.l2,
+        "bagging_fraction": spec.subsample,
+        "bagging_freq": int(spec.subsample < 1),
+        "feature_fraction": spec.colsample,
         "seed": spec.seed,
         "deterministic": True,
         "force_row_wise": True,  # else a race of both ways decides, and with it the model

@@ -66,6 +66,8 @@ def _settings(spec: XGBoost, target: Target) -> dict[str, Any]:
         "eta": spec.learning_rate,
         "max_depth": spec.max_depth,
         "lambda": spec.l2,
+        "subsample": spec.subsample,
+        "colsample_bytree": spec.colsample,
         "seed": spec.seed,
         "tree_method": "hist",
         "nthread": 1,  # more threads change the order of sums, and with it the model

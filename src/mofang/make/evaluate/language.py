@@ -1,0 +1,206 @@
+"""What a language model is worth on given texts: how well it foresees them, and whether it prefers right answers.
+
+Called by the pipeline for versions of generative engines, with held-out rows of a dataset of texts. Nothing is
+generated: the engine says how likely the very tokens are. Where the classes of a dataset are named like columns of
+texts, each row is a question with an answer in each of those columns, and its class names the right one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofang.base.domain.errors import InvalidDataset, InvalidModel, PromptTooLong
+from mofang.base.domain.work import Progress
+from mofang.base.engines.base import Conversational, GenerativeEngine, Scoring
+from mofang.make.evaluate.gate import Gate
+from mofang.make.evaluate.report import LanguageScores, Mistake, Report
+from mofang.make.prepare.dataset import Examples
+from mofang.make.prepare.encode import strings
+
+_MOST_ROWS = 500
+_AT_ONCE = 8  # texts handed to the engine together
+_RESAMPLES = 1_000
+_MOST_MISTAKES = 12
+_LONGEST_SHOWN = 200
+_SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text in tokens; the first ``given`` of them are not asked for."""
+
+    tokens: Sequence[int]
+    given: int
+    size_bytes: int  # of what is asked for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Likelihood:
+    """Of each text: the natural logarithm of its probability, how many tokens that is of, and its bytes; all [n]."""
+
+    log: Floats
+    tokens: Floats
+    size_bytes: Floats
+
+    def some(self, rows: NDArray[np.int64]) -> _Likelihood:
+        return _Likelihood(self.log[rows], self.tokens[rows], self.size_bytes[rows])
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(-self.log.sum() / self.tokens.sum(), 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        return float(-self.log.sum() / math.log(2) / self.size_bytes.sum())
+
+
+def evaluate_language(
+    engine: GenerativeEngine | Conversational, test: Examples, gate: Gate, progress: Progress, name: str
+) -> Report:
+    """Score held-out texts, and choices if the data has any; ``name`` is the engine's.
+
+    Raises InvalidModel if the engine cannot tell how likely a given text is, InvalidDataset for data without texts,
+    InvalidGate for a gate on something else.
+    """
+    if not isinstance(engine, Scoring):
+        raise InvalidModel(
+            f"engine {name!r} does not tell how likely a given text is",
+            hint="register the same file for the engine that does: `mofang push NAME FILE --engine openvino`",
+        )
+    choices = _choices(test)
+    gate.check_language(choices=bool(choices))
+    begun = time.perf_counter()
+    rows = _some(test)
+    questions = _read(test, _text_column(test, choices), rows)
+    if choices:
+        report = _chosen(engine, questions, [_read(test, each, rows) for each in choices], test, rows, progress)
+    else:
+        told = _likelihood(engine, [_whole(engine, text) for text in questions], progress)
+        report = _report(told, len(rows))
+    progress.report("evaluate", 1.0, report.scores.headline, **report.metrics)
+    failures = gate.failures(report.scores)
+    return Report(
+        report.scores, time.perf_counter() - begun, gate.text, failures, report.intervals, mistakes=report.mistakes
+    )
+
+
+def _chosen(
+    engine: Scoring, questions: list[str], answers: list[list[str]], test: Examples, rows: NDArray[np.int64],
+    progress: Progress,
+) -> Report:  # fmt: skip
+    """Ask for every answer [choices][n] after its question; the right one of each row tells the perplexity as well."""
+    asked = [_answer(engine, question, each[row]) for row, question in enumerate(questions) for each in answers]
+    told = _likelihood(engine, asked, progress)
+    logs = told.log.reshape(len(rows), len(answers))
+    truth = test.target[rows].astype(np.int64)
+    right = logs.argmax(axis=1) == truth
+    per_byte = (logs / told.size_bytes.reshape(logs.shape)).argmax(axis=1) == truth
+    correct = told.some(np.arange(len(rows)) * len(answers) + truth)
+    accuracy = float(right.mean()), float(per_byte.mean())
+    report = _report(correct, len(rows), *accuracy)
+    return Report(
+        report.scores, 0.0, intervals={**report.intervals, "choice_accuracy": _interval(lambda some: float(
+            right[some].mean()), len(rows))}, mistakes=_mistakes(questions, answers, logs, truth, rows),
+    )  # fmt: skip
+
+
+def _report(told: _Likelihood, rows: int, *accuracy: float) -> Report:
+    if not told.tokens.sum():
+        raise InvalidDataset("the held-out texts have no two tokens: there is nothing to foresee")
+    scores = LanguageScores(rows, int(told.tokens.sum()), told.perplexity, told.bits_per_byte, *accuracy)
+    between = _interval(lambda some: told.some(some).perplexity, len(told.log))
+    return Report(scores, 0.0, intervals={"perplexity": between})
+
+
+def _interval(measure: Callable[[NDArray[np.int64]], float], rows: int) -> tuple[float, float]:
+    """Return the 95 % interval of what ``measure`` says of rows, by the bootstrap."""
+    random = np.random.default_rng(_SEED)
+    found = [measure(random.integers(0, rows, rows)) for _ in range(_RESAMPLES)]
+    low, high = np.percentile(found, [2.5, 97.5]).tolist()
+    return low, high
+
+
+def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> _Likelihood:
+    logs: list[float] = []
+    for start in range(0, len(texts), _AT_ONCE):
+        part = texts[start : start + _AT_ONCE]
+        found = engine.score([text.tokens for text in part])
+        logs += [math.fsum(each[text.given - 1 :]) for text, each in zip(part, found, strict=True)]
+        done = min(start + _AT_ONCE, len(texts))
+        progress.report("evaluate", done / len(texts), f"{done:,} of {len(texts):,} texts")
+    tokens = [float(len(text.tokens) - text.given) for text in texts]
+    return _Likelihood(np.array(logs), np.array(tokens), np.array([float(text.size_bytes) for text in texts]))
+
+
+def _whole(engine: Scoring, text: str) -> _Text:
+    """Return ``text`` in tokens, all but the first asked for; what is longer than the context is cut."""
+    while True:
+        try:
+            return _Text(engine.encode(text, opening=True), 1, max(len(text.encode()), 1))
+        except PromptTooLong:
+            text = text[: len(text) * 3 // 4]
+
+
+def _answer(engine: Scoring, question: str, answer: str) -> _Text:
+    """Return question and answer in tokens, those of the answer asked for."""
+    between = "" if not question or question[-1].isspace() else " "
+    try:
+        known = engine.encode(question, opening=True)
+        tokens = engine.encode(f"{question}{between}{answer}", opening=True)
+    except PromptTooLong as error:
+        raise InvalidDataset(f"question {question[:60]!r} and an answer are longer than the model's context") from error
+    same = next((at for at, pair in enumerate(zip(known, tokens, strict=False)) if pair[0] != pair[1]), len(known))
+    return _Text(tokens, min(max(same, 1), len(tokens) - 1), max(len(answer.encode()), 1))
+
+
+def _choices(test: Examples) -> list[int]:
+    """Return the columns that hold the answers of each class; none if the classes are no columns."""
+    labels, names = test.schema.labels, [column.name for column in test.schema.columns]
+    return [names.index(label) for label in labels] if labels and set(labels) <= set(names) else []
+
+
+def _text_column(test: Examples, choices: Sequence[int]) -> int:
+    kinds = ("text", "category") if choices else ("text",)
+    found = [i for i, column in enumerate(test.schema.columns) if column.kind in kinds and i not in choices]
+    if len(found) != 1:
+        wanted = "one column of questions beside the answers" if choices else "one column of texts"
+        raise InvalidDataset(
+            f"a language model is measured on {wanted}; this data has {len(found)}",
+            hint="name a dataset of texts: `--dataset DIGEST`; [prepare.columns] says which column is text, or dropped",
+        )
+    return found[0]
+
+
+def _read(test: Examples, column: int, rows: NDArray[np.int64]) -> list[str]:
+    return strings(test.schema.columns[column], np.asarray(test.features[rows, column]), test.texts)
+
+
+def _some(test: Examples) -> NDArray[np.int64]:
+    count = len(test.target)
+    if count <= _MOST_ROWS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(_SEED).choice(count, _MOST_ROWS, replace=False))
+
+
+def _mistakes(
+    questions: list[str], answers: list[list[str]], logs: Floats, truth: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[Mistake, ...]:
+    """Return the questions that were answered most surely and wrongly."""
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    said = logs.argmax(axis=1)
+    sure = np.where(said != truth, shares.max(axis=1), -1.0)
+    worst = [int(at) for at in np.argsort(-sure, kind="stable")[:_MOST_MISTAKES] if sure[at] > 0]
+    return tuple(
+        Mistake(int(rows[at]), answers[truth[at]][at][:_LONGEST_SHOWN], answers[said[at]][at][:_LONGEST_SHOWN],
+                float(sure[at]), values={"question": questions[at][:_LONGEST_SHOWN]})
+        for at in worst
+    )  # fmt: skip
