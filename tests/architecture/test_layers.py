@@ -21,6 +21,7 @@ HEAVY = {
     "catboost": {"catboost"},
     "keras": {"keras"},
     "transformers": {"transformers"},
+    "gguf": {"gguf"},
     "vowpalwabbit": {"vowpalwabbit"},
     "xgboost": {"xgboost"},
     "lightgbm": {"lightgbm"},

@@ -13,7 +13,7 @@ import pytest
 from language_folders import tiny_llama
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from mofang.base.domain.errors import InvalidModel
+from mofang.base.domain.errors import ConversionFailed, InvalidModel
 from mofang.base.domain.generation import TEXT_SIGNATURE, Sampling
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
@@ -214,6 +214,55 @@ def test_bare_weights_need_a_network_that_is_installed(push: Push) -> None:
             push(content, architecture="nowhere:net", input_shape=(3,))
         with pytest.raises(InvalidModel, match="makes no torch"):
             push(content, architecture="builtins:dict", input_shape=(3,))
+
+
+NETWORK = """
+import torch
+
+WIDTH = 5
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(3, WIDTH)
+
+    def forward(self, rows):
+        return torch.tanh(self.inner(rows))
+
+def build():
+    return Net()
+
+def escape():
+    open("/etc/hostname").read()
+"""
+
+
+def test_bare_weights_may_bring_the_code_of_their_network(push: Push, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    weights = {"inner.weight": torch.randn(5, 3), "inner.bias": torch.randn(5)}
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(InvalidModel, match=r"0 files 'net\.py' were pushed along"):
+        push(folder, architecture="net.py:build", input_shape=(3,))
+    (folder / "net.py").write_text(NETWORK)
+    version, ask = push(folder, architecture="net.py:build", input_shape=(3,))
+    rows = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    (answer,) = ask({"input": rows}).values()
+    expected = torch.tanh(torch.from_numpy(rows) @ weights["inner.weight"].T + weights["inner.bias"])
+    np.testing.assert_allclose(answer, expected.numpy(), atol=1e-6)
+    assert version.artifact.engine == "onnx"
+    kept = [entry.path for entry in version.lineage.conversion.files]  # type: ignore[union-attr]
+    assert kept == ["net.py", "weights.safetensors"]
+    with pytest.raises(InvalidModel, match="cannot be made: there is no 'make'"):
+        push(folder, architecture="net.py:make", input_shape=(3,))
+    with pytest.raises(ConversionFailed, match="PermissionError"):  # the code is locked in
+        push(folder, architecture="net.py:escape", input_shape=(3,))
+    (folder / "net.py").write_text("def build(:")
+    with pytest.raises(InvalidModel, match="invalid syntax"):
+        push(folder, architecture="net.py:build", input_shape=(3,))
 
 
 # --- Keras --------------------------------------------------------------------------------------------------------

@@ -172,3 +172,37 @@ def test_the_schema_knows_every_key_and_takes_what_the_parser_takes() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("digits*.toml")), ids=lambda path: path.name)
 def test_examples_parse(path: Path) -> None:
     assert parse_recipe(path.read_text("utf-8"), path.name).name == "digits"
+
+
+LORA = """\
+name = "colours"
+[prepare]
+source = "jsonl:/data/colours.jsonl"
+[train]
+algorithm = "lora"
+base = "smol@1"
+"""
+
+
+def test_a_language_model_is_given_prompts_and_completions() -> None:
+    assert parse_recipe(LORA, "lora.toml").prepare.task == "generation"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("smol@1", "Smol 1", "line 6: [train] base must name a version, such as smol@1: "),
+        ("jsonl:/data/colours.jsonl", "sklearn:iris",
+         "line 3: [prepare] source 'sklearn:iris': a language model cannot learn from it"),
+        ('"smol@1"', '"smol@1"\ntargets = ["query"]',
+         "line 7: [train] targets must be a list of 1 to any number, each 'down_proj', "),
+        ('"smol@1"', '"smol@1"\nranks = 8', "line 7: [train] has no key 'ranks'; did you mean 'rank'?"),
+        ('"smol@1"', '"smol@1"\nwarmup_epochs = 9', "line 7: [train] warmup_epochs must be below epochs (3), got 9"),
+        ("[train]", 'task = "regression"\n[train]',
+         "line 6: [train] algorithm 'lora' is for 'generation', but [prepare] task is 'regression'"),
+    ],
+)  # fmt: skip
+def test_complaints_of_fine_tuning(old: str, new: str, message: str) -> None:
+    with pytest.raises(InvalidRecipe) as caught:
+        parse_recipe(LORA.replace(old, new, 1), "lora.toml")
+    assert caught.value.message.startswith(f"lora.toml {message}")

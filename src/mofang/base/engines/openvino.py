@@ -56,11 +56,14 @@ class OpenVinoEngine:
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Load the model. Raises EngineLoadFailed, InvalidOption, or InvalidModel for a damaged file."""
-        chosen = {name: int(value) for name, value in options_of("openvino", options).items()}
+        told = options_of("openvino", options)
+        exact = told.pop("precision") == "full"
+        chosen = {name: int(value) for name, value in told.items()}
         path, context, token_bytes = _look_at(folder)
+        token_bytes *= 1 + exact  # of numbers that are kept in two bytes
         context = min(chosen["context"] or context, context)
         blocks = max(1, min(chosen["slots"] * context, (chosen["cache_mb"] << 20) // token_bytes) // _BLOCK_TOKENS)
-        self._load = partial(_load, path, chosen["slots"], blocks, chosen["threads"])
+        self._load = partial(_load, path, chosen["slots"], blocks, chosen["threads"], exact)
         try:
             self._pipeline = self._load()
             self._tokenizer = self._pipeline.get_tokenizer()
@@ -308,13 +311,15 @@ def _token_bytes(layers: int, heads: int, size: int) -> int:
     return layers * heads * (size + 12) * 2
 
 
-def _load(path: Path, slots: int, blocks: int, threads: int, *, caching: bool = True) -> Any:
+def _load(path: Path, slots: int, blocks: int, threads: int, exact: bool, *, caching: bool = True) -> Any:
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = blocks
     scheduler.max_num_seqs = slots
     scheduler.enable_prefix_caching = caching
     scheduler.dynamic_split_fuse = True  # a long prompt is read in parts, between which other streams go on
-    properties = {"INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0))}
+    properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0))}
+    if exact:
+        properties |= {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f16"}
     return genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", properties)
 
 

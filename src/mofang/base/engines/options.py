@@ -49,6 +49,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "slots": Option(16, "streams computed side by side", 1, 1024),
             "cache_mb": _CACHE,
             "context": _CONTEXT,
+            "precision": Option("fast", "of sums, and of keys and values that are kept", words=("fast", "full")),
         },
         "llamacpp": {
             "threads": _THREADS,

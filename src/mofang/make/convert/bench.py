@@ -34,6 +34,7 @@ class Wishes:
 
     allow_pickle: bool = False
     architecture: str = ""  # of bare weights: which network they are for
+    code: str = ""  # of a network that is in no package: the Python file that ``architecture`` names
     input_shape: tuple[int, ...] = ()  # of a model whose file does not say: without the batch
     labels: tuple[str, ...] = ()  # of the classes, in order
     rename: dict[str, str] = field(default_factory=dict)  # inputs and outputs: from, to

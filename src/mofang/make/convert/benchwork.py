@@ -77,13 +77,14 @@ def _failed(message: str) -> Said:
 def _lock_in(task: Task, room: Path) -> None:
     """Confine this process to the frameworks and its task.
 
-    A file that runs what its maker wrote is opened locked in or not at all. The loaders of other formats run nothing
-    that is in a file; there the sandbox is a second wall, and a machine that has none converts without it.
+    A file that runs what its maker wrote, or comes with code that does, is opened locked in or not at all. The loaders
+    of other formats run nothing that is in a file; there the sandbox is a second wall, and a machine that has none
+    converts without it.
     """
     try:
         confine([*_frameworks(), task.source], (room, task.target), task.memory_bytes)
     except SandboxMissing:
-        if task.format in _RUN:
+        if task.format in _RUN or task.wishes.code:
             raise
 
 

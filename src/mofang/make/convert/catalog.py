@@ -79,6 +79,24 @@ def converter(framework: str) -> tuple[ToOnnx, Reference]:
             return sklearn.to_onnx, sklearn.reference
 
 
+def language_writer() -> Callable[[Any, Path, Path], None]:
+    """Return what writes a language model of PyTorch as GGUF; raise ExtraMissing if that is not installed."""
+    try:
+        from mofang.make.convert.language.gguf import write
+    except ModuleNotFoundError as error:
+        raise ExtraMissing.of("a language model as GGUF", error.name, "transformers") from error
+    return write
+
+
+def folder_writer() -> Callable[[Path, Path], str]:
+    """Return what writes a Hugging Face folder as GGUF; raise ExtraMissing if that is not installed."""
+    try:
+        from mofang.make.convert.pushed.transformers.gguf import from_folder
+    except ModuleNotFoundError as error:
+        raise ExtraMissing.of("a language model as GGUF", error.name, "transformers") from error
+    return from_folder
+
+
 def opener(name: FormatName) -> Opener:
     """Return what opens pushed files of a format; raise ExtraMissing if its framework is not installed."""
     if name not in _OPENERS:

@@ -19,11 +19,14 @@ from mofang.base.domain.errors import InvalidDataset, InvalidModel, PromptTooLon
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Conversational, GenerativeEngine, Scoring
 from mofang.make.evaluate.gate import Gate
-from mofang.make.evaluate.report import LanguageScores, Mistake, Report
+from mofang.make.evaluate.report import Comparison, LanguageScores, Mistake, Report
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.encode import strings
+from mofang.make.prepare.passages import are_passages
+from mofang.make.prepare.tokens import Passage, Reader
 
 _MOST_ROWS = 500
+_MOST_TOKENS = 512  # of a prompt and its completion: what training reads, if its recipe does not say otherwise
 _AT_ONCE = 8  # texts handed to the engine together
 _RESAMPLES = 1_000
 _MOST_MISTAKES = 12
@@ -43,22 +46,25 @@ class _Text:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Likelihood:
+class Likelihood:
     """Of each text: the natural logarithm of its probability, how many tokens that is of, and its bytes; all [n]."""
 
     log: Floats
     tokens: Floats
     size_bytes: Floats
 
-    def some(self, rows: NDArray[np.int64]) -> _Likelihood:
-        return _Likelihood(self.log[rows], self.tokens[rows], self.size_bytes[rows])
+    def some(self, rows: NDArray[np.int64]) -> Likelihood:
+        """Return that of some texts."""
+        return Likelihood(self.log[rows], self.tokens[rows], self.size_bytes[rows])
 
     @property
     def perplexity(self) -> float:
+        """See the metric."""
         return math.exp(min(-self.log.sum() / self.tokens.sum(), 700.0))
 
     @property
     def bits_per_byte(self) -> float:
+        """See the metric."""
         return float(-self.log.sum() / math.log(2) / self.size_bytes.sum())
 
 
@@ -75,6 +81,9 @@ def evaluate_language(
             f"engine {name!r} does not tell how likely a given text is",
             hint="register the same file for the engine that does: `mofang push NAME FILE --engine openvino`",
         )
+    if are_passages(test.schema.columns):
+        passages = [each for each in Reader(engine, _MOST_TOKENS).passages(test) if each]  # type: ignore[arg-type]
+        return evaluate_passages(engine, passages, gate, progress)[0]
     choices = _choices(test)
     gate.check_language(choices=bool(choices))
     begun = time.perf_counter()
@@ -90,6 +99,47 @@ def evaluate_language(
     return Report(
         report.scores, time.perf_counter() - begun, gate.text, failures, report.intervals, mistakes=report.mistakes
     )
+
+
+def evaluate_passages(
+    engine: Scoring, passages: Sequence[Passage], gate: Gate, progress: Progress, base: Base | None = None
+) -> tuple[Report, Likelihood]:
+    """Score the completions of ``passages``, each given its prompt, and compare with the model it was made from.
+
+    Raises InvalidDataset if there is nothing to score, InvalidGate for a gate on something else.
+    """
+    gate.check_language(choices=False)
+    begun = time.perf_counter()
+    some = [passages[row] for row in _drawn(len(passages)).tolist()]
+    texts = [_Text(each.tokens, max(each.start, 1), max(each.completion_bytes, 1)) for each in some]
+    told = _likelihood(engine, texts, progress)
+    report = _report(told, len(some))
+    compared = () if base is None else (_compared(base, told),)
+    said = f"{report.scores.headline}{'' if base is None else f'; {base.version} has {base.told.perplexity:.4g}'}"
+    progress.report("evaluate", 1.0, said, **report.metrics)
+    failures = gate.failures(report.scores)
+    seconds = time.perf_counter() - begun
+    return Report(report.scores, seconds, gate.text, failures, report.intervals, comparisons=compared), told
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """The version that another was made from, and how likely it found the same texts."""
+
+    version: str
+    told: Likelihood
+
+
+def _compared(base: Base, told: Likelihood) -> Comparison:
+    """Compare on the same texts, by a paired bootstrap over them."""
+    random, rows = np.random.default_rng(_SEED), len(told.log)
+    draws = [random.integers(0, rows, rows) for _ in range(_RESAMPLES)]
+    found = np.array([told.some(some).perplexity - base.told.some(some).perplexity for some in draws])
+    low, high = np.percentile(found, [2.5, 97.5]).tolist()
+    chance = float(min((found <= 0).mean(), (found >= 0).mean())) * 2
+    difference = told.perplexity - base.told.perplexity
+    p_value = min(max(chance, 1 / _RESAMPLES), 1.0)
+    return Comparison("base", base.version, "perplexity", difference, low, high, p_value)
 
 
 def _chosen(
@@ -112,7 +162,7 @@ def _chosen(
     )  # fmt: skip
 
 
-def _report(told: _Likelihood, rows: int, *accuracy: float) -> Report:
+def _report(told: Likelihood, rows: int, *accuracy: float) -> Report:
     if not told.tokens.sum():
         raise InvalidDataset("the held-out texts have no two tokens: there is nothing to foresee")
     scores = LanguageScores(rows, int(told.tokens.sum()), told.perplexity, told.bits_per_byte, *accuracy)
@@ -128,7 +178,7 @@ def _interval(measure: Callable[[NDArray[np.int64]], float], rows: int) -> tuple
     return low, high
 
 
-def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> _Likelihood:
+def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> Likelihood:
     logs: list[float] = []
     for start in range(0, len(texts), _AT_ONCE):
         part = texts[start : start + _AT_ONCE]
@@ -137,7 +187,7 @@ def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> 
         done = min(start + _AT_ONCE, len(texts))
         progress.report("evaluate", done / len(texts), f"{done:,} of {len(texts):,} texts")
     tokens = [float(len(text.tokens) - text.given) for text in texts]
-    return _Likelihood(np.array(logs), np.array(tokens), np.array([float(text.size_bytes) for text in texts]))
+    return Likelihood(np.array(logs), np.array(tokens), np.array([float(text.size_bytes) for text in texts]))
 
 
 def _whole(engine: Scoring, text: str) -> _Text:
@@ -184,7 +234,10 @@ def _read(test: Examples, column: int, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _some(test: Examples) -> NDArray[np.int64]:
-    count = len(test.target)
+    return _drawn(len(test.target))
+
+
+def _drawn(count: int) -> NDArray[np.int64]:
     if count <= _MOST_ROWS:
         return np.arange(count)
     return np.sort(np.random.default_rng(_SEED).choice(count, _MOST_ROWS, replace=False))

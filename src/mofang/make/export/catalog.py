@@ -18,6 +18,8 @@ _WRITERS = MappingProxyType(
     {
         "onnx": "files:onnx",
         "gguf": "files:gguf",
+        "huggingface": "files:huggingface",
+        "adapter": "adapter:adapter",
         "native": "files:native",
         "original": "files:original",
         "mindspore": "files:mindspore",

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mofang.base.engines.catalog import generator_names, load_engine
+from mofang.make.convert.catalog import folder_writer
 from mofang.make.export.source import Source, Written
 
+_FOLDERS = "transformers"  # the engine of Hugging Face folders
 _NATIVE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "sklearn": ("scikit-learn", "skops"),
@@ -37,11 +39,24 @@ def onnx(source: Source, folder: Path) -> Written:
 
 
 def gguf(source: Source, folder: Path) -> Written:
-    """Write a language model's file."""
+    """Write a language model's file: as it is, or made of its Hugging Face folder."""
     if source.engine not in generator_names():
         raise source.refuse("gguf", f"it is served by {source.engine!r}, and is no language model")
+    about = "openvino", source.version.artifact.signature, ("openvino-genai",)
+    if source.engine == _FOLDERS:
+        return Written(*about, runs=False, proof=folder_writer()(source.folder, folder))
+    if not list(source.folder.rglob("*.gguf")):
+        raise source.refuse("gguf", "it was not pushed as one")
     _copy(source.folder, folder)
-    return Written("openvino", source.version.artifact.signature, ("openvino-genai",), runs=False)
+    return Written(*about, runs=False)
+
+
+def huggingface(source: Source, folder: Path) -> Written:
+    """Write the Hugging Face folder that is served."""
+    if source.engine != _FOLDERS:
+        raise source.refuse("huggingface", f"it is served by {source.engine!r}")
+    _copy(source.folder, folder)
+    return Written("", source.version.artifact.signature, ("transformers", "torch"), runs=False)
 
 
 def native(source: Source, folder: Path) -> Written:

@@ -11,7 +11,18 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 FormName = Literal[
-    "onnx", "torch", "torchscript", "safetensors", "keras", "tensorflow", "mindspore", "gguf", "native", "original"
+    "onnx",
+    "torch",
+    "torchscript",
+    "safetensors",
+    "keras",
+    "tensorflow",
+    "mindspore",
+    "gguf",
+    "huggingface",
+    "adapter",
+    "native",
+    "original",
 ]
 
 
@@ -37,7 +48,9 @@ FORMS: Mapping[str, Form] = _table(
     Form("keras", "Keras (.keras)", "networks of Keras, trained here or pushed", "extra `keras`"),
     Form("tensorflow", "TensorFlow SavedModel", "networks of Keras, trained here or pushed", "toolchain `tensorflow`"),
     Form("mindspore", "MindSpore MindIR", "versions that were pushed as MindIR", ""),
-    Form("gguf", "GGUF", "language models"),
+    Form("gguf", "GGUF", "language models; of a Hugging Face folder if it is of a kind known here", ""),
+    Form("huggingface", "Hugging Face folder (safetensors)", "language models served from one"),
+    Form("adapter", "LoRA adapter (PEFT folder)", "language models that were fine-tuned here", "extra `transformers`"),
     Form("native", "the file its engine loads", "versions served by scikit-learn, XGBoost, CatBoost, Vowpal Wabbit"),
     Form("original", "the files as they were pushed", "versions that were pushed"),
 )

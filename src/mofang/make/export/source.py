@@ -63,4 +63,5 @@ class Written:
     packages: tuple[str, ...]
     prepared: bool = False
     runs: bool = True
+    proof: str = ""  # what was proven already, in words
     python: Path = Path(sys.executable)  # what runs it here

@@ -64,7 +64,7 @@ def export_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 
 def _proven(source: Source, written: Written, folder: Path, tools: Workshop, progress: Progress) -> Verdict:
     if not written.runs:
-        return Verdict(_SAME_BYTES)
+        return Verdict(written.proof or _SAME_BYTES)
     trials = trials_of(source, written)
     with tools.engine(source.engine, source.folder) as engine:
         some = {

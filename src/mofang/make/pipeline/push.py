@@ -28,6 +28,7 @@ _MODEL_FILE = "model.onnx"  # what the onnx engine loads
 _LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
 _FOLDER_ENGINE = "transformers"  # of folders of Hugging Face that hold a causal language model
 _LOOKS = MappingProxyType({"upstream": upstream.inspect, "transformers": causal.inspect, "vllm": causal.inspect})
+_MOST_CODE_BYTES = 1 << 20
 _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
 
@@ -40,7 +41,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     ToolchainMissing, ConversionFailed, ParityFailed, EngineNotFound or EngineLoadFailed; nothing is registered then.
     """
     model, engine = check_name("model", spec["model"]), spec.get("engine", "")
-    wishes = msgspec.convert(spec.get("wishes", {}), Wishes)
+    wishes = replace(msgspec.convert(spec.get("wishes", {}), Wishes), code="")  # that comes as a file
     edited = tools.registry.get(VersionRef(model, str(spec["parent"]))) if spec.get("parent") else None
     entries = [FileEntry(**entry) for entry in spec["files"]] if edited is None else [*edited.artifact.files]
     engine = engine if edited is None else edited.artifact.engine
@@ -120,6 +121,9 @@ def _recognised(
         return _language_model(_FOLDER_ENGINE, moved, folder), Lineage("push", code=code())
     if found.format == "pickle" and not wishes.allow_pickle:
         raise PickleRefused(f"{found.path.name!r} is a pickle: opening it runs whatever program its maker put into it")
+    built_by = _code_of(wishes, parent)
+    if built_by is not None:
+        wishes = replace(wishes, code=_text(built_by))
     chain = FORMATS[found.format].toolchain
     python = tools.toolchains.python(chain) if chain else Path(sys.executable)
     size = sum(entry.size_bytes for entry in entries)
@@ -128,9 +132,34 @@ def _recognised(
     target.parent.mkdir()
     made = make_apart(Task(found.format, found.path, target, wishes, memory), progress, python)
     artifact = _look_into(made, target, wishes, tools)
-    kept = _as_on_disk(_of(found, entries, parent), parent / "pushed")
+    beside = [entry for entry in entries if built_by == parent / "pushed" / entry.path]
+    kept = _as_on_disk([*_of(found, entries, parent), *beside], parent / "pushed")
     conversion = Conversion(f"{found.inside} {found.format}".strip(), kept, made.proof, made.why_native)
     return artifact, Lineage("push", code=code(*made.packages), conversion=conversion)
+
+
+def _code_of(wishes: Wishes, parent: Path) -> Path | None:
+    """Return the pushed Python file that ``wishes`` name as the network's; raise InvalidModel if it is not there."""
+    name, colon, _ = wishes.architecture.partition(":")
+    if not colon or not name.endswith(".py"):
+        return None
+    files = [path for path in sorted((parent / "pushed").rglob("*.py")) if path.is_file() and not path.is_symlink()]
+    found = [path for path in files if path.name == name or path == parent / "pushed" / name]
+    if len(found) != 1:
+        raise InvalidModel(
+            f"{len(found)} files {name!r} were pushed along",
+            hint=f"push one with the weights: `mofang push NAME FILE {name}`",
+        )
+    return found[0]
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > _MOST_CODE_BYTES:
+        raise InvalidModel(f"{path.name!r} has over {_MOST_CODE_BYTES:,} bytes, which is no network")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidModel(f"{path.name!r} is no UTF-8 text") from error
 
 
 def _of(found: Recognised, entries: list[FileEntry], parent: Path) -> list[FileEntry]:

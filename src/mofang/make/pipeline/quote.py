@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mofang.base.domain.work import Progress
 from mofang.make.evaluate.gate import parse_gate
+from mofang.make.pipeline.base import base_of
+from mofang.make.pipeline.finetune import read_texts
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.pipeline.prepare import prepared
-from mofang.make.pipeline.train import check_task
-from mofang.make.prepare.dataset import load_examples
-from mofang.make.recipe import parse_recipe, recipe_digest
-from mofang.make.train.catalog import trainer
-from mofang.make.train.quote import estimate
+from mofang.make.pipeline.run import check_task
+from mofang.make.prepare.dataset import Dataset, load_examples
+from mofang.make.recipe import Lora, Recipe, parse_recipe, recipe_digest
+from mofang.make.train.catalog import trainer, tuner
+from mofang.make.train.quote import Estimate, estimate
 from mofang.make.workshop import Workshop
 
 
@@ -22,9 +24,27 @@ def quote_recipe(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     Data is prepared as for training, and no model is made. Raises what the stages raise.
     """
     recipe = parse_recipe(spec["recipe"], spec["filename"], check_gate=parse_gate)
+    look = _tuning if isinstance(recipe.train, Lora) else _training
+    dataset, found = look(recipe, tools, progress)
+    tools.runs.keep_quote(recipe_digest(spec["recipe"]), asdict(found))
+    return {"dataset": dataset.digest, **asdict(found)}
+
+
+def _training(recipe: Recipe, tools: Workshop, progress: Progress) -> tuple[Dataset, Estimate]:
     train = trainer(recipe.train)
     dataset = prepared(recipe.prepare, tools, progress)
     check_task(recipe, dataset)
-    found = estimate(recipe.train, load_examples(tools.blobs, dataset, recipe.prepare.augment), train, progress)
-    tools.runs.keep_quote(recipe_digest(spec["recipe"]), asdict(found))
-    return {"dataset": dataset.digest, **asdict(found)}
+    examples = load_examples(tools.blobs, dataset, recipe.prepare.augment)
+    return dataset, estimate(recipe.train, examples, train, progress)
+
+
+def _tuning(recipe: Recipe, tools: Workshop, progress: Progress) -> tuple[Dataset, Estimate]:
+    assert isinstance(recipe.train, Lora)
+    tune = tuner()
+    with base_of(recipe.train.base, tools) as base:
+        dataset = prepared(recipe.prepare, tools, progress)
+        check_task(recipe, dataset)
+        tuned = tune(base.folder, read_texts(recipe.train, base, dataset, tools, progress).read)
+        found = estimate(recipe.train, load_examples(tools.blobs, dataset), tuned.train, progress)
+    size = sum(entry.size_bytes for entry in base.version.artifact.files)
+    return dataset, replace(found, parameters=tuned.parameters(recipe.train), model_bytes=size)

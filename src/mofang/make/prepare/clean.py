@@ -48,7 +48,13 @@ def clean(table: Table, task: Task, spec: Clean) -> CleanRows:
         kept.only(_within(table, name, low, high), f"outside {low:g} to {high:g} in {name!r}")
     if spec.duplicates == "drop":
         kept.only(_first_of_each(table, kept.rows), "equal to an earlier row")
-    return _numbers(table, kept) if task == "regression" else _classes(table, kept, spec.smallest_class)
+    match task:
+        case "generation":
+            return CleanRows(kept.rows, table.target, (), kept.removed)
+        case "regression":
+            return _numbers(table, kept)
+        case "classification":
+            return _classes(table, kept, spec.smallest_class)
 
 
 def spans(rows: int) -> Iterator[slice]:

@@ -197,7 +197,7 @@ def load_examples(
 def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:
     parts = dataset.splits[split]
     target = np.load(io.BytesIO(blobs.read(parts.target)), allow_pickle=False)
-    return _mapped(blobs, parts.features), target.astype(np.float64 if dataset.task == "regression" else np.int64)
+    return _mapped(blobs, parts.features), target.astype(np.int64 if dataset.task == "classification" else np.float64)
 
 
 def _mapped(blobs: Blobs, sha256: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ def read(where: str) -> Stream:
 
     Raises DatasetUnavailable, and InvalidDataset for what is wrong, with its line.
     """
-    rows = _rows(where)
+    rows = rows_of(where)
     first = list(islice(rows, CHUNK_ROWS))
     names = tuple(dict.fromkeys(key for _, row in first for key in row))
     if len(names) < 2:
@@ -29,7 +29,8 @@ def read(where: str) -> Stream:
     return Stream(where, names, _chunks(where, names, chain(first, rows)))
 
 
-def _rows(where: str) -> Iterator[Row]:
+def rows_of(where: str) -> Iterator[Row]:
+    """Yield the objects in the file ``where`` with their lines. Raises as :func:`read`."""
     decode = msgspec.json.Decoder().decode
     for number, line in enumerate(lines_of(where), 1):
         if not line.strip():

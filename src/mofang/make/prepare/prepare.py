@@ -133,6 +133,9 @@ def _held_out(table: Table, kept: NDArray[np.intp], layers: NDArray[np.int64], s
 def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs: Blobs) -> Schema:
     shape = table.features.shape[1:]
     columns = table.columns
+    if spec.task == "generation":  # a language model brings its own tokens
+        schema = Schema(len(columns), "float32", (), table.names, columns=columns)
+        return _with_texts(schema, table, blobs)
     if columns:
         columns = fit(columns, spec.encode, table.features, training, rows.target, table.texts)
     width = sum(column.width for column in columns) if columns else math.prod(shape)
@@ -162,6 +165,10 @@ def _schema(spec: Prepare, table: Table, rows: CleanRows, training: Mask, blobs:
         scaling=measure(spec.normalise, chunks, channels, fill=fill, whole=is_image),
         columns=columns,
     )
+    return _with_texts(schema, table, blobs)
+
+
+def _with_texts(schema: Schema, table: Table, blobs: Blobs) -> Schema:
     if not table.texts:
         return schema
     return replace(schema, texts=blobs.put([msgspec.msgpack.encode(table.texts)]).sha256)

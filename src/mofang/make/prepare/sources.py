@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mofang.base.domain.errors import DatasetUnavailable, ExtraMissing, InvalidDataset
 from mofang.base.domain.work import Progress
-from mofang.make.prepare import arff, csv, http, idx, images, jsonl, npy, npz, sklearn, text
+from mofang.make.prepare import arff, csv, http, idx, images, jsonl, npy, npz, passages, sklearn, text
 from mofang.make.prepare.stream import Stream, gather
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
@@ -30,6 +30,9 @@ def read(source: str, spec: Prepare, scratch: Path, progress: Progress, *, inter
     if scheme in REMOTE:
         path = _s3()(source, scratch, progress) if scheme == "s3" else http.fetch(source, scratch, progress, internal)
         scheme, where = "file", str(path)
+    if spec.task == "generation":
+        return passages.read("text" if scheme == "text" or passages.is_prose(Path(where)) else "jsonl", where,
+                             spec.split.column)  # fmt: skip
     if scheme == "file":
         scheme = scheme_of(Path(where))
     match scheme:

@@ -31,18 +31,24 @@ def read(where: str) -> Stream:
 def _chunks(files: list[Path], root: Path) -> Iterator[Chunk]:
     rows: list[tuple[str, str, str]] = []
     for path in files:
-        try:
-            content = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidDataset(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from error
         document = path.relative_to(root).as_posix()
-        paragraphs = (" ".join(part.split()) for part in _PARAGRAPHS.split(content))
-        rows.extend((paragraph, document, path.parent.name) for paragraph in paragraphs if paragraph)
+        rows.extend((paragraph, document, path.parent.name) for paragraph in paragraphs(path))
         if len(rows) >= CHUNK_ROWS:
             yield _chunk(rows)
             rows = []
     if rows:
         yield _chunk(rows)
+
+
+def paragraphs(path: Path) -> Iterator[str]:
+    """Yield the paragraphs of a file, each in one line. Raises DatasetUnavailable or InvalidDataset."""
+    try:
+        content = path.read_text("utf-8")
+    except OSError as error:
+        raise DatasetUnavailable(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from error
+    yield from filter(None, (" ".join(part.split()) for part in _PARAGRAPHS.split(content)))
 
 
 def _chunk(rows: list[tuple[str, str, str]]) -> Chunk:

@@ -18,10 +18,11 @@ from mofang.make.recipe.algorithms import (
 )
 from mofang.make.recipe.data import Augment, Clean, Encode, Normalise, Prepare, Splitting, Task
 from mofang.make.recipe.function import Function, Keras
-from mofang.make.recipe.networks import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
+from mofang.make.recipe.networks import Cnn, Dense, Descent, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.search import Search
 from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
+from mofang.make.recipe.tuning import Lora
 
 __all__ = [
     "ALGORITHMS",
@@ -32,6 +33,7 @@ __all__ = [
     "Convert",
     "DecisionTree",
     "Dense",
+    "Descent",
     "Encode",
     "Evaluate",
     "Function",
@@ -39,6 +41,7 @@ __all__ = [
     "LightGBM",
     "LinearRegression",
     "LogisticRegression",
+    "Lora",
     "Mlp",
     "Network",
     "Normalise",

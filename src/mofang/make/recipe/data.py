@@ -14,7 +14,7 @@ Source = Annotated[
 Pixels = Annotated[int, Meta(ge=1, le=4_096)]
 Strength = Annotated[float, Meta(ge=0, le=1)]
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "generation"]
 
 SCHEMES = (
     "file",
@@ -32,6 +32,8 @@ SCHEMES = (
     "https",
     "s3",
 )
+PROSE = ("file", "jsonl", "text", "http", "https", "s3")
+"""Schemes whose data a language model can learn from."""
 REMOTE = ("http", "https", "s3")
 """Schemes that are fetched: what they bring is told by its content."""
 BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
@@ -139,8 +141,11 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
     target: Annotated[str, Meta(description="tables: the column to predict; empty: the last column")] = ""
     task: Annotated[
-        Literal["auto", "classification", "regression"],
-        Meta(description="auto: regression if the target holds fractions, classification if whole numbers or texts"),
+        Literal["auto", "classification", "regression", "generation"],
+        Meta(
+            description="auto: regression if the target holds fractions, classification if whole numbers or texts; "
+            "generation: prompts and completions, for language models"
+        ),
     ] = "auto"
     test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
     limit: Annotated[int, Meta(ge=0, description="use at most so many rows, 0: all")] = 0

@@ -1,6 +1,6 @@
 """[train]: neural networks, which share one way of training and differ in their layers.
 
-The keys of :class:`Network` say how any of them is trained; each kind adds the keys of its layers.
+The keys of :class:`Descent` and :class:`Network` say how any of them is trained; each kind adds the keys of its layers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ Steps = Annotated[
 ]
 
 
-class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every network understands. Needs the extra `torch`."""
+class Descent(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What everything that learns by gradient descent, batch by batch, understands."""
 
     framework: ClassVar[str] = "torch"
     length: ClassVar[str] = "epochs"
 
-    library: Annotated[
-        Literal["torch", "keras"], Meta(description="what builds and trains it; keras needs the extra `keras`")
-    ] = "torch"
     epochs: Epochs = 10
     batch_size: Annotated[int, Meta(ge=0, le=1_000_000, description="rows of one step, 0: all of them")] = 128
     optimiser: Annotated[
@@ -51,17 +48,6 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warmup_epochs: Annotated[
         float, Meta(ge=0, le=1_000, description="epochs in which the learning rate grows from zero")
     ] = 0.0
-    loss: Annotated[
-        Literal["auto", "cross_entropy", "mse", "mae", "huber"],
-        Meta(description="what is made small; auto: cross_entropy for classes, mse for numbers"),
-    ] = "auto"
-    label_smoothing: Annotated[
-        float, Meta(ge=0, le=0.5, description="cross_entropy: belief kept for the other classes")
-    ] = 0.0
-    class_weights: Annotated[
-        Literal["none", "balanced"], Meta(description="balanced: each class counts alike, however rare it is")
-    ] = "none"
-    initialisation: Annotated[Literal["he", "xavier"], Meta(description="how the first weights are drawn")] = "he"
     clip: Annotated[float, Meta(ge=0, le=1e6, description="longest gradient, longer ones are cut; 0: any")] = 0.0
     early_stopping: Annotated[
         int,
@@ -74,6 +60,31 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="of products; auto: bfloat16 where the device is faster with it"),
     ] = "auto"
 
+    def complaint(self, task: str) -> tuple[str, str] | None:
+        """See :meth:`Train.complaint`."""
+        if self.warmup_epochs >= self.epochs:
+            return "warmup_epochs", f"must be below epochs ({self.epochs}), got {self.warmup_epochs:g}"
+        return None
+
+
+class Network(Descent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every network understands. Needs the extra `torch`."""
+
+    library: Annotated[
+        Literal["torch", "keras"], Meta(description="what builds and trains it; keras needs the extra `keras`")
+    ] = "torch"
+    loss: Annotated[
+        Literal["auto", "cross_entropy", "mse", "mae", "huber"],
+        Meta(description="what is made small; auto: cross_entropy for classes, mse for numbers"),
+    ] = "auto"
+    label_smoothing: Annotated[
+        float, Meta(ge=0, le=0.5, description="cross_entropy: belief kept for the other classes")
+    ] = 0.0
+    class_weights: Annotated[
+        Literal["none", "balanced"], Meta(description="balanced: each class counts alike, however rare it is")
+    ] = "none"
+    initialisation: Annotated[Literal["he", "xavier"], Meta(description="how the first weights are drawn")] = "he"
+
     @property
     def made_by(self) -> str:
         """See :attr:`Train.made_by`."""
@@ -85,9 +96,7 @@ class Network(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return "loss", "'cross_entropy' is for classes; for numbers there are 'mse', 'mae' or 'huber'"
         if task == "classification" and self.loss not in ("auto", "cross_entropy"):
             return "loss", f"{self.loss!r} is for numbers; for classes there is 'cross_entropy'"
-        if self.warmup_epochs >= self.epochs:
-            return "warmup_epochs", f"must be below epochs ({self.epochs}), got {self.warmup_epochs:g}"
-        return None
+        return Descent.complaint(self, task)
 
 
 class Dense(Network, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="dense"):

@@ -16,7 +16,7 @@ import msgspec
 
 from mofang.base.domain.errors import Invalid, InvalidRecipe
 from mofang.base.domain.names import check_name
-from mofang.make.recipe.data import BUNDLED, REMOTE, SCHEMES, Prepare
+from mofang.make.recipe.data import BUNDLED, PROSE, REMOTE, SCHEMES, Prepare
 from mofang.make.recipe.lines import locate
 from mofang.make.recipe.search import Search, misfit
 from mofang.make.recipe.spec import (
@@ -79,6 +79,8 @@ class _Parser:
             evaluate=self._section("evaluate", Evaluate),
             register=self._section("register", Register),
         )
+        if recipe.prepare.task == "auto" and recipe.train.tasks == ("generation",):  # nothing is left to guess
+            recipe = msgspec.structs.replace(recipe, prepare=msgspec.structs.replace(recipe.prepare, task="generation"))
         self._check_prepare(recipe.prepare)
         if recipe.prepare.task not in ("auto", *recipe.train.tasks):
             self._fail(
@@ -188,7 +190,7 @@ class _Parser:
 
     def _check_prepare(self, prepare: Prepare) -> None:
         for source in prepare.sources:
-            self._check_source(source)
+            self._check_source(source, prepare.task)
         if len(prepare.size) == 1:
             self._fail(("prepare", "size"), "[prepare] size must be height and width, e.g. [64, 64]")
         if (prepare.split.by == "rows") != (not prepare.split.column):
@@ -205,7 +207,7 @@ class _Parser:
         if given.mean and given.method != "standard":
             self._fail(("prepare", "normalise"), "[prepare.normalise] mean and deviation need method = 'standard'")
 
-    def _check_source(self, source: str) -> None:
+    def _check_source(self, source: str, task: str) -> None:
         scheme, colon, rest = source.partition(":")
         where = ("prepare", "source")
         if not colon or not rest:
@@ -219,7 +221,10 @@ class _Parser:
             if not (rest.startswith("//") and host and slash and path) or "@" in host:
                 wanted = f"{scheme}://{'BUCKET/KEY' if scheme == 's3' else 'HOST/PATH, without a password'}"
                 self._fail(where, f"[prepare] source {shown(source)} must be {wanted}")
-        elif scheme != "sklearn" and not PurePosixPath(rest).is_absolute():
+        if task == "generation" and scheme not in PROSE:
+            hint = f"it learns from {listed(f'{each}:' for each in PROSE[:3])}"
+            self._fail(where, f"[prepare] source {shown(source)}: a language model cannot learn from it", hint=hint)
+        elif scheme not in ("sklearn", *REMOTE) and not PurePosixPath(rest).is_absolute():
             self._fail(
                 where, f"[prepare] source {shown(source)} must name an absolute path", hint="the server reads it"
             )

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mofang.base.domain.errors import ExtraMissing
 from mofang.make.recipe import Train
 from mofang.make.train.model import Trainer
+
+if TYPE_CHECKING:
+    from mofang.make.train.transformers.torch.peft import Tuner
 
 Searcher = Callable[..., Any]
 """``mofang.make.train.optuna.search``."""
@@ -26,6 +29,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "vowpalwabbit": "vowpalwabbit",
         "torch": "torch",
         "keras": "keras",
+        "transformers": "transformers",
     }
 )
 """Which extra of the package brings a framework that is not always there."""
@@ -38,6 +42,15 @@ def searcher() -> Searcher:
     except ModuleNotFoundError as error:
         raise ExtraMissing.of("[search]", error.name, "search") from error
     return search
+
+
+def tuner() -> type[Tuner]:
+    """Return what goes on from a language model; raise ExtraMissing if its framework is not installed."""
+    try:
+        from mofang.make.train.transformers.torch.peft import Tuner
+    except ModuleNotFoundError as error:
+        raise ExtraMissing.of("algorithm 'lora'", error.name, EXTRAS["transformers"]) from error
+    return Tuner
 
 
 def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:

@@ -23,9 +23,9 @@ Rows = NDArray[np.float32]
 class TrainedModel:
     """A fitted model of some framework and its curve.
 
-    Points have epoch, loss (log loss, or mean squared error) and accuracy or r2 on the validation rows, seconds so far,
-    and rows_per_second. ``network`` is a file that has the architecture and the weights, to train or to shrink them
-    further; empty where there is no such thing.
+    Points have epoch, loss (log loss, or mean squared error) and accuracy, r2 or perplexity on the validation rows,
+    seconds so far, and rows_per_second. ``network`` is a file that has the architecture and the weights, to train or to
+    shrink them further; empty where there is no such thing.
     """
 
     pipeline: Any
@@ -42,7 +42,10 @@ def curve_report(
     progress: Progress, epoch: int, steps: int, point: dict[str, float], unit: str = "epoch", **counted: int
 ) -> None:
     """Report the newest point of a curve, and what else was counted, e.g. rows."""
-    quality = f"accuracy {point['accuracy']:.2%}" if "accuracy" in point else f"R² {point['r2']:.4f}"
+    if "perplexity" in point:
+        quality = f"perplexity {point['perplexity']:.4g}"
+    else:
+        quality = f"accuracy {point['accuracy']:.2%}" if "accuracy" in point else f"R² {point['r2']:.4f}"
     progress.report(
         "train", epoch / steps, f"{unit} {epoch} of {steps}: loss {point['loss']:.4f}, {quality}", **point, **counted
     )

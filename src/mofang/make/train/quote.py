@@ -18,11 +18,12 @@ import numpy as np
 from mofang.base.domain.work import Progress, Silent
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.split import draw, strata
-from mofang.make.recipe import DecisionTree, Network, RandomForest, Train
+from mofang.make.recipe import DecisionTree, Descent, Lora, Network, RandomForest, Train
 from mofang.make.train.model import Trainer
 
 _WARM_ROWS = 256
 _FIRST_ROWS = 2_048  # with fewer, what every training pays once looks like what each row costs
+_LONG_ROWS = 16  # of a language model, a row of which costs as much as thousands of others
 _ENOUGH_SECONDS = 0.6  # a training of this length can be told from noise
 _SHORT, _LONG = 1, 4  # lengths of the two trainings
 _COPIES = 3  # of all rows as float32, that algorithms hold which take everything at once
@@ -74,8 +75,9 @@ def peak_bytes() -> int:
 def _sample(spec: Train, examples: Examples, train: Trainer, progress: Progress) -> tuple[Examples, float]:
     """Return as many examples as make a short training long enough to measure, and what it took."""
     rows = len(examples.features)
-    count = min(_FIRST_ROWS, rows)
-    _seconds(spec, _some(examples, min(_WARM_ROWS, rows)), train, _SHORT)  # the first pays for more than itself
+    is_long = isinstance(spec, Lora)
+    count, warm = (min(each, rows) for each in ((_LONG_ROWS,) * 2 if is_long else (_FIRST_ROWS, _WARM_ROWS)))
+    _seconds(spec, _some(examples, warm), train, _SHORT)  # the first pays for more than itself
     while True:
         sample = _some(examples, count)
         progress.report("quote", 0.5 * count / rows, f"training on {len(sample.features):,} of {rows:,} rows")
@@ -98,7 +100,7 @@ def _seconds(spec: Train, examples: Examples, train: Trainer, length: int) -> fl
     keys: dict[str, float] = {spec.length: length} if spec.length else {}
     if "early_stopping" in spec.__struct_fields__:
         keys["early_stopping"] = 0
-    if isinstance(spec, Network):
+    if isinstance(spec, Descent):
         keys["warmup_epochs"] = 0.0
     return train(msgspec.structs.replace(spec, **keys), examples, Silent()).seconds
 
@@ -109,7 +111,7 @@ def _weight(spec: Train, rows: int) -> float:
 
 
 def _rows_bytes(spec: Train, examples: Examples) -> int:
-    return 0 if isinstance(spec, Network) else _COPIES * 4 * len(examples.features) * examples.schema.features
+    return 0 if isinstance(spec, Descent) else _COPIES * 4 * len(examples.features) * examples.schema.features
 
 
 def _parameters(spec: Train, examples: Examples) -> int:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mofang.make.recipe import Network
+from mofang.make.recipe import Descent
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
     """How the rate moves over all epochs, each of so many ``steps``: up from zero at first, then down by the decay."""
 
-    spec: Network
+    spec: Descent
     steps: int  # of one epoch
 
     def rate(self, step: int, falls: int = 0) -> float:

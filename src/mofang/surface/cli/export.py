@@ -14,7 +14,8 @@ from mofang.surface.cli.session import Session
 from mofang.surface.cli.verbs import verb
 
 FORMS = (
-    "onnx", "torch", "torchscript", "safetensors", "keras", "tensorflow", "mindspore", "gguf", "native", "original",
+    "onnx", "torch", "torchscript", "safetensors", "keras", "tensorflow", "mindspore", "gguf", "huggingface", "adapter",
+    "native", "original",
 )  # fmt: skip
 """As ``make.export.forms`` has them, which a command does not import; a test holds the two together."""
 

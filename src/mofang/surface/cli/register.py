@@ -42,7 +42,10 @@ _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Anoth
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--engine", default="", help="Load it as it is with this engine, instead of recognising its format.")
 @click.option("--allow-pickle", is_flag=True, help="Open a pickle, once and locked in: it runs what its maker wrote.")
-@click.option("--architecture", default="", metavar="MODULE:FUNCTION", help="Which network bare weights are for.")
+@click.option(
+    "--architecture", default="", metavar="MODULE:FUNCTION",
+    help="Which network bare weights are for: of a module on the server, or FILE.py:FUNCTION that is pushed along.",
+)  # fmt: skip
 @click.option(
     "--input-shape", default="", metavar="N,N,...", help="Of one input without the batch, where no file says it."
 )

@@ -90,7 +90,7 @@ def speed(rows: int, report: Mapping[str, Any]) -> str:
 
 def headline(metrics: Mapping[str, float]) -> str:
     """Return the one metric that tells most, e.g. ``accuracy 0.9123`` or ``rmse 53.2``."""
-    name = next((name for name in ("accuracy", "rmse") if name in metrics), "")
+    name = next((name for name in ("accuracy", "rmse", "perplexity") if name in metrics), "")
     return f"{name} {number(metrics[name])}" if name else "no metric"
 
 

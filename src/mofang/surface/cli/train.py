@@ -229,7 +229,7 @@ def _draw_story(run: TrainingRun, evaluation: Evaluation | None, with_recipe: bo
             ("error", f"[{run.error['code']}] {run.error['message']}" if run.error else ""),
         ]
     )
-    for name in ("loss", "accuracy", "r2"):
+    for name in ("loss", "accuracy", "r2", "perplexity"):
         values = [point[name] for point in run.curve if name in point]
         if len(values) > 1:
             screen.say(f"\n  {name} by epoch, 1 to {len(values)}")

@@ -99,6 +99,13 @@ class TransformersEngine:
         except RuntimeError as error:  # also when memory is short
             raise EngineFailed(f"PyTorch cannot compute a step: {str(error)[:300]}") from error
 
+    def score(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See :class:`Scoring`."""
+        try:
+            return [self._model.score(text) for text in texts]
+        except RuntimeError as error:  # also when memory is short
+            raise EngineFailed(f"PyTorch cannot score texts: {str(error)[:300]}") from error
+
     def close(self) -> None:
         """Let go of the model."""
         self._streams.clear()

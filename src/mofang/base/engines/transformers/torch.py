@@ -56,6 +56,16 @@ class Model:
             found: Logits = logits[:, -1].float().cpu().numpy()
         return found
 
+    def score(self, tokens: Sequence[int]) -> list[float]:
+        """Return ln(probability) of every one of ``tokens`` but the first, without an adapter."""
+        ids = torch.tensor([list(tokens)], device=self._device)
+        known = {"adapter_names": [_BASE]} if self._adapted else {}
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids, use_cache=False, **known).logits[0, :-1].float()
+            found = torch.log_softmax(logits, dim=-1).gather(1, ids[0, 1:, None])
+        scores: list[float] = found[:, 0].tolist()
+        return scores
+
 
 class Rows:
     """Some streams by their numbers, one row each."""

@@ -1,4 +1,4 @@
-"""PyTorch files to ONNX: exported programs, TorchScript, and bare weights for a network that is installed here."""
+"""PyTorch files to ONNX: exported programs, TorchScript, and bare weights for a network that a function builds."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def open_safetensors(path: Path, target: Path, wishes: Wishes, progress: Progres
 
 
 def _open_weights(weights: Any, target: Path, wishes: Wishes, progress: Progress) -> Made:
-    module, spec = _network(wishes.architecture), _asked("input", wishes)
+    module, spec = _network(wishes), _asked("input", wishes)
     try:
         module.load_state_dict(weights, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -128,24 +128,35 @@ class _Named(torch.nn.Module):  # type: ignore[misc]
         return self.module(input)
 
 
-def _network(architecture: str) -> torch.nn.Module:
-    """Return the network that ``PACKAGE.MODULE:FUNCTION`` makes, which must be installed where the server runs."""
-    package, colon, name = architecture.partition(":")
+def _network(wishes: Wishes) -> torch.nn.Module:
+    """Return the network that ``MODULE:FUNCTION`` makes: of a package that is installed here, or of a pushed file."""
+    architecture = wishes.architecture
+    module, colon, name = architecture.partition(":")
     if not architecture:
         raise InvalidModel(
             "the file holds weights, and does not say of which network",
             hint="say it: `--architecture PACKAGE.MODULE:FUNCTION --input-shape 3,224,224`, or push it as torch.export",
         )
     try:
-        made = getattr(import_module(package), name)() if colon else None
-    except (ImportError, AttributeError, TypeError) as error:
+        found = _defined(module, wishes.code) if wishes.code else vars(import_module(module))
+        made = found[name]() if colon else None
+    except (ImportError, AttributeError, TypeError, KeyError, SyntaxError, NameError, ValueError) as error:
+        told = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise InvalidModel(
-            f"the network {architecture!r} cannot be made: {error}",
-            hint="name a function without arguments of a package that is installed where the server runs",
+            f"the network {architecture!r} cannot be made: {told}",
+            hint="name a function without arguments of a package that is installed where the server runs, or of a file"
+            " that is pushed along: `net.py:build`",
         ) from error
     if not isinstance(made, torch.nn.Module):
         raise InvalidModel(f"{architecture!r} makes no torch.nn.Module", hint="write PACKAGE.MODULE:FUNCTION")
     return made
+
+
+def _defined(path: str, code: str) -> dict[str, Any]:
+    """Run ``code``, which a stranger wrote: the bench is locked in."""
+    module: dict[str, Any] = {"__name__": "network", "__file__": path}
+    exec(compile(code, path, "exec", dont_inherit=True), module)  # noqa: S102
+    return module
 
 
 def _asked(name: str, wishes: Wishes) -> TensorSpec:

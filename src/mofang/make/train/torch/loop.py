@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mofang.base.domain.errors import TrainingFailed
-from mofang.make.recipe import Network
+from mofang.make.recipe import Descent
 from mofang.make.train.rates import Rates, epochs_since_best, falls
 from mofang.make.train.torch.batches import Batches
 from mofang.make.train.torch.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ _TELL_SECONDS = 2.0
 def fit(
     net: nn.Module,
     batches: Batches,
-    spec: Network,
+    spec: Descent,
     *,
     loss: Loss,
     measure: Measure,
@@ -66,7 +66,7 @@ class _Loop:
         self,
         net: nn.Module,
         batches: Batches,
-        spec: Network,
+        spec: Descent,
         loss: Loss,
         measure: Measure,
         watch: Watch,
@@ -190,7 +190,7 @@ class _Loop:
         }
 
 
-def precision(spec: Network, device: torch.device) -> AbstractContextManager[Any]:
+def precision(spec: Descent, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which products are computed as ``spec`` says; sums and weights stay float32."""
     is_fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
     if spec.precision == "bfloat16" or (spec.precision == "auto" and is_fast):

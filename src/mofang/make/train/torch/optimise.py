@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mofang.make.recipe import Network
+from mofang.make.recipe import Descent
 
 
-def optimiser(spec: Network, net: nn.Module) -> torch.optim.Optimizer:
+def optimiser(spec: Descent, net: nn.Module) -> torch.optim.Optimizer:
     """Return what ``spec`` names, for all weights of ``net``; biases and normalisation are not pulled to zero."""
     weights = [value for value in net.parameters() if value.requires_grad]
     # One group of weights is stepped faster than two.

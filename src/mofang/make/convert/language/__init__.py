@@ -1,0 +1,1 @@
+"""Language models of PyTorch as GGUF files."""
