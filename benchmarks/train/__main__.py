@@ -152,8 +152,8 @@ def main() -> None:
         told = f" (validation {aside:.4f})" if aside is not None else ""
         timed = f" (goal {goal.seconds:.0f} on two idle cores)" if goal.seconds else ""
         print(
-            f"\r{name:<16} {goal.metric} {value:.4f} (goal {goal.value:g}){told}   {run.seconds:6.0f} s of training{timed}"
-            f"   {word}, load {load:.1f} {'':<20}"
+            f"\r{name:<16} {goal.metric} {value:.4f} (goal {goal.value:g}){told}"
+            f"   {run.seconds:6.0f} s of training{timed}   {word}, load {load:.1f} {'':<20}"
         )
 
 
