@@ -206,3 +206,33 @@ def _worst(arrivals: list[tuple[float, str]], tenant: str) -> float:
             if served.call.tenant == tenant:
                 taken.append(now - came[id(served)][0])
     return sorted(taken)[int(len(taken) * 0.99) - 1]
+
+
+def test_only_a_call_of_a_flood_makes_way_and_who_it_was_for_is_charged() -> None:
+    queue = FairQueue(100, 1000)
+    for _ in range(9):
+        queue.push(slip("flood"))
+    running = serve(queue, 6)[-1]
+    first, second, third = slip("quiet"), slip("quiet"), slip("quiet")
+    queue.push(first)
+    assert queue.goes_before(first, running.call)
+    assert not queue.goes_before(slip("flood"), running.call)
+    queue.charge("quiet", 0.5)
+    queue.put_back([running])
+    assert serve(queue, 2) == [first, running]
+    queue.push(second)
+    assert queue.goes_before(second, running.call)
+    queue.charge("quiet", 2)
+    assert serve(queue, 1) == [second]
+    queue.push(third)
+    assert not queue.goes_before(third, running.call)  # what was computed in vain has used up what she may have at once
+
+
+def test_a_call_makes_no_way_where_nothing_else_of_its_tenant_waits() -> None:
+    queue = FairQueue(100, 1000)
+    queue.push(slip("a"))
+    queue.push(slip("a"))
+    running = serve(queue, 2)[-1]
+    other = slip("b")
+    queue.push(other)
+    assert not queue.goes_before(other, running.call)

@@ -371,6 +371,54 @@ def test_batches_are_short_while_tenants_share() -> None:
     run(main())
 
 
+class PatientEngine(FunctionEngine):
+    """Takes a fifth of a second for everything, unless it is interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 1), self._compute)
+        self._stop = threading.Event()
+        self.given_up: list[float] = []
+
+    def interrupt(self) -> None:
+        self._stop.set()
+
+    def _compute(self, x: Array) -> Array:
+        self._stop.clear()
+        if self._stop.wait(0.2):
+            self.given_up.append(float(x[0, 0]))
+            raise EngineFailed("interrupted")
+        return x
+
+
+def test_a_call_of_a_flood_makes_way_in_its_first_half() -> None:
+    engine = PatientEngine()
+    answered: list[str] = []
+
+    async def main() -> None:
+        replica = Replica(engine, ReplicaLimits())
+
+        def ask(tenant: str, number: int) -> asyncio.Future[Answer]:
+            future = replica.submit(call(np.array([[number]], np.float32), tenant=tenant))
+            future.add_done_callback(lambda _: answered.append(f"{tenant}{number}"))
+            return future
+
+        flood = [ask("a", number) for number in range(4)]
+        await flood[1]
+        await asyncio.sleep(0.02)
+        answers = [await ask("b", 9), *[await each for each in flood]]
+        assert [float(answer.outputs["y"][0, 0]) for answer in answers] == [9, 0, 1, 2, 3]
+        assert answered == ["a0", "a1", "b9", "a2", "a3"]
+        assert engine.given_up == [2]  # begun anew, and not in vain a second time
+        alone = ask("b", 5)
+        await asyncio.sleep(0.02)
+        assert await ask("c", 6) is not None  # nobody floods now: who came first is answered first
+        assert alone.done()
+        assert engine.given_up == [2]
+        await replica.close()
+
+    run(main())
+
+
 def test_a_model_that_is_slower_in_batches_is_not_asked_in_batches() -> None:
     engine = FunctionEngine((-1, 1), lambda x: time.sleep(0.004 if len(x) == 1 else 0.05 * len(x)) or x)
 

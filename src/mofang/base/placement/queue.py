@@ -148,8 +148,23 @@ class FairQueue:
                 line.time = max(self._time, line.time + (us / usual - call.rows) / line.weight)
                 moved = moved or line.active
         if moved:
-            self._heap = [(line.time, line.arrival, line) for _, _, line in self._heap]
-            heapq.heapify(self._heap)
+            self._sort()
+
+    def goes_before(self, ticket: Ticket, running: Call) -> bool:
+        """Whether ``ticket``, which waits, should have been served before ``running``, a call of somebody who floods.
+
+        That is, whose other calls wait, and who has had more than the tenant of ``ticket`` by a call of hers at least.
+        """
+        own, other = self._lines.get(ticket.call.tenant), self._lines.get(running.tenant)
+        if own is None or other is None or own is other or not other.count:
+            return False
+        return own.time + ticket.call.rows / own.weight <= other.time - running.rows / other.weight
+
+    def charge(self, tenant: str, rows: float) -> None:
+        """Charge ``tenant``, whose calls wait, for what was computed in vain because of it."""
+        line = self._lines[tenant]
+        line.time += rows / line.weight
+        self._sort()
 
     def drop(self) -> Ticket:
         """Remove the call that :meth:`peek` showed without charging anyone: it will not be computed, or not yet."""
@@ -166,8 +181,7 @@ class FairQueue:
             line = self._line(ticket.call.tenant)
             self._add(line, ticket, in_front=True)
             line.time -= ticket.call.rows / line.weight
-        self._heap = [(line.time, line.arrival, line) for _, _, line in self._heap]
-        heapq.heapify(self._heap)
+        self._sort()
 
     def purge(self) -> None:
         """Forget all calls that nobody waits for."""
@@ -192,6 +206,11 @@ class FairQueue:
         for line in self._lines.values():
             for level in line.levels.values():
                 yield from level
+
+    def _sort(self) -> None:
+        """Put lines in the order of their times, which have changed."""
+        self._heap = [(line.time, line.arrival, line) for _, _, line in self._heap]
+        heapq.heapify(self._heap)
 
     def _line(self, tenant: str) -> _Line:
         line = self._lines.get(tenant)

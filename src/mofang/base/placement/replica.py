@@ -115,7 +115,9 @@ class Replica:
         if victims:
             self._turn_away(victims, now)
         self._deadlines.watch(call.deadline)
-        if self._running is None and (self._turn is None or self._queue.rows >= self._enough):
+        if self._running is not None:
+            self._make_way(ticket, self._running, now)
+        elif self._turn is None or self._queue.rows >= self._enough:
             self._schedule()
 
     def board(self, party: Joined) -> bool:
@@ -302,11 +304,38 @@ class Replica:
                 engine.interrupt()
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_at, batch, engine)
 
+    def _make_way(self, ticket: Ticket, batch: Batch, now: float) -> None:
+        """Interrupt a call of who floods, in its first half, for one that should have gone before; it begins anew then.
+
+        What was computed in vain is charged to whom it was for, so that nobody gains by that.
+        """
+        engine, expected = self._interruptible, self._pace.expect(batch.rows)
+        if engine is None or self._interrupted is not None or len(batch.tickets) > 1 or expected < _BRIEF_SECONDS:
+            return
+        part = (now - batch.formed_at) / expected
+        if part < 0.5 and self._queue.goes_before(ticket, batch.tickets[0].call):
+            self._queue.charge(ticket.call.tenant, part * batch.rows)
+            self._interrupted = batch
+            engine.interrupt()
+
     def _finish(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> None:
         self._running = None
-        if batch is not self._interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
+        interrupted, self._interrupted = batch is self._interrupted, None
+        if not interrupted or seconds > self._pace.expect(batch.rows):  # it took at least so long
             self._learn(batch.rows, seconds)
-        self._interrupted = None
+        waiting = [ticket for ticket in batch.tickets if not ticket.done()]
+        if interrupted and waiting and isinstance(outcomes[0], EngineFailed):
+            self._queue.put_back(waiting)
+        else:
+            self._tell(batch, outcomes)
+        if self._queue.count:
+            self._behind = True
+            self._schedule()
+        else:
+            self._settle()
+
+    def _tell(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        """Count the answers, and give all outcomes to those who wait for them."""
         if self._queue.is_contended:
             said = zip(batch.tickets, outcomes, strict=True)
             self._queue.measured([(each.call, to.compute_us) for each, to in said if isinstance(to, Answer)])
@@ -320,11 +349,6 @@ class Replica:
                 ticket.set_exception(outcome)
             else:
                 ticket.set_result(outcome)
-        if self._queue.count:
-            self._behind = True
-            self._schedule()
-        else:
-            self._settle()
 
     def _settle(self) -> None:
         """If the replica is to close and nothing is left, close the engine and tell those who wait for it."""
