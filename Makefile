@@ -60,7 +60,7 @@ bench-serve: setup  ## Measure serving beside a hand-written server and others (
 	$(if $(QUICK),,$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,transformers]')
 	$(BIN)/python benchmarks/serve $(if $(QUICK),--quick)
 
-bench-many: setup  ## Measure 200 models on demand in 2 GB (half an hour; QUICK=1: 24 of them)
+bench-many: setup  ## Measure 200 models on demand in 2 GB (ten minutes; QUICK=1: 24 of them)
 	$(BIN)/python benchmarks/many $(if $(QUICK),--quick)
 
 bench-train: setup  ## Measure what the example recipes reach, in what time (an hour)

@@ -30,6 +30,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks" / "serve")]
 
 import machine  # noqa: E402
 from nets import FEATURES, STEP, save  # noqa: E402
+from stock import fill  # noqa: E402
 
 from servers import Server  # noqa: E402
 
@@ -37,6 +38,7 @@ SMALLEST, LARGEST = 1 << 20, 20 << 20
 REST_OF_TREE = 384 << 20  # of the memory: supervisor, controller, gateway, spare, and models that load just then
 STEADY = "steady"  # always loaded
 ZIPF = 1.1
+_PUSHED = 4
 ROW = {"name": "x", "datatype": "FP32", "shape": [1, FEATURES], "data": [0.5] * FEATURES}
 
 
@@ -66,23 +68,18 @@ class Asker:
 
 
 def register(server: Server, sizes: Sequence[int], folder: Path) -> float:
-    """Push and deploy all models; return the seconds each took."""
+    """Have all endpoints, the first few pushed and deployed as people do; return the seconds each of those took."""
     began = time.perf_counter()
-
-    def one(number: int) -> None:
+    for number in range(_PUSHED):
         path = folder / f"{number}.onnx"
         save(number, sizes[number], path)
         server.serve(name(number), path, limits={"on_demand": True})
-        path.unlink()
-
-    with ThreadPoolExecutor(2) as pool:
-        for done, _ in enumerate(pool.map(one, range(len(sizes))), 1):
-            if done % 20 == 0:
-                sys.stderr.write(f"{done} of {len(sizes)} deployed\n")
-    each = (time.perf_counter() - began) / len(sizes)
+    each = (time.perf_counter() - began) / _PUSHED
     path = folder / "steady.onnx"
     save(0, SMALLEST, path)
     server.serve(STEADY, path)
+    server.close()
+    fill(server.data, {name(number): (number, sizes[number]) for number in range(_PUSHED, len(sizes))})
     return each
 
 
@@ -227,7 +224,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-many-") as scratch:
         server = Server(Path(scratch) / "data", environ=room)
         try:
-            print(f"register and deploy     {register(server, sizes, Path(scratch)):.2f} s a model", flush=True)
+            print(f"push and deploy         {register(server, sizes, Path(scratch)):.2f} s a model", flush=True)
             print(f"start with all of them  {server.start():.2f} s", flush=True)
             print("\n".join(f"{'list everything' if not n else '':23} {line}" for n, line in enumerate(pages(server))))
             largest = range(count - 1, count - 1 - min(30, count // 4), -1)

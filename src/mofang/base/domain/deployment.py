@@ -31,8 +31,19 @@ class ReplicaLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the first load of a revision measured: the threads to compute with, and the time of one row with them."""
+
+    threads: int
+    row_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
-    """An immutable, numbered state of an endpoint: which version, placed how."""
+    """An immutable, numbered state of an endpoint: which version, placed how.
+
+    ``calibration`` alone is written later, once, when it is loaded for the first time.
+    """
 
     endpoint: str
     number: int
@@ -48,6 +59,7 @@ class Revision:
     created_at: int = 0
     options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine; what is not here is as usual
     variant: str = ""  # of the version; empty: the version itself
+    calibration: Calibration | None = None
 
     @property
     def ref(self) -> str:
@@ -71,6 +83,8 @@ class ReplicaSpec:
     limits: ReplicaLimits
     socket: str = ""
     options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine
+    calibrate: bool = False  # whether the worker may find out what nobody set
+    calibration: Calibration | None = None  # what was found before
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ into streams of text, a little of each with every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -141,6 +141,10 @@ class EngineLoader(Protocol):
     def __call__(self, folder: Path, options: Options) -> Engine:
         """Load the artifact in ``folder``. Raises EngineLoadFailed."""
         ...
+
+
+Load = Callable[[str, Path, Options], Engine]
+"""Load the artifact in a folder with the engine of that name: ``catalog.load_engine``, or what stands for it."""
 
 
 def warm_up(engine: Engine, example: Mapping[str, Array] | None = None) -> None:

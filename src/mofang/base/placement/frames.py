@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from mofang.base.domain.deployment import Calibration
 from mofang.base.domain.errors import Internal, MofangError, catalog
 from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
@@ -116,6 +117,7 @@ class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
     fault: Fault | None = None
     signature: Signature | None = None
     profile: Profile | None = None  # of a language model
+    calibration: Calibration | None = None  # if it was measured by this load
 
 
 class Bundle(msgspec.Struct, array_like=True, tag=6, frozen=True):

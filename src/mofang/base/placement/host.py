@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+from mofang.base.domain.deployment import Calibration
 from mofang.base.domain.errors import Draining, EngineFailed, MofangError, ReplicaUnavailable
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array
@@ -39,13 +40,20 @@ from mofang.base.placement.ticket import call_bytes
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, Outbox
 
 
-async def host(replica_factory: Callable[[], Replica], socket_path: str | Path, *, stop: asyncio.Event) -> None:
+async def host(
+    replica_factory: Callable[[], Replica],
+    socket_path: str | Path,
+    *,
+    stop: asyncio.Event,
+    calibration: Callable[[], Calibration | None] = lambda: None,
+) -> None:
     """Answer on ``socket_path`` until ``stop`` is set, then finish what was taken, and return.
 
     ``replica_factory`` loads the replica; it is called once, in a thread, and may raise a MofangError, which every
-    gateway is told. The socket's folder must exist; a stale socket is replaced.
+    gateway is told. ``calibration`` says what the load has measured. The socket's folder must exist; a stale socket is
+    replaced.
     """
-    desk = _Desk()
+    desk = _Desk(calibration)
     async with listening(Path(socket_path), lambda: _Gateway(desk)):
         loading = asyncio.create_task(desk.load(replica_factory))
         await stop.wait()
@@ -56,7 +64,8 @@ async def host(replica_factory: Callable[[], Replica], socket_path: str | Path, 
 class _Desk:
     """What all gateways of a worker share: the replica, and how it stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, calibration: Callable[[], Calibration | None]) -> None:
+        self._calibration = calibration
         self.replica: Replica | None = None
         self.hello = Hello("loading")
         self.gateways: set[_Gateway] = set()
@@ -67,7 +76,7 @@ class _Desk:
             self._announce(Hello("failed", loaded))
         else:
             self.replica = loaded
-            self._announce(Hello("ready", signature=loaded.signature))
+            self._announce(Hello("ready", signature=loaded.signature, calibration=self._calibration()))
 
     def refusal(self) -> MofangError:
         """Return why a call cannot be taken while there is no replica."""

@@ -10,13 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mofang.base.domain.deployment import ReplicaLimits, ReplicaSpec
-from mofang.base.engines.base import Engine, Options, warm_up
+from mofang.base.engines.base import Load, Options, warm_up
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.tally import Tally, Uncounted
-
-Load = Callable[
-    [str, Path, Options], Engine
-]  # engine's name, artifact's folder, options: `engines.catalog.load_engine`
 
 
 def open_replica(

@@ -11,7 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from mofang.base.domain.access import EVERYTHING, Scope
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Endpoint, Revision, Rollout, RolloutState
+from mofang.base.domain.deployment import (
+    ROLLOUT_ENDED,
+    Audience,
+    Calibration,
+    Endpoint,
+    Revision,
+    Rollout,
+    RolloutState,
+)
 from mofang.base.domain.errors import (
     EndpointNotFound,
     NameTaken,
@@ -184,6 +192,13 @@ class DeploymentStore:
                 )
             )
         return numbered
+
+    def record_calibration(self, revision: Revision, found: Calibration) -> None:
+        """Write down what the first load of a revision has measured."""
+        document = msgspec.to_builtins(replace(revision, calibration=found))
+        this = (revisions.c.endpoint == revision.endpoint) & (revisions.c.number == revision.number)
+        with self._database.write() as tx:
+            tx.execute(revisions.update().where(this).values(document=document))
 
     def add_rollout(self, endpoint: str, to_revision: int, *, is_rollback: bool) -> Rollout:
         """Store a rollout to a revision; raise RolloutInProgress or RevisionNotFound."""

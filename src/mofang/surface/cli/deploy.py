@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Rollout
+from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Revision, Rollout
 from mofang.base.domain.errors import DeadlineExceeded, InvalidRequest, RolloutFailed
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.names import VersionRef, now_us
@@ -306,6 +306,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
                 ("takes", "\n".join(map(str, active.signature.inputs))),
                 ("gives", "\n".join(map(str, active.signature.outputs))),
                 ("options", " ".join(f"{option}={value}" for option, value in active.options.items()) or "as usual"),
+                ("measured", _measured(active)),
                 ("placement", f"{active.placement}, {active.replicas} replica{'s' if active.replicas > 1 else ''}"),
                 ("url", f"{session.connection.url}/v2/models/{name}/infer"),
                 ("for", _for_whom(found.audience)),
@@ -329,6 +330,13 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
             for r in found.rollouts
         ],
     )
+
+
+def _measured(revision: Revision) -> str:
+    found = revision.calibration
+    if found is None:
+        return "nothing"
+    return f"{found.threads} thread{'s' if found.threads > 1 else ''}, {format.duration(found.row_us / 1e6)} a row"
 
 
 def _for_whom(audience: Audience) -> str:

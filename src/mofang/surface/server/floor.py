@@ -20,6 +20,8 @@ from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.deployment import ReplicaSpec, Revision
 from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFailed, Unavailable
 from mofang.base.domain.names import VersionRef, now_us
+from mofang.base.placement.calibration import is_calibrated
+from mofang.base.placement.frames import Hello
 from mofang.base.placement.process import probe
 from mofang.make.register.store import Registry
 from mofang.run.deploy.plan import build_snapshot, plan, running, served, wanted_replicas
@@ -121,10 +123,12 @@ class ShopFloor:
         """Return when every replica of ``revision`` is ready; raise the reason if one cannot be."""
         await self._lay_out(revision)
         specs = self.locate(revision)
-        if (damage := self._damaged.get(specs[0].folder)) is not None:
+        if (damage := self._damaged.get(self._folder(revision))) is not None:
             raise EngineLoadFailed(damage)
         if revision.placement == "process":
-            await asyncio.gather(*(self._ready(spec) for spec in specs))
+            hellos = await asyncio.gather(*(self._ready(spec) for spec in specs))
+            if (found := hellos[0].calibration) is not None and revision.calibration is None:
+                await asyncio.to_thread(self.store.record_calibration, revision, found)
 
     async def opened(self, revision: Revision) -> None:
         """Return when every gateway can ask ``revision``; raise the reason if one cannot."""
@@ -160,19 +164,26 @@ class ShopFloor:
 
     def locate(self, revision: Revision) -> tuple[ReplicaSpec, ...]:
         """Say where the replicas of a revision are, or would be."""
-        folder = self.folders.cache / revision.digest.rpartition(":")[2]
+        folder = self._folder(revision)
+        known, alone = revision.calibration, revision.placement == "process" and revision.replicas == 1
+        measure = known is None and alone and is_calibrated(revision.engine, revision.options)
         return tuple(
             ReplicaSpec(
                 id=(replica_id := f"{revision.key}/{index}"),
                 engine=revision.engine,
-                folder=str(folder),
+                folder=folder,
                 placement=revision.placement,
                 limits=revision.limits,
                 socket=str(self.folders.sockets / (replica_id.replace("/", "~") + ".sock")),
                 options=revision.options,
+                calibrate=measure,
+                calibration=known,
             )
             for index in range(revision.replicas if revision.placement == "process" else 1)
         )
+
+    def _folder(self, revision: Revision) -> str:
+        return str(self.folders.cache / revision.digest.rpartition(":")[2])
 
     def _workers(self, revision: Revision) -> list[ProcessState]:
         found = (self.processes.states.get(_REPLICA + spec.id) for spec in self.locate(revision))
@@ -182,7 +193,7 @@ class ShopFloor:
         """Have the artifact's files in the cache, verified; note the damage if they cannot be."""
         if revision.digest in self._laid_out:
             return
-        folder = self.locate(revision)[0].folder
+        folder = self._folder(revision)
         try:
             await asyncio.to_thread(self._materialise, revision)
         except MofangError as error:
@@ -206,18 +217,20 @@ class ShopFloor:
         """Return the reason for every revision none of whose replicas can answer for the time being."""
         broken: dict[str, str] = {}
         for revision, _ in served(desired):
-            specs = self.locate(revision)
-            if (damage := self._damaged.get(specs[0].folder)) is not None:
+            if (damage := self._damaged.get(self._folder(revision))) is not None:
                 broken[revision.key] = damage
                 continue
+            if revision.key in self._asleep:
+                continue
+            specs = self.locate(revision)
             states = [self.processes.states.get(_REPLICA + spec.id) for spec in specs]
             if all(state is not None and state.looping for state in states) and states[0] is not None:
                 ended = describe_exit(states[0].exit_code)
                 broken[revision.key] = f"its worker died {states[0].exits} times within a minute, last with {ended}"
         return broken
 
-    async def _ready(self, spec: ReplicaSpec) -> None:
-        """Wait for one worker's hello."""
+    async def _ready(self, spec: ReplicaSpec) -> Hello:
+        """Return one worker's hello when it is ready."""
         name = _REPLICA + spec.id
         while True:
             state = self.processes.states.get(name)
@@ -229,7 +242,7 @@ class ShopFloor:
                 except Unavailable:
                     hello = None
                 if hello is not None and hello.state == "ready":
-                    return
+                    return hello
                 if hello is not None and hello.state == "failed":
                     raise hello.fault.error() if hello.fault else RolloutFailed("its worker cannot load the model")
             await asyncio.sleep(_POLL_SECONDS)

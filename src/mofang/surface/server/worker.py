@@ -6,6 +6,7 @@ Models that turn tensors into tensors and language models are hosted differently
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 from mofang.base.domain.deployment import ReplicaSpec
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.engines.catalog import generator_names, load_engine, load_generator
+from mofang.base.placement.calibration import Calibrator
 from mofang.base.placement.host import host
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.streamhost import host_streams
@@ -29,11 +31,17 @@ def work(argument: str) -> int:
     """Serve one replica until told to stop; what is queued is answered first. ``argument`` is a ReplicaSpec."""
     spec = msgspec.json.decode(argument, type=ReplicaSpec)
     settings = Settings.load()
-    options = {**settings.engine_options.get(spec.engine, {}), **spec.options}
+    options = dict(settings.engine_options.get(spec.engine, {}))
+    if spec.calibration is not None and not settings.engine_threads:
+        options["threads"] = spec.calibration.threads
+    options |= spec.options
     tally = counters_of(spec, DataDirectory(settings.data).counters)
 
+    calibrator = Calibrator(load_engine, len(os.sched_getaffinity(0)))
+    load_tensors = calibrator if spec.calibrate and not settings.engine_threads else load_engine
+
     def load() -> Replica:
-        return open_replica(load_engine, spec.engine, Path(spec.folder), spec.limits, options, tally)
+        return open_replica(load_tensors, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     def load_streams() -> StreamReplica:
         return open_streams(load_generator, spec.engine, Path(spec.folder), spec.limits, options, tally)
@@ -42,7 +50,7 @@ def work(argument: str) -> int:
         if spec.engine in generator_names():
             await host_streams(load_streams, TEXT_SIGNATURE, spec.socket, stop=stop)
         else:
-            await host(load, spec.socket, stop=stop)
+            await host(load, spec.socket, stop=stop, calibration=lambda: calibrator.found)
 
     return run_child(serve)
 
