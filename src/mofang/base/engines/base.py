@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """What an engine may offer besides: to give up a computation that nobody waits for any more."""
+    """What an engine may offer besides: to give up a computation, since nobody waits for it or it is begun anew."""
 
     def interrupt(self) -> None:
         """End the :meth:`Engine.infer` that runs in another thread soon, with EngineFailed; nothing if none runs."""
