@@ -40,14 +40,24 @@ def test_without_rows_nothing_needs_them_and_files_are_not_pruned() -> None:
 
 
 def test_layers_stay_in_float_only_as_long_as_integers_lose_too_much() -> None:
-    kept = "int8 static minmax, 1 layer in float"
+    kept = "int8 static minmax equalised, 1 layer in float"
     lost = {f"int8 static {name}": 0.05 for name in ("entropy", "percentile")}
-    steps = list(map(told, _search(Can(calibration=True), {**lost, "int8 static minmax": 0.02, kept: 0.001})))
+    lost |= {"int8 static minmax": 0.02, "int8 static minmax equalised": 0.01}
+    steps = list(map(told, _search(Can(calibration=True), {**lost, kept: 0.001})))
     assert kept in steps
     assert not [each for each in steps if "2 layers" in each]
-    steps = list(map(told, _search(Can(calibration=True), {**lost, "int8 static minmax": 0.02, kept: 0.01})))
-    assert "int8 static minmax, 2 layers in float" in steps
+    steps = list(map(told, _search(Can(calibration=True), {**lost, kept: 0.01})))
+    assert "int8 static minmax equalised, 2 layers in float" in steps
     assert not [each for each in map(told, _search(Can(calibration=True), {})) if "in float" in each]
+
+
+def test_channels_are_equalised_only_where_integers_lose_too_much() -> None:
+    assert not [each for each in map(told, _search(Can(calibration=True), {})) if "equalised" in each]
+    worse = {"int8 static minmax": 0.02, "int8 static minmax equalised": 0.03}
+    steps = list(map(told, _search(Can(calibration=True), worse)))
+    assert "int8 static minmax equalised" in steps
+    assert "int8 static minmax, 1 layer in float" in steps  # what lost more is not gone on with
+    assert "int8 static minmax equalised, 1 layer in float" not in steps
 
 
 def test_the_best_calibration_ends_what_is_pruned() -> None:

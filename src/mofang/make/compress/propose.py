@@ -1,15 +1,17 @@
 """What to try next: a pure function of what can be done, what is wished for, and what was measured so far.
 
 Cheap techniques come first: what is written anew in a second is measured before anything is trained. What was found
-steers what is tried: the best calibration goes with pruning, layers are kept in float only if the whole loses too
-much, and the share to prune closes in on the most that the wish allows. The same measurements give the same proposals,
-so that a search that was killed goes on as if it had not been.
+steers what is tried: the best calibration goes with pruning, channels are equalised and layers kept in float only if
+the whole loses too much, and the share to prune closes in on the most that the wish allows. The same measurements give
+the same proposals, so that a search that was killed goes on as if it had not been.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from mofang.make.compress.compare import Comparison
 from mofang.make.compress.pick import Wish, complaints, price
@@ -31,7 +33,7 @@ from mofang.make.compress.step import (
 
 _SHARES = (0.5, 0.75, 0.3, 0.85)
 _THINNED = (0.5, 0.75, 0.9)
-_FLOAT_LAYERS = (1, 2, 4)
+_FLOAT_LAYERS = (1, 2, 4, 8)
 _CALIBRATIONS: tuple[Calibration, ...] = ("minmax", "entropy", "percentile")
 _ROWS_SEEN, _MOST_EPOCHS = 120_000, 20  # in training after pruning
 _FROM_NOTHING = 8  # times the epochs of a pruned network
@@ -101,6 +103,11 @@ class _Known:
         found = self._found.get(steps)
         return found is not None and found.drop <= (_HOPELESS if self._wish.max_drop is None else self._wish.max_drop)
 
+    def loses_less(self, steps: Steps, others: Steps) -> bool:
+        """Whether there is such a variant, and it loses less than another, or there is no other."""
+        found, other = self._found.get(steps), self._found.get(others)
+        return found is not None and (other is None or found.drop < other.drop)
+
     def calibration(self) -> Calibration | None:
         """The calibration that lost least in the whole graph, once all were tried; None if none applies."""
         drops = [
@@ -139,13 +146,23 @@ def _post_training(can: Can, known: _Known) -> Iterator[Steps]:
     if can.calibration:
         for calibration in _CALIBRATIONS:
             yield (Int8("static", calibration),)
+            if calibration == _CALIBRATIONS[0]:
+                yield from _repaired(known, Int8("static", calibration))
         best = known.calibration()
-        if best is not None:
-            yield from _in_float(known, (), Int8("static", best))
+        if best not in (None, _CALIBRATIONS[0]) and not known.best():
+            yield from _repaired(known, Int8("static", best))
     yield from _in_float(known, (), Int8("dynamic")) if can.calibration else ()
     yield (Int4(),)
     yield (Half(),)
     yield (Optimise(),)
+
+
+def _repaired(known: _Known, step: Int8) -> Iterator[Steps]:
+    """Equalise channels, then keep layers in float, as long as integers lose too much."""
+    equalised = msgspec.structs.replace(step, equalised=True)
+    if known.has((step,)) and not known.works((step,)):
+        yield (equalised,)
+    yield from _in_float(known, (), equalised if known.loses_less((equalised,), (step,)) else step)
 
 
 def _in_float(known: _Known, before: Steps, step: Int8) -> Iterator[Steps]:
@@ -154,7 +171,7 @@ def _in_float(known: _Known, before: Steps, step: Int8) -> Iterator[Steps]:
     for count in _FLOAT_LAYERS:
         if not known.has(last) or known.works(last):
             return
-        last = (*before, Int8(step.how, step.calibration, count))
+        last = (*before, msgspec.structs.replace(step, in_float=count))
         yield last
 
 

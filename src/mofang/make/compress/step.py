@@ -94,17 +94,19 @@ class Int8(_Step, frozen=True, tag="int8"):
     """Compute products of integers of 8 bits.
 
     ``static``: activations too, with ranges learned from calibration rows; ``dynamic``: they are looked up every time.
-    ``in_float`` layers, those that lose most, are left as they are.
+    ``in_float`` layers, those that lose most, are left as they are. ``equalised``: channels are made equally large
+    before, and what rounding shifts is put right.
     """
 
     how: Literal["static", "dynamic"] = "static"
     calibration: Calibration = "minmax"
     in_float: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    equalised: bool = False
 
     def __str__(self) -> str:
         ranges = f" {self.calibration}" if self.how == "static" else ""
         kept = f", {self.in_float} layer{'s' if self.in_float > 1 else ''} in float" if self.in_float else ""
-        return f"int8 {self.how}{ranges}{kept}"
+        return f"int8 {self.how}{ranges}{' equalised' if self.equalised else ''}{kept}"
 
 
 class Int4(_Step, frozen=True, tag="int4"):

@@ -51,6 +51,7 @@ class Means:
     unseen: NDArray[np.int64] | None = None  # which examples the version was not trained on, if that is known
     checkpoints: Path | None = None  # a folder that a killed job finds again
     image: bool = False  # whether the version takes files of images
+    measured: dict[str, float] = field(default_factory=dict)  # what was found once, for candidates that ask again
     progress: Progress = field(default_factory=Silent)
     seed: int = 0
 

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, version_converter
 
 from mofang.base.domain.errors import NoVariant
+from mofang.make.compress.onnx.compact import compact
 from mofang.make.compress.subject import Means, Subject
 
 MODEL = "model.onnx"
@@ -85,9 +86,9 @@ def with_names(model: Any) -> Any:
 
 
 def after(subject: Subject, model: Any, means: Means) -> Subject:
-    """Return ``subject`` with the files of ``model``."""
+    """Return ``subject`` with the files of ``model``, made compact."""
     folder = means.scratch()
-    store(model, folder)
+    store(compact(model), folder)
     # What the model was before is no longer what the files say.
     return replace(subject, folder=folder, model=None, framework="")
 

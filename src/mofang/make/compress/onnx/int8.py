@@ -20,7 +20,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from mofang.base.domain.errors import NoVariant
 from mofang.make.compress.onnx.calibrate import ranges
+from mofang.make.compress.onnx.equalise import corrected, equalised
 from mofang.make.compress.onnx.graph import MODEL, after, folded, load, nothing, operators, products, store, with_names
+from mofang.make.compress.onnx.infloat import left_in_float
 from mofang.make.compress.onnx.sensitive import most_sensitive
 from mofang.make.compress.onnx.tables import with_small_tables
 from mofang.make.compress.step import Int8
@@ -30,6 +32,7 @@ _STATIC = [
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool",
     "GlobalAveragePool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze",
 ]  # fmt: skip
+_CUTS = {"Relu", "Clip"}
 _INTEGER_PRODUCTS = {"MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "ConvInteger"}
 
 
@@ -83,16 +86,27 @@ def _static(step: Int8, subject: Subject, means: Means) -> Subject:
     names = [node.name for node in products(model)]
     if not names:
         raise nothing(model, "quantise")
+    if step.equalised:
+        model = equalised(model, means)
     known = ranges(model, step.calibration, _STATIC, means)
     apart = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name not in set(names)]
 
     def only(chosen: Sequence[str]) -> Any:
-        return _with_scales(model, known, operators=_STATIC, only=chosen)
+        return _with_scales(model, known, operators=_STATIC, only=_with_cuts(model, chosen))
 
     kept = most_sensitive(model, names, only, step.in_float, means) if step.in_float else []
     _check_left(names, kept)
-    made = _with_scales(model, known, operators=_STATIC, apart=[*apart, *kept])
+    if step.equalised:
+        model = corrected(model, set(names) - set(kept), means)
+    made = _with_scales(model, known, operators=_STATIC, apart=[*apart, *_with_cuts(model, kept)])
     return _checked(subject, made, means, {"QuantizeLinear"})
+
+
+def _with_cuts(model: Any, chosen: Sequence[str]) -> list[str]:
+    """Return ``chosen`` nodes and those right after them that cut what they compute: one range holds for both."""
+    computed = {name for node in model.graph.node if node.name in set(chosen) for name in node.output}
+    cuts = [node.name for node in model.graph.node if node.op_type in _CUTS and node.input[0] in computed]
+    return [*chosen, *cuts]
 
 
 def _with_scales(
@@ -110,10 +124,10 @@ def _with_scales(
             nodes_to_quantize=[*only],
             nodes_to_exclude=[*apart],
             op_types_to_quantize=operators,
-            extra_options={},
+            extra_options={"QuantizeBias": False},  # the engine does, as it loads: here they take a third of the bytes
         )
         quantizer.quantize_model()
-    return quantizer.model.model
+    return left_in_float(quantizer.model.model)
 
 
 def _checked(subject: Subject, made: Any, means: Means, needed: Collection[str]) -> Subject:
