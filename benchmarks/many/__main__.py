@@ -224,8 +224,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-many-") as scratch:
         server = Server(Path(scratch) / "data", environ=room)
         try:
+            none = machine.tree_seconds(server.pid)
             print(f"push and deploy         {register(server, sizes, Path(scratch)):.2f} s a model", flush=True)
-            print(f"start with all of them  {server.start():.2f} s", flush=True)
+            taken = server.start()
+            used = machine.tree_seconds(server.pid)
+            print(f"start with all of them  {taken:.2f} s, {used:.2f} s of processor time (with none: {none:.2f} s)")
             print("\n".join(f"{'list everything' if not n else '':23} {line}" for n, line in enumerate(pages(server))))
             largest = range(count - 1, count - 1 - min(30, count // 4), -1)
             print(f"first answer, 20 MB     {told(cold_starts(server, largest, 2.0))}, goal 400 ms", flush=True)

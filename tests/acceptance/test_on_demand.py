@@ -98,8 +98,33 @@ def test_loading_and_unloading_leaves_nothing_behind(crowd: Server) -> None:
     )
 
 
+def spare(server: Server) -> int:
+    """Return the pid of the spare worker when there is one."""
+
+    def pids() -> list[int]:
+        return [each.pid for each in server.client.operate.status().processes if each.name.startswith("spare/")]
+
+    wait_until(lambda: any(pids()), 30, "a spare worker")
+    return pids()[0]
+
+
+def test_the_spare_worker_takes_the_next_load_and_another_follows(crowd: Server) -> None:
+    gone(crowd)
+    first = spare(crowd)
+    ask(crowd, 1)
+    assert crowd.process("replica/m1/").pid == first
+    assert spare(crowd) != first
+
+
 def test_a_model_that_is_always_asked_stays_loaded_beside_one_that_is_not(crowd: Server) -> None:
     crowd.client.deploy.roll_out("m3", limits={"on_demand": False})
     ask(crowd, 1)
     wait_until(lambda: workers(crowd) == {"replica/m3/2/0"}, 30)
     ask(crowd, 3)
+
+
+def test_a_server_that_stops_leaves_no_spare_worker(crowd: Server) -> None:
+    last = Path(f"/proc/{spare(crowd)}")
+    crowd.terminate()
+    assert not last.exists()
+    crowd.start()
