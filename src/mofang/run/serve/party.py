@@ -84,7 +84,10 @@ class Party:
     def tenants(self) -> list[tuple[str, float, int]]:
         """See :class:`mofang.base.placement.party.Party`."""
         weights = self._desk.fleet.snapshot.weights
-        runs = [(key.tenant, len(list(members))) for key, members in groupby(self.principals)]
+        if len(self._held) == 1:
+            runs = [(self.principals[0].tenant, len(self.principals))]
+        else:
+            runs = [(key.tenant, len(list(members))) for key, members in groupby(self.principals)]
         return [(tenant, weights.get(tenant, 1.0), count) for tenant, count in runs]
 
     def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
@@ -227,10 +230,11 @@ class Party:
         """Have each key admitted with all its members; return those who may not pass, or not all of them."""
         refused: list[int] = []
         for principal, members in self._members():
-            rows = sum([self.rows_of[index] for index in members])
-            largest = max([self.bytes_of[index] for index in members])
+            rows, sizes = self.rows, self.bytes_of
+            if len(members) < len(sizes):
+                rows, sizes = sum([self.rows_of[i] for i in members]), [self.bytes_of[i] for i in members]
             try:
-                admitted = self._desk.admit(principal, self.plan.route, rows, largest, len(members))
+                admitted = self._desk.admit(principal, self.plan.route, rows, max(sizes), len(members))
             except MofangError:
                 refused += members
                 continue
@@ -256,12 +260,15 @@ class Party:
         revision, at = self.plan.route.revision, now_us()
         row_bytes = sum(map(size_bytes, answer.outputs.values())) // self.rows
         us = [answer.compute_us * end // self.rows for end in self._ends()]
+        all_lines: list[UsageLine] = [
+            (request_id, rows, until - since, input_bytes, rows * row_bytes)
+            for request_id, rows, (since, until), input_bytes in zip(
+                self.ids, self.rows_of, pairwise(us), self.bytes_of, strict=True
+            )
+        ]
         sheets = []
         for admitted, members in self._held:
-            lines = [
-                (self.ids[i], self.rows_of[i], us[i + 1] - us[i], self.bytes_of[i], self.rows_of[i] * row_bytes)
-                for i in members
-            ]
+            lines = all_lines if len(members) == len(all_lines) else [all_lines[index] for index in members]
             charges: tuple[Charge, ...] = ()
             if admitted.charges:
                 lines, charges = _charged(admitted, lines)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -59,7 +60,12 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         """Return the value of ``Server-Timing``: what a client can see of it, in milliseconds."""
-        return f"queue;dur={self.queue_us / 1000:.3f}, compute;dur={self.compute_us / 1000:.3f}"
+        return f"queue;dur={_milliseconds(self.queue_us)}, compute;dur={_milliseconds(self.compute_us)}"
+
+
+@lru_cache(maxsize=1024)  # short times come again and again
+def _milliseconds(us: int) -> str:
+    return f"{us / 1000:.3f}"
 
 
 UNTIMED = Timing()

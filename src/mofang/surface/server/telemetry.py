@@ -99,11 +99,16 @@ class Telemetry:
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, str], Series] = {}
         self._stages: dict[str, tuple[Series, list[Series]]] = {}  # batches of an endpoint, and its stages in order
+        self._seconds: dict[tuple[str, str], Series] = {}  # of an endpoint's answers, by outcome
         self._measured: list[tuple[str, Stages, int, int]] = []  # not counted yet
 
     def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
         """Count answers that took ``seconds`` each."""
-        self._find(SECONDS, endpoint, outcome).add(BUCKETS, seconds, count)
+        series = self._seconds.get((endpoint, outcome))
+        if series is None:
+            series = self._seconds[endpoint, outcome] = self._find(SECONDS, endpoint, outcome)
+        series.buckets[bisect_left(BUCKETS, seconds)] += count
+        series.total += seconds * count
 
     def measure(self, endpoint: str, seconds: Stages, batch_rows: int, count: int = 1) -> None:
         """Count where the time of answers went, each, and with how many rows they were computed.
