@@ -20,7 +20,7 @@ from mofang.make.convert.catalog import converter
 from mofang.make.prepare.dataset import Examples, examples_of
 from mofang.make.recipe import Cnn, Dense, Network, RandomForest, ResNet, Rnn, Transformer, Vgg
 from mofang.make.train.catalog import trainer
-from mofang.make.train.torch.network import count_parameters
+from mofang.make.train.torch.network import Net, blueprint, count_parameters
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_students_are_smaller_and_trained_alike(spec: Network) -> None:
     for student in found:
         assert count_parameters(student.network, schema) < count_parameters(spec, schema)
         assert student.network.learning_rate == 0.03
+
+
+def test_a_residual_network_is_taught_to_a_few_plain_layers() -> None:
+    schema = examples_of(np.zeros((10, 28, 28), np.float32), np.arange(10)).schema
+    teacher = ResNet(blocks=(2, 2, 2), width=16)
+    (student,) = students(teacher)
+    layers = [each for each in Net(blueprint(student.network, schema)).modules() if isinstance(each, torch.nn.Conv2d)]
+    assert [each.out_channels for each in layers] == [16, 16, 32, 32, 40, 40]
+    assert count_parameters(student.network, schema) * 3.7 < count_parameters(teacher, schema)
 
 
 def test_what_is_small_already_has_no_students() -> None:

@@ -112,6 +112,9 @@ class Cnn(Network, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="c
     channels: Annotated[
         tuple[Units, ...], Meta(min_length=1, max_length=16, description="channels of each convolution")
     ] = (32, 64)
+    convolutions: Annotated[
+        int, Meta(ge=1, le=8, description="convolutions of each of the channels, before the image is halved")
+    ] = 1
     hidden: Annotated[tuple[Units, ...], Meta(max_length=16, description="units of the dense layers after them")] = (
         128,
     )

@@ -56,7 +56,9 @@ def _halved(found: Any) -> Any:
 
 def _cnn(spec: Cnn, found: Any, outputs: int, draw: str) -> Any:
     for width in spec.channels:
-        found = _halved(layers.ReLU()(_convolution(found, width, draw)))
+        for _ in range(spec.convolutions):
+            found = layers.ReLU()(_convolution(found, width, draw))
+        found = _halved(found)
     found = layers.Dropout(spec.dropout)(layers.Flatten()(found))
     return _dense(found, (*spec.hidden, outputs), spec.dropout, draw)
 

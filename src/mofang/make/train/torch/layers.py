@@ -61,11 +61,12 @@ def convolution(given: int, asked: int, size: int = 3, stride: int = 1) -> nn.Se
 
 
 def cnn(spec: Cnn, shape: Shape, outputs: int) -> nn.Sequential:
-    """Return convolutions that each halve the image, then dense layers."""
+    """Return convolutions, which halve the image after each or each few, then dense layers."""
     channels, side = shape[0], shape[1:]
     layers: list[nn.Module] = []
     for width in spec.channels:
-        layers += [convolution(channels, width), nn.ReLU()]
+        for given in (channels, *(width,) * (spec.convolutions - 1)):
+            layers += [convolution(given, width), nn.ReLU()]
         channels, side = _halved(layers, width, side)
     sizes = (channels * side[0] * side[1], *spec.hidden, outputs)
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(spec.dropout), dense(sizes, spec.dropout))
