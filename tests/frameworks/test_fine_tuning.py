@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,17 @@ gate = "perplexity <= {most}"
 
 def rows() -> list[tuple[str, str]]:
     return [(f"What is {thing} {when}?", f" It is {COLOURS[thing]}.") for thing in COLOURS for when in SEASONS]
+
+
+@pytest.fixture(autouse=True)
+def one_core() -> Iterator[None]:
+    """Compute on one core: threads that wait for each other cost such a small model more than they save."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    torch.set_num_threads(1)
+    yield
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
 
 
 @pytest.fixture(scope="session")
