@@ -117,7 +117,7 @@ decay = "cosine"
         ('"resnet"\nblocks = [2, 2]', '"transformer"\nwidth = 30',
          "line 7: [train] width must be a multiple of heads (4), got 30"),
         ("blocks", "hidden",
-         "line 7: [train] algorithm 'resnet' has no key 'hidden'; 'mlp', 'dense', 'cnn' and 'vgg' takes it"),
+         "line 7: [train] algorithm 'resnet' has no key 'hidden'; 'mlp', 'dense', 'cnn', 'vgg' and 'head' takes it"),
     ],
 )  # fmt: skip
 def test_complaints_about_networks(old: str, new: str, message: str) -> None:

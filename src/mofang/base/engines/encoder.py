@@ -1,8 +1,11 @@
-"""Turns texts into vectors: an ONNX encoder with the tokenizer it was trained with. Loaded through the catalog.
+"""Turns texts into vectors, or into classes: an ONNX encoder with the tokenizer it was trained with.
+
+Loaded through the catalog.
 
 The artifact is ``model.onnx``, ``tokenizer.json`` and, as sentence-transformers lays them out:
 ``1_Pooling/config.json`` (mean, first token or maximum; mean without it), ``modules.json`` (whether vectors have length
 1; they do without it) and ``sentence_bert_config.json`` or ``config.json`` (how many tokens a text may have).
+With ``head/model.onnx``, a graph that takes the vectors, its answers are given in their place.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.engines.base import Options
 from mofang.base.engines.catalog import load_engine
 
+_HEAD = "head"  # the folder of a graph that takes the vectors, and answers in their place
 _MOST_TOKENS = 512  # of a model that does not say
 _CHUNK = 32  # texts computed at once, of about the same length
 _MOST_CHARACTERS = 64  # a token, about, at most
@@ -47,9 +51,11 @@ class EncoderEngine:
         self._output = self._onnx.signature.outputs[0]
         self._pooling, self._normalises = _pooling(folder), _normalises(folder)
         self._most_tokens = _most_tokens(folder)
+        self._head = load_engine("onnx", folder / _HEAD, options) if (folder / _HEAD).is_dir() else None
+        vectors = TensorSpec("embedding", "FP32", (-1, self._output.shape[-1]))
+        answers = (vectors,) if self._head is None else self._head.signature.outputs
         self.signature = Signature(
-            (TensorSpec("text", "BYTES", (-1,)),),
-            (TensorSpec("embedding", "FP32", (-1, self._output.shape[-1])), TensorSpec("input_tokens", "INT64", (-1,))),
+            (TensorSpec("text", "BYTES", (-1,)),), (*answers, TensorSpec("input_tokens", "INT64", (-1,)))
         )
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -62,7 +68,10 @@ class EncoderEngine:
             chosen = order[start : start + _CHUNK]
             for index, vector in zip(chosen, self._compute([encoded[index].ids for index in chosen]), strict=True):
                 vectors[index] = vector
-        return {"embedding": np.stack([each for each in vectors if each is not None]), "input_tokens": counts}
+        found = np.stack([each for each in vectors if each is not None])
+        if self._head is None:
+            return {"embedding": found, "input_tokens": counts}
+        return {**self._head.infer({self._head.signature.inputs[0].name: found}), "input_tokens": counts}
 
     def interrupt(self) -> None:
         """See :class:`Interruptible`."""
@@ -71,6 +80,8 @@ class EncoderEngine:
     def close(self) -> None:
         """Let go of the model."""
         self._onnx.close()
+        if self._head is not None:
+            self._head.close()
 
     def _encode(self, texts: Array) -> list[Any]:
         try:

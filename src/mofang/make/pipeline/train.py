@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,20 @@ from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import Closer, evaluate
 from mofang.make.pipeline.evaluate import rivals_of
 from mofang.make.pipeline.finetune import finetune
+from mofang.make.pipeline.head import put_head
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.pipeline.prepare import prepared
 from mofang.make.pipeline.run import Record, check_task, finish, new_run, trained
 from mofang.make.prepare.dataset import Examples, load_examples
 from mofang.make.prepare.feed import feed
-from mofang.make.recipe import Lora, Recipe, parse_recipe
+from mofang.make.recipe import Head, Lora, Recipe, Train, parse_recipe
 from mofang.make.train.catalog import searcher, trainer
 from mofang.make.workshop import Workshop
+
+_OTHERWISE: Mapping[type[Train], Callable[[Recipe, Record, Workshop, Progress], Result]] = MappingProxyType(
+    {Lora: finetune, Head: put_head}
+)
+"""Algorithms that go on from a registered version, and what makes versions by them."""
 
 
 def train_recipe(spec: Spec, tools: Workshop, progress: Progress) -> Result:
@@ -40,7 +47,7 @@ def train_recipe(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     recipe = parse_recipe(spec["recipe"], spec["filename"], check_gate=parse_gate)
     record = Record(tools.runs, new_run(recipe, spec["recipe"], tools))
     try:
-        make = finetune if isinstance(recipe.train, Lora) else _make
+        make = next((make for kind, make in _OTHERWISE.items() if isinstance(recipe.train, kind)), _make)
         return make(recipe, record, tools, progress)
     except LeaseLost:  # another worker goes on with this very run
         raise

@@ -22,7 +22,7 @@ from mofang.make.recipe.networks import Cnn, Dense, Descent, Network, ResNet, Rn
 from mofang.make.recipe.parse import parse_recipe, recipe_digest, recipe_schema
 from mofang.make.recipe.search import Search
 from mofang.make.recipe.spec import ALGORITHMS, Convert, Evaluate, Recipe, Register, algorithms
-from mofang.make.recipe.tuning import Lora
+from mofang.make.recipe.tuning import Head, Lora
 
 __all__ = [
     "ALGORITHMS",
@@ -37,6 +37,7 @@ __all__ = [
     "Encode",
     "Evaluate",
     "Function",
+    "Head",
     "Keras",
     "LightGBM",
     "LinearRegression",

@@ -28,14 +28,14 @@ from mofang.make.recipe.data import Prepare
 from mofang.make.recipe.function import Function, Keras
 from mofang.make.recipe.networks import Cnn, Dense, ResNet, Rnn, Transformer, Vgg
 from mofang.make.recipe.search import Search
-from mofang.make.recipe.tuning import Lora
+from mofang.make.recipe.tuning import Head, Lora
 
 ALGORITHMS: Mapping[str, type[Train]] = MappingProxyType(
     {
         str(kind.__struct_config__.tag): kind
         for kind in (
             LogisticRegression, LinearRegression, Mlp, DecisionTree, RandomForest, XGBoost, LightGBM,
-            CatBoost, VowpalWabbit, Dense, Cnn, Vgg, ResNet, Rnn, Transformer, Keras, Lora, Function,
+            CatBoost, VowpalWabbit, Dense, Cnn, Vgg, ResNet, Rnn, Transformer, Keras, Head, Lora, Function,
         )
     }
 )  # fmt: skip
@@ -89,7 +89,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prepare: Prepare
     train: (
         LogisticRegression | LinearRegression | Mlp | DecisionTree | RandomForest | XGBoost | LightGBM
-        | CatBoost | VowpalWabbit | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Keras | Lora | Function
+        | CatBoost | VowpalWabbit | Dense | Cnn | Vgg | ResNet | Rnn | Transformer | Keras | Head | Lora | Function
     )  # fmt: skip
     search: Search = Search()
     convert: Convert = Convert()

@@ -10,7 +10,7 @@ from mofang.base.domain.errors import Invalid
 from mofang.base.domain.names import VersionRef
 from mofang.make.recipe.algorithms import Epochs, Rate
 from mofang.make.recipe.data import Task
-from mofang.make.recipe.networks import Descent, Dropout
+from mofang.make.recipe.networks import Dense, Descent, Dropout, Units
 
 Layer = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -43,6 +43,25 @@ class Lora(Descent, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     def complaint(self, task: str) -> tuple[str, str] | None:
         """See :meth:`Train.complaint`."""
         return no_version(self.base, "base") or Descent.complaint(self, task)
+
+
+class Head(Dense, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="head"):
+    """A classifier on the vectors of a registered encoder of texts or images, which stays as it is. Needs `torch`."""
+
+    encoder: Annotated[str, Meta(min_length=1, description="the registered version that makes vectors, e.g. minilm@1")]
+    hidden: Annotated[
+        tuple[Units, ...], Meta(max_length=64, description="units of each hidden layer; none: logistic regression")
+    ] = ()
+    library: Annotated[Literal["torch"], Meta(description="what builds and trains it")] = "torch"
+
+    def complaint(self, task: str) -> tuple[str, str] | None:
+        """See :meth:`Train.complaint`."""
+        return no_version(self.encoder, "encoder") or Dense.complaint(self, task)
+
+    @property
+    def network(self) -> Dense:
+        """The network on the vectors."""
+        return Dense(**{name: getattr(self, name) for name in Dense.__struct_fields__})
 
 
 def no_version(text: str, key: str) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from mofang.base.domain.errors import InvalidDataset, NoNetwork
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.storage.blobs import Blobs
 from mofang.make.prepare.dataset import Schema
-from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
+from mofang.make.recipe import Cnn, Dense, Head, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.train.store import RunStore
 from mofang.make.train.torch.layers import Shape, body
 from mofang.make.train.torch.resize import resize
@@ -42,6 +42,7 @@ class Blueprint(msgspec.Struct, frozen=True):
 
 def blueprint(spec: Network, schema: Schema) -> Blueprint:
     """Lay out a network for data of ``schema``; raise InvalidDataset if its rows do not have the network's shape."""
+    spec = spec.network if isinstance(spec, Head) else spec
     assert isinstance(spec, _Spec)
     features = schema.features
     shape: Shape

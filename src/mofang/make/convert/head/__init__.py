@@ -1,0 +1,1 @@
+"""Classifiers on the vectors of an encoder."""
