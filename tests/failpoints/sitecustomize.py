@@ -7,15 +7,15 @@ of SIGKILL there. The product knows nothing of this: functions are wrapped when 
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+from patching import Patching
 
 FOLDER = os.environ.get("MOFANG_TEST_FAILPOINTS", "")
 CLAIM = 0.3  # how often a process dies at an armed point it passes: not always the first time
@@ -90,35 +90,5 @@ def _patch(module: ModuleType) -> None:
             setattr(owner, name, _wrapped(getattr(owner, name), point, when))
 
 
-class _Loader(importlib.abc.Loader):
-    """Loads as ``loader`` does, then patches."""
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        _patch(module)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules that have points."""
-
-    _modules = frozenset(where for where, _, _ in POINTS.values())
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name not in self._modules:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
-        return spec
-
-
 if FOLDER:
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, Patching(frozenset(where for where, _, _ in POINTS.values()), _patch))
