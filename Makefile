@@ -26,6 +26,16 @@ test: quick strace  ## Run all tests: the quick ones, then the acceptance cases 
 prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guarantees.md records their results
 	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/prove
 
+soak: setup  ## Load and unload a hundred models for MINUTES (30), and look for leaks
+	MINUTES=$(or $(MINUTES),30) $(BIN)/python -m pytest -q -p no:cacheprovider tests/prove/test_a15_soak.py
+
+fuzz: .venv/.fuzz  ## Feed every parser with bytes nobody chose, SECONDS (600) each; TARGETS="http1 gguf" chooses
+	$(BIN)/python tests/fuzz --seconds $(or $(SECONDS),600) $(TARGETS)
+
+.venv/.fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3'
+	@touch $@
+
 strace:
 	@command -v strace >/dev/null || { apt-get update --quiet && apt-get install --yes --quiet strace; }
 
@@ -86,4 +96,4 @@ lock: setup  ## Pin what a plain installation brings along, by hash
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove postgres test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean
+.PHONY: help setup demo quick test strace prove soak fuzz postgres test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean

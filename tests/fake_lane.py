@@ -10,7 +10,15 @@ import numpy as np
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
-from mofang.base.domain.errors import Draining, EndpointNotFound, Overloaded, TensorName, Unauthenticated, UnknownKey
+from mofang.base.domain.errors import (
+    Draining,
+    EndpointNotFound,
+    MofangError,
+    Overloaded,
+    TensorName,
+    Unauthenticated,
+    UnknownKey,
+)
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.tensors import Array, Signature, TensorSpec, check_inputs
 from mofang.run.serve.statistics import Statistics
@@ -56,6 +64,16 @@ class FakeLane:
     def statistics(self, principal: Principal, endpoint: str = "", version: str = "") -> list[dict[str, Any]]:
         names = [self.route(principal, endpoint, version).revision.endpoint] if endpoint else self.names(principal)
         return [self.counted.show(name, 3) for name in names]
+
+    def refused(
+        self,
+        error: MofangError,
+        request_id: str,
+        endpoint: str,
+        principal: Principal | None = None,
+        input_bytes: int = 0,
+    ) -> None:
+        return
 
     def party(self, endpoint: str, version: str, timeout_seconds: float) -> None:
         return None

@@ -24,6 +24,7 @@ from mofang.run.serve.admitting import admit_by_role
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.generate import Generator
 from mofang.run.serve.lane import Lane
+from mofang.run.serve.visits import Visit
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream
 from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.server.telemetry import Telemetry
@@ -48,6 +49,7 @@ class Bench:
         self.engine = speaker or ScriptedGenerator(**engine)
         self.records: list[UsageRecord] = []
         self.asked = 0
+        self.visits: list[Visit] = []
         self.observed: list[tuple[str, str]] = []
         self.telemetry = Telemetry()
         self.journal_error: Exception | None = None
@@ -58,9 +60,9 @@ class Bench:
         self.fleet = Fleet("g", {"process": placement}, self._changed.set)
         self.deputies = b"secret of those who ask on behalf of keys"
         self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
-                         deputies=self.deputies)  # fmt: skip
+                         watch=lambda trace: self.visits.append, deputies=self.deputies)  # fmt: skip
         self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
-                                   listen=self.telemetry.listen)  # fmt: skip
+                                   listen=self.telemetry.listen, watch=lambda trace: self.visits.append)  # fmt: skip
         self.once = Once(folder / "once", 3600)
         self.api = OpenAi(self.lane, self.generator, once=self.once)
 

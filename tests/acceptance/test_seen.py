@@ -19,6 +19,7 @@ from servers import Server
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TIMING = r"queue;dur=\d+\.\d{3}, compute;dur=\d+\.\d{3}"
 SECRET = 1234.5
+BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [SECRET] * 4}]}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _ask(server: Server, **headers: str) -> httpx.Response:
-    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [SECRET] * 4}]}
     key = {"authorization": f"Bearer {server.key}"}
-    return httpx.post(f"{server.url}/v2/models/scale/infer", json=body, headers=key | headers)
+    return httpx.post(f"{server.url}/v2/models/scale/infer", json=BODY, headers=key | headers)
 
 
 def test_answers_say_how_long_they_took_and_belong_to_the_clients_trace(seen: Server) -> None:
@@ -91,6 +91,38 @@ def test_the_access_log_has_a_line_for_each_request_and_no_payload(seen: Server)
         assert line["key"] in seen.key
         assert line["total_us"] >= line["compute_us"]
     assert {line.get("trace_id") for line in lines} == {PARENT[3:35], None}
+    assert str(SECRET) not in path.read_text()
+
+
+def test_what_is_refused_before_an_endpoint_is_known_has_its_line_too(seen: Server) -> None:
+    url, key = f"{seen.url}/v2/models/scale/infer", {"authorization": f"Bearer {seen.key}"}
+    chat = {"model": "no-such-model", "messages": [{"role": "user", "content": str(SECRET)}]}
+    asked = {
+        "no key": httpx.post(url, json={}),
+        "no json": httpx.post(url, content=b"{", headers=key),
+        "no endpoint": httpx.post(f"{seen.url}/v2/models/none/infer", json=BODY, headers=key),
+        "no chat key": httpx.post(f"{seen.url}/v1/chat/completions", json=chat, headers={"authorization": "Bearer x"}),
+        "no chat": httpx.post(f"{seen.url}/v1/chat/completions", json=chat, headers=key),
+    }
+    ids = {name: response.headers["x-request-id"] for name, response in asked.items()}
+    with grpc.insecure_channel(seen.grpc) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for name, metadata in (("no grpc key", ()), ("no message", (("authorization", f"Bearer {seen.key}"),))):
+            with pytest.raises(grpc.RpcError) as caught:
+                infer(b"\xff", metadata=metadata)
+            ids[name] = dict(caught.value.trailing_metadata())["x-request-id"]
+    path = DataDirectory(seen.data).logs / "access-gateway-0.jsonl"
+    lines = {line["request_id"]: line for line in _lines(path, set(ids.values()))}
+    said = {name: (lines[id]["outcome"], lines[id]["endpoint"], bool(lines[id]["key"])) for name, id in ids.items()}
+    assert said == {
+        "no key": ("key.missing", "scale", False),
+        "no json": ("request.malformed", "scale", True),
+        "no endpoint": ("endpoint.not_found", "none", True),
+        "no chat key": ("key.unknown", "", False),
+        "no chat": ("endpoint.not_found", "no-such-model", True),
+        "no grpc key": ("key.missing", "", False),
+        "no message": ("request.malformed", "", True),
+    }
     assert str(SECRET) not in path.read_text()
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from connections import CALLS, REQUESTS, block, http1, http2
 from google.protobuf.message import DecodeError
 
 import ggufs
-from connections import REQUESTS, CALLS, block, http1, http2
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Call
 from mofang.base.domain.usage import UsageRecord
@@ -160,6 +160,7 @@ _FORM = b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nw\r\n--b\r\
     b'name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--b--\r\n'
 )
 _CHAT = b'{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"n":1,"stop":["a"]}'
+_ARFF = b"@relation r\n@attribute a numeric\n@attribute y {p,q}\n@data\n1,p\n"
 _LABELS = np.array([1, 2])
 _IMAGES = b"\0\0\x08\x03\0\0\0\x01\0\0\0\x02\0\0\0\x02\1\2\3\4"
 
@@ -169,11 +170,18 @@ TARGETS: dict[str, Target] = {
     "hpack": Target(_heads, [block() * 2], (StreamFault, ConnectionFault)),
     "oip-json": Target(
         lambda data: parse_infer("m", "", {}, data),
-        [_body("FP32", [[1, 2]], [1, 2]), _body("INT64", [1], [1]), _body("BYTES", ["a"], [1]), _body("BOOL", [True], [1])],
+        [
+            _body("FP32", [[1, 2]], [1, 2]),
+            _body("INT64", [1], [1]),
+            _body("BYTES", ["a"], [1]),
+            _body("BOOL", [True], [1]),
+        ],
     ),
     "oip-binary": Target(_oip_binary, [_with_binary()]),
     "grpc-message": Target(_message, _messages(), (MofangError, DecodeError)),
-    "gzip": Target(lambda data: decompress("gzip", data, 1 << 20, ratio=100, free=1 << 16), [gzip.compress(b"abc", mtime=0)]),
+    "gzip": Target(
+        lambda data: decompress("gzip", data, 1 << 20, ratio=100, free=1 << 16), [gzip.compress(b"abc", mtime=0)]
+    ),
     "multipart": Target(lambda data: read_form({"content-type": "multipart/form-data; boundary=b"}, data), [_FORM]),
     "chat": Target(lambda data: parse(data, ChatRequest), [_CHAT]),
     "worker-frames": Target(_frames, _worker_frames(), (FrameError,)),
@@ -183,7 +191,9 @@ TARGETS: dict[str, Target] = {
     "recipe": Target(lambda data: parse_recipe(data.decode("utf-8", "replace"), "r.toml"), [_RECIPE]),
     "csv": Target(_file("a.csv", _table(csv.read)), [b"a,b,y\n1,x,2\n3,z,4\n", b'a,y\n"1,2",3\n']),
     "jsonl": Target(_file("a.jsonl", _table(jsonl.read)), [b'{"a":1,"y":2}\n{"a":null,"y":3}\n']),
-    "arff": Target(_file("a.arff", _table(arff.read)), [b"@relation r\n@attribute a numeric\n@attribute y {p,q}\n@data\n1,p\n"]),
+    "arff": Target(
+        _file("a.arff", _table(arff.read)), [b"@relation r\n@attribute a numeric\n@attribute y {p,q}\n@data\n1,p\n"]
+    ),
     "idx": Target(_idx, [_IMAGES]),
     "npz": Target(
         _file("a.npz", lambda path: npz.read(str(path))), [_saved(np.savez, x=np.ones((2, 2), np.float32), y=_LABELS)]

@@ -1,4 +1,5 @@
-"""Plants a leak in a server under test: an ONNX engine that keeps some bytes of every call. Python imports this at start.
+"""Plants a leak in a server under test: an ONNX engine that keeps some bytes of every call. Python imports this
+at every start.
 
 A test puts this folder and ``tests/failpoints`` on the server's ``PYTHONPATH`` and says in ``MOFANG_TEST_LEAK_BYTES``
 how many.

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from nets import scaled
 
 import soaking
-from nets import scaled
 from servers import Server
 from soaking import STEADY, Soak, growing, soak
 

@@ -30,6 +30,7 @@ class MofangError(Exception):
 
     code: ClassVar[str] = "internal"
     hint: str = ""
+    seen: bool = False  # the request that it ended was shown to those who look at requests
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ from mofang.base.placement.ticket import Ticket
 from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.plan import Plan
-from mofang.run.serve.visits import UNTIMED, Timing, Trace, Visit, Watch
+from mofang.run.serve.visits import UNTIMED, Timing, Trace, Visit, Watch, look
 
 Record = Callable[[UsageRecord, Callable[[Exception | None], None]], None]
 """Call back when the record is in the journal, or with StorageFull if it cannot be."""
@@ -98,13 +98,12 @@ class Desk:
         trace: Trace | None = None,
     ) -> None:
         """Tell whoever looks of a request that has ended."""
-        told = self.watch(trace) if self.watch is not None else None
-        if told is not None:
-            revision = plan.route.revision
-            told(
-                Visit(
-                    request_id, principal.tenant, principal.project, principal.key_id, revision.endpoint,
-                    revision.number, revision.version, revision.digest, outcome, rows, input_bytes, time.time_ns(),
-                    time.monotonic() - started, timing, trace,
-                )
-            )  # fmt: skip
+        revision = plan.route.revision
+        look(
+            self.watch, trace,
+            lambda: Visit(
+                request_id, principal.tenant, principal.project, principal.key_id, revision.endpoint,
+                revision.number, revision.version, revision.digest, outcome, rows, input_bytes, time.time_ns(),
+                time.monotonic() - started, timing, trace,
+            ),
+        )  # fmt: skip

@@ -16,7 +16,7 @@ import msgspec
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision, Route
-from mofang.base.domain.errors import Draining, Exhausted, MofangError, NotGenerative
+from mofang.base.domain.errors import Draining, EndpointNotFound, Exhausted, MofangError, NotGenerative
 from mofang.base.domain.generation import Delta, Order, Profile
 from mofang.base.domain.names import now_us
 from mofang.base.domain.usage import UsageRecord, named
@@ -25,6 +25,7 @@ from mofang.run.serve.admitting import Admit, Admitted
 from mofang.run.serve.desk import Observe, Record
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.pieces import Piece, Speech, Tally, merged
+from mofang.run.serve.visits import Timing, Visit, Watch, look, refused
 
 _MOST_PIECES = 128  # that wait for a reader: then they are joined, for a piece takes far more room than its text
 
@@ -40,9 +41,11 @@ class Generator:
         record: Record,
         observe: Observe,
         listen: Callable[[str, Speech], None] = lambda endpoint, speech: None,
+        watch: Watch | None = None,
     ) -> None:
         self._fleet = fleet
         self._listen = listen
+        self._watch = watch
         self._admit = admit
         self.record = record
         self.observe = observe
@@ -63,26 +66,32 @@ class Generator:
         Raises what is known to be wrong at once: EndpointNotFound, NotGenerative, Forbidden, Exhausted, Unavailable.
         """
         started = time.monotonic()
-        route = self._fleet.pick(principal, endpoint, version)
         try:
+            route = self._fleet.pick(principal, endpoint, version)
             if self.draining:
                 raise Draining("the server is shutting down", retry_after_seconds=5)
             replica = self._fleet.replica(route)
             if not isinstance(replica, StreamHandle):
                 raise NotGenerative(f"the model of {endpoint!r} generates no text")
             held = self._admit(principal, route, len(orders), input_bytes)
-            generation = Generation(self, route, principal, replica, held, started, input_bytes)
-            self._fleet.enter(route.revision.key)
-            weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
-            choices = len(orders) // prompts
-            weighed = [
+        except MofangError as error:
+            seconds = time.monotonic() - started
+            if not isinstance(error, EndpointNotFound):  # a name that anybody makes up is no label of a metric
+                self.observe(endpoint, error.code, seconds)
+            error.seen = self._watch is not None
+            about = orders[0].request_id, endpoint, error, principal, input_bytes, seconds, None
+            look(self._watch, None, lambda: refused(*about))
+            raise
+        generation = Generation(self, route, principal, replica, held, started, input_bytes)
+        self._fleet.enter(route.revision.key)
+        weight = self._fleet.snapshot.weights.get(principal.tenant, 1.0)
+        choices = len(orders) // prompts
+        generation.ask(
+            [
                 msgspec.structs.replace(order, weight=weight, part=part, choices=choices)
                 for part, order in enumerate(orders)
             ]
-            generation.ask(weighed)
-        except MofangError as error:
-            self.observe(endpoint, error.code, time.monotonic() - started)
-            raise
+        )
         return generation
 
     def profile(self, route: Route) -> Profile | None:
@@ -101,6 +110,7 @@ class Generator:
         self.observe(endpoint, outcome, time.monotonic() - generation.started)
         if generation.tally.output_tokens:
             self._listen(endpoint, generation.speech)
+        look(self._watch, None, lambda: generation.visit(outcome))
 
 
 class Generation:
@@ -150,7 +160,8 @@ class Generation:
                 self.held.wait(self._deadline, partial(self._go_on, orders))
             else:
                 self._send(orders)
-        except BaseException:
+        except MofangError as error:
+            self._failure = error
             self.cancel()
             raise
 
@@ -163,6 +174,16 @@ class Generation:
         between = (tally.last_at - tally.first_at) / more if more > 0 else None
         return Speech(first, between, tally.queue_us / 1e6, tally.input_tokens, tally.cached_tokens,
                       tally.output_tokens)  # fmt: skip
+
+    def visit(self, outcome: str) -> Visit:
+        """What those who look at requests are told."""
+        revision, principal, tally = self.revision, self._principal, self.tally
+        return Visit(
+            self.request_id, principal.tenant, principal.project, principal.key_id, revision.endpoint,
+            revision.number, revision.version, revision.digest, outcome, self._choices, self._input_bytes,
+            time.time_ns(), time.monotonic() - self.started, Timing(tally.queue_us, tally.compute_us),
+            input_tokens=tally.input_tokens, output_tokens=tally.output_tokens,
+        )  # fmt: skip
 
     async def begun(self) -> None:
         """Return when every stream was taken, and paid for; raise why one was not. Nothing was answered until then."""
@@ -209,6 +230,7 @@ class Generation:
         self._drop()
         if self._failure is not None:
             outcome = self._failure.code
+            self._failure.seen = True
         self._end(outcome, (lambda error: None) if self.tally.output_tokens else None)
 
     def _end(self, outcome: str, told: Callable[[Exception | None], None] | None) -> None:

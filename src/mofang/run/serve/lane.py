@@ -35,7 +35,7 @@ from mofang.run.serve.party import Party
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
 from mofang.run.serve.statistics import Statistics
-from mofang.run.serve.visits import Trace, Watch
+from mofang.run.serve.visits import Trace, Watch, look, refused
 
 _PRINCIPALS_KEPT = 100_000  # one key can be written with any number of spaces; the cache must not grow with them
 
@@ -175,7 +175,13 @@ class Lane:
         No task and no future is made: at tens of thousands of requests a second they would be half the cost.
         """
         started = request.received or time.monotonic()
-        route = self._fleet.pick(principal, request.endpoint, request.version)
+        try:
+            route = self._fleet.pick(principal, request.endpoint, request.version)
+        except MofangError as missing:
+            trace = Trace.of(request.traceparent) if self._desk.watch is not None else None
+            seconds = time.monotonic() - started
+            self.refused(missing, request_id, request.endpoint, principal, input_bytes, seconds, trace)
+            raise
         plan = self._plan(route)
         try:
             if self.draining:
@@ -202,8 +208,25 @@ class Lane:
             self._desk.count(plan, error.code, started)
             trace = Trace.of(request.traceparent) if self._desk.watch is not None else None
             self._desk.tell(plan, principal, request_id, error.code, started, 0, input_bytes, trace=trace)
+            error.seen = True
             raise error from None
         return passage
+
+    def refused(
+        self,
+        error: MofangError,
+        request_id: str,
+        endpoint: str,
+        principal: Principal | None = None,
+        input_bytes: int = 0,
+        seconds: float = 0.0,
+        trace: Trace | None = None,
+    ) -> None:
+        """Tell whoever looks of a request that ended before it came to a revision, unless they were told already."""
+        if self._desk.watch is not None and not error.seen:
+            error.seen = True
+            about = request_id, endpoint, error, principal, input_bytes, seconds, trace
+            look(self._desk.watch, trace, lambda: refused(*about))
 
     def recognise(self, endpoint: str, authorization: str | None, peer: str, forwarded_for: str | None) -> Principal:
         """Authenticate somebody who may come to a party; raise EndpointNotFound also if the endpoint is not for her."""

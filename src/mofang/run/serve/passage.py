@@ -141,6 +141,8 @@ class Passage:
             said = "ok"
             if isinstance(outcome, Exception):
                 said = outcome.code if isinstance(outcome, MofangError) else "cancelled"
+                if isinstance(outcome, MofangError):
+                    outcome.seen = True  # it is told below
             self._desk.end(self.plan, self.held, said, self.started)
             told(outcome)
             self._tell(said)

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
+from mofang.base.domain.access import Principal
+from mofang.base.domain.errors import MofangError
+
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED = 1
+_MOST_OF_NAME = 80  # characters, of an endpoint that is not there
 TRACE_PARENT = "traceparent"
 TRACE_RESPONSE = "traceresponse"
 
@@ -89,7 +94,33 @@ class Visit(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     timing: Timing = UNTIMED
     trace: Trace | None = None
+    input_tokens: int = 0  # of a language model
+    output_tokens: int = 0
 
 
 Watch = Callable[[Trace | None], Callable[[Visit], None] | None]
 """Choose whether to look at a request that belongs to this trace, if to any: return whom to tell of it, or None."""
+
+
+def look(watch: Watch | None, trace: Trace | None, visit: Callable[[], Visit]) -> None:
+    """Tell whoever looks of a request that has ended; the visit is made only if somebody does."""
+    told = watch(trace) if watch is not None else None
+    if told is not None:
+        told(visit())
+
+
+def refused(
+    request_id: str,
+    endpoint: str,
+    error: MofangError,
+    principal: Principal | None,
+    input_bytes: int,
+    seconds: float,
+    trace: Trace | None,
+) -> Visit:
+    """Return the visit of a request that never came to a revision; without ``principal``, of somebody unknown."""
+    tenant, project, key = (principal.tenant, principal.project, principal.key_id) if principal else ("", "", "")
+    return Visit(
+        request_id, tenant, project, key, endpoint[:_MOST_OF_NAME], 0, 0, "", error.code, 0, input_bytes,
+        time.time_ns(), seconds, trace=trace,
+    )  # fmt: skip

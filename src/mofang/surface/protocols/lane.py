@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Route
-from mofang.base.domain.errors import InvalidRequest, LoadedByDeploying
+from mofang.base.domain.errors import InvalidRequest, LoadedByDeploying, MofangError
 from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.domain.names import check_name
 from mofang.run.serve.party import Party
@@ -70,6 +70,19 @@ class Lane(Protocol):
     ) -> Passage:
         """The same without a task: raise at once, or call ``told`` later, once."""
 
+    def refused(
+        self,
+        error: MofangError,
+        request_id: str,
+        endpoint: str,
+        principal: Principal | None = None,
+        input_bytes: int = 0,
+    ) -> None:
+        """Tell whoever looks at requests of one that was refused before the lane heard of it.
+
+        Of what the lane itself refused they know already: then this does nothing.
+        """
+
 
 class PartyLane(Lane, Protocol):
     """A lane that lets requests of one turn travel together."""
@@ -101,3 +114,20 @@ def deadline_seconds(headers: Mapping[str, str], usual: float) -> float:
 def refuse_loading(model: str) -> LoadedByDeploying:
     """Return why the repository extension's load and unload are not served."""
     return LoadedByDeploying(f"model {model[:80]!r} is loaded and unloaded by deploying, not over this protocol")
+
+
+def tell_refused(
+    lane: Lane,
+    error: Exception,
+    request_id: str,
+    endpoint: str,
+    input_bytes: int,
+    holder: Callable[[], Principal],
+) -> None:
+    """Tell :meth:`Lane.refused` of a request, and who asked if ``holder`` knows."""
+    if isinstance(error, MofangError) and not error.seen:
+        try:
+            principal = holder()
+        except MofangError:
+            principal = None
+        lane.refused(error, request_id, endpoint, principal, input_bytes)

@@ -88,6 +88,8 @@ def _line(visit: Visit) -> bytes:
         "compute_us": timing.compute_us,
         "batch_rows": timing.batch_rows,
     }
+    if visit.input_tokens or visit.output_tokens:
+        said |= {"input_tokens": visit.input_tokens, "output_tokens": visit.output_tokens}
     if trace is not None:
         said |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
     return msgspec.json.encode(said) + b"\n"

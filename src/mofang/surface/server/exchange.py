@@ -142,6 +142,8 @@ class Streamed:
 
 
 Route = Direct | Whole | Streamed
+Refused = Callable[[RequestHead, MofangError, str], None]
+"""Is told of a request that was refused before anybody was asked to answer it, and its id."""
 Router = Callable[[RequestHead], Route]
 """Chooses who answers; may raise a MofangError, which becomes the answer."""
 
@@ -295,6 +297,7 @@ class House:
     limits: Limits
     loop: asyncio.AbstractEventLoop
     turn: Turn
+    refused: Refused = lambda head, error, request_id: None
     date: str = ""  # the header line, kept fresh by the sweep
     well: bytes = b""  # how good answers begin: status line and date
     draining: bool = False

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from mofang.base.domain.errors import MofangError
 from mofang.base.domain.names import now_us
 from mofang.base.engines.catalog import generator_names, load_engine
 from mofang.base.identity.deputies import open_secret
@@ -38,6 +39,7 @@ from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.http2.house import Limits as GrpcLimits
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead, credentials
+from mofang.surface.protocols.lane import tell_refused
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
@@ -45,7 +47,7 @@ from mofang.surface.protocols.regions import Regions
 from mofang.surface.server.child import run_child
 from mofang.surface.server.counting import counters_of
 from mofang.surface.server.descriptors import affordable_connections
-from mofang.surface.server.exchange import Direct, Limits, Route, Router, Streamed, Whole
+from mofang.surface.server.exchange import Direct, Limits, Refused, Route, Router, Streamed, Whole
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.link import ControllerLink, Word, load_snapshot
@@ -91,6 +93,21 @@ def router(
         return health if head.path == "/healthz" else control
 
     return choose
+
+
+def teller(lane: Lane) -> Refused:
+    """Tell those who look at requests to infer of one that was refused before its path was looked at."""
+
+    def tell(head: RequestHead, error: MofangError, request_id: str) -> None:
+        parts = head.path.split("/")
+        if head.method != "POST" or parts[1] not in ("v1", "v2") or parts[2:3] in (["files"], ["batches"]):
+            return
+        endpoint = parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
+        shown = credentials(head.headers) if parts[1] == "v1" else head.headers.get("authorization")
+        holder = partial(lane.authenticate, shown, head.client, head.headers.get("x-forwarded-for"))
+        tell_refused(lane, error, request_id, endpoint, 0, holder)
+
+    return tell
 
 
 async def _as_control(
@@ -155,12 +172,17 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         deputies=open_secret(folders.deputy_key),
     )
     generator = Generator(
-        fleet, admit=purse.admit, record=recorder.record, observe=telemetry.observe, listen=telemetry.listen
+        fleet,
+        admit=purse.admit,
+        record=recorder.record,
+        observe=telemetry.observe,
+        listen=telemetry.listen,
+        watch=watching.watch,
     )
     once = Once(folders.once, settings.idempotency_seconds)
     forwarder = Forwarder(folders.sockets / "control.sock", trusted_proxies=settings.proxies)
     regions = Regions(folders.sockets / "regions" if settings.shared_memory else None)
-    http = HttpServer(router(lane, generator, admission, once, forwarder, regions), _limits(settings))
+    http = HttpServer(router(lane, generator, admission, once, forwarder, regions), _limits(settings), teller(lane))
 
     def counts() -> Counts:
         return telemetry.counts(http.connections, fleet.in_flight, fleet.waiting(), fleet.occupancy())

@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, exchange: Exchange) -> None:
         """Go on with the first of the queue as far as it is there."""
         if exchange.refusal is not None:
-            self._answer_refusal(exchange.refusal)
+            self._answer_refusal(exchange, exchange.refusal)
         elif isinstance(exchange.route, Direct) and exchange.head and "content-encoding" not in exchange.head.headers:
             if exchange.complete:
                 assert isinstance(exchange.body, list)
@@ -334,9 +334,11 @@ class Connection(asyncio.Protocol):
             self._begin(exchange)
         self._watch_reading()
 
-    def _answer_refusal(self, error: MofangError) -> None:
-        reply = error_response(error)
-        reply.headers.append(("x-request-id", new_id("req")))
+    def _answer_refusal(self, exchange: Exchange, error: MofangError) -> None:
+        reply, request_id = error_response(error), new_id("req")
+        reply.headers.append(("x-request-id", request_id))
+        if exchange.head is not None:
+            self._house.refused(exchange.head, error, request_id)
         self._writer.write("", reply, keep=False)
         self._queue.clear()
         self._close(linger=True)

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from email.utils import formatdate
 
-from mofang.surface.server.exchange import House, Limits, Router, Turn
+from mofang.surface.server.exchange import House, Limits, Refused, Router, Turn
 from mofang.surface.server.http1 import Connection
 
 _BACKLOG = 1024
@@ -21,8 +21,14 @@ _UNSENT_BYTES = 128 << 10
 class HttpServer:
     """Serves HTTP/1.1 on sockets it is given; lives on the running event loop."""
 
-    def __init__(self, router: Router, limits: Limits | None = None) -> None:
-        self._house = House(router, limits or Limits(), loop := asyncio.get_running_loop(), Turn(loop))
+    def __init__(
+        self,
+        router: Router,
+        limits: Limits | None = None,
+        refused: Refused = lambda head, error, request_id: None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._house = House(router, limits or Limits(), loop, Turn(loop), refused)
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 

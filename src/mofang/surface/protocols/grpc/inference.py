@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from mofang import __version__
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import NotFound
+from mofang.base.domain.errors import MofangError, NotFound
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.inference import InferResponse
 from mofang.base.domain.names import new_id
@@ -31,7 +32,7 @@ from mofang.surface.protocols.grpc.http2.stream import Method, Stream
 from mofang.surface.protocols.grpc.streams import Streams
 from mofang.surface.protocols.grpc.talk import Unary, anybody, as_error, deadline, holder, read, streamed, unary
 from mofang.surface.protocols.grpc.together import Together
-from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, PartyLane, check_target, refuse_loading
+from mofang.surface.protocols.lane import DEFAULT_TIMEOUT_SECONDS, PartyLane, check_target, refuse_loading, tell_refused
 from mofang.surface.protocols.repeat import HEADER, REPLAYED, once
 from mofang.surface.protocols.texts import TEXT_TIMEOUT_SECONDS
 from mofang.surface.wire import inference_pb2 as pb
@@ -62,8 +63,8 @@ class Inference:
             "ModelReady": self._keyed(pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": self._keyed(pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": self._keyed(pb.ModelMetadataRequest, self._model_metadata),
-            "ModelInfer": Method(self._begin, self._model_infer),
-            "ModelStreamInfer": streamed(self._model_stream_infer, self._begin),
+            "ModelInfer": Method(self._begin_infer, self._model_infer),
+            "ModelStreamInfer": streamed(self._model_stream_infer, self._begin_infer),
             "ModelStatistics": self._keyed(pb.ModelStatisticsRequest, self._model_statistics),
             "RepositoryIndex": self._keyed(pb.RepositoryIndexRequest, self._repository_index),
             "RepositoryModelLoad": self._keyed(pb.RepositoryModelLoadRequest, self._refuse_loading),
@@ -74,6 +75,15 @@ class Inference:
     def _begin(self, stream: Stream) -> None:
         """Let in who has a key: before a stranger's messages are kept in memory, not after."""
         holder(self._lane, stream)
+
+    def _begin_infer(self, stream: Stream) -> None:
+        """The same for a request to infer, whose end is told to those who look at requests."""
+        try:
+            holder(self._lane, stream)
+        except MofangError as error:
+            request_id = new_id("req")
+            self._lane.refused(error, request_id, "")
+            stream.fail(error, request_id)
 
     def _keyed(self, message: Any, answer: Callable[[Any, Principal], Any]) -> Method:
         """Wrap a call that needs a key."""
@@ -120,11 +130,12 @@ class Inference:
 
     async def _infer_once(self, store: Once, key: str, stream: Stream, data: bytes) -> None:
         """Answer a request with an idempotency key, which may have been answered before."""
-        request_id = new_id("req")
+        request_id, endpoint = new_id("req"), ""
         try:
             principal = holder(self._lane, stream)
             request, until = read(pb.ModelInferRequest, data), deadline(stream.head)
-            check_role(principal, request.model_name)
+            endpoint = request.model_name
+            check_role(principal, endpoint)
             question = b"grpc\0" + request.SerializeToString(deterministic=True)
 
             async def work(request_id: str) -> bytes:
@@ -135,6 +146,7 @@ class Inference:
 
             kept, replayed = await once(store, principal, key, question, request_id, until, work)
         except Exception as error:
+            tell_refused(self._lane, error, request_id, endpoint, len(data), partial(holder, self._lane, stream))
             stream.fail(as_error(error, request_id), request_id)
             return
         said = msgspec.msgpack.decode(kept, type=_Said)
@@ -147,11 +159,11 @@ class Inference:
         await self._streams.run(stream, self._answer_streamed)
 
     async def _answer_streamed(self, data: bytes, stream: Stream) -> bytes | AsyncGenerator[bytes, None]:
-        request_id, client_id = new_id("req"), ""
+        request_id, client_id, endpoint = new_id("req"), "", ""
         try:
             principal = holder(self._lane, stream)
             request = read(pb.ModelInferRequest, data)
-            client_id = request.id
+            client_id, endpoint = request.id, request.model_name
             if self._texts is not None and asks_text(request) and self._is_for_text(request, principal):
                 until = deadline(stream.head, TEXT_TIMEOUT_SECONDS)
                 return _told(request, self._texts.tell(request, principal, request_id, until), request_id)
@@ -159,6 +171,7 @@ class Inference:
             response, request_id = await self._answer_message(request, principal, request_id, until, stream)
             message = ""
         except Exception as error:
+            tell_refused(self._lane, error, request_id, endpoint, len(data), partial(holder, self._lane, stream))
             response, message = pb.ModelInferResponse(id=client_id), sentence(as_error(error, request_id))
         return _streamed(response, request_id, message)
 

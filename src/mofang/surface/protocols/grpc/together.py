@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from mofang.base.domain.errors import Internal
@@ -25,7 +25,7 @@ from mofang.surface.protocols.grpc.http2.heads import block, literal
 from mofang.surface.protocols.grpc.http2.stream import Stream
 from mofang.surface.protocols.grpc.known import KnownMessage, KnownMessages
 from mofang.surface.protocols.grpc.talk import as_error, authorization, deadline, forwarded_for, holder, read, timeout
-from mofang.surface.protocols.lane import PartyLane, check_target
+from mofang.surface.protocols.lane import PartyLane, check_target, tell_refused
 from mofang.surface.protocols.together import Dispatcher, Target, Trip
 from mofang.surface.wire import inference_pb2 as pb
 
@@ -63,11 +63,12 @@ class Together(Dispatcher[Asked]):
         """Answer a call alone."""
         if stream.closed:
             return
-        request_id, received = new_id("req"), time.monotonic()
+        request_id, received, endpoint = new_id("req"), time.monotonic(), ""
         try:
             principal = holder(self._lane, stream)
             message = read(pb.ModelInferRequest, data)
-            check_target(message.model_name, message.model_version)
+            endpoint = message.model_name
+            check_target(endpoint, message.model_version)
 
             def told(outcome: InferResponse | Exception) -> None:
                 _answer(stream, message, request_id, outcome)
@@ -81,6 +82,7 @@ class Together(Dispatcher[Asked]):
                 told=told,
             )
         except Exception as error:
+            tell_refused(self._lane, error, request_id, endpoint, len(data), partial(holder, self._lane, stream))
             stream.fail(as_error(error, request_id), request_id)
         else:
             stream.running = running

@@ -17,7 +17,7 @@ import msgspec
 
 from mofang.base.domain.access import Principal
 from mofang.base.domain.deployment import Revision
-from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed
+from mofang.base.domain.errors import InvalidParameter, InvalidRequest, MethodNotAllowed, MofangError
 from mofang.base.domain.generation import Chosen, Delta, Order
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_infers
@@ -69,11 +69,20 @@ class OipGenerate:
             try:
                 reply = await self._generate(request, principal, request_id)
             except Exception as error:
+                self._tell_refused(error, request, request_id, principal)
                 reply = failure(error, request_id)
             reply.headers.extend(rate_headers(self._standing(principal)))
         except Exception as error:
+            self._tell_refused(error, request, request_id)
             reply = failure(error, request_id)
         return named(reply, request_id)
+
+    def _tell_refused(
+        self, error: Exception, request: HttpRequest, request_id: str, principal: Principal | None = None
+    ) -> None:
+        found = _PATH.fullmatch(unquote(request.path))
+        if isinstance(error, MofangError) and found is not None:
+            self._lane.refused(error, request_id, found[1], principal, len(request.body))
 
     async def _generate(self, request: HttpRequest, principal: Principal, request_id: str) -> HttpResponse | HttpStream:
         found = _PATH.fullmatch(unquote(request.path))

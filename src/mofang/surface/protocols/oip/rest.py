@@ -34,6 +34,7 @@ from mofang.surface.protocols.lane import (
     PartyLane,
     check_target,
     deadline_seconds,
+    tell_refused,
 )
 from mofang.surface.protocols.oip import memory
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer
@@ -96,10 +97,17 @@ class OipRest:
             if not isinstance(response, HttpResponse):
                 return response  # a passage, or None: refused for now, and answered already
         except Exception as error:
+            self._tell_refused(error, request, request_id)
             response = failure(error, request_id)
         response.headers.append(("x-request-id", request_id))
         reply(response)
         return None
+
+    def _tell_refused(self, error: Exception, request: HttpRequest, request_id: str) -> None:
+        target = _infer_target(request.path)
+        if target is not None:
+            size, holder = len(request.body), partial(self._holder, request)
+            tell_refused(self._lane, error, request_id, target[0], size, holder)
 
     def _dispatch(self, request: HttpRequest, request_id: str, reply: Reply) -> HttpResponse | Running | None:
         path = request.path if "%" not in request.path else unquote(request.path)
@@ -206,6 +214,7 @@ class OipRest:
             response = await reply_once(store, principal, key, question, request_id, deadline, work)
             assert isinstance(response, HttpResponse)
         except Exception as error:
+            self._tell_refused(error, request, request_id)
             response = failure(error, request_id)
             response.headers.append(("x-request-id", request_id))
         response.headers.extend(rate_headers(self.standing(principal)))

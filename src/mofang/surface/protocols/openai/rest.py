@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from mofang.base.domain.access import Principal
-from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, NotFound, RouteNotFound
+from mofang.base.domain.errors import EndpointNotFound, MethodNotAllowed, MofangError, NotFound, RouteNotFound
 from mofang.base.domain.generation import Order
 from mofang.base.identity.deputies import is_word
 from mofang.base.storage.once import Once
@@ -70,11 +70,20 @@ class OpenAi:
             try:
                 reply = await self._dispatch(request, principal, request_id)
             except Exception as error:
+                self._tell_refused(error, request, request_id, principal)
                 reply = refuse(error, request_id)
             reply.headers.extend(rate_headers(self._standing(principal)))
         except Exception as error:
+            self._tell_refused(error, request, request_id)
             reply = refuse(error, request_id)
         return named(reply, request_id)
+
+    def _tell_refused(
+        self, error: Exception, request: HttpRequest, request_id: str, principal: Principal | None = None
+    ) -> None:
+        """Tell those who look at requests, of one to infer; which model it named is not known here."""
+        if isinstance(error, MofangError) and request.path.removeprefix("/v1/").rstrip("/") in self._answers:
+            self._lane.refused(error, request_id, "", principal, len(request.body))
 
     async def _dispatch(self, request: HttpRequest, principal: Principal, request_id: str) -> Reply:
         path = request.path if "%" not in request.path else unquote(request.path)

@@ -101,6 +101,8 @@ class Stream:
         if self.head.refusal is not None:
             raise self.head.refusal
         self.method.begin(self)
+        if self.closed:  # it has ended the call in words of its own
+            return
         self._since = self._connection.loop.time()
         if self.method.run is not None:
             self._messages = deque()
