@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,15 +139,17 @@ def _worker_frames() -> list[bytes]:
 
 
 def _segment() -> bytes:
-    folder = FOLDER / "journal"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=FOLDER))
     writer = JournalWriter(folder, "g")
     record = UsageRecord("r", 1, "t", "p", "k", "e", 1, 1, "sha256:ab", "ok", {"requests": 1})
     for _ in range(2):
         writer.append(usage.encode(record))
     writer.flush()
+    writer.close()
     [path] = segments(folder)
-    return path.read_bytes()
+    content = path.read_bytes()
+    shutil.rmtree(folder)
+    return content
 
 
 def _saved(save: Callable[..., None], *arrays: np.ndarray[Any, Any], **named: np.ndarray[Any, Any]) -> bytes:

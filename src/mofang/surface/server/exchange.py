@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from mofang.base.domain.errors import Internal, MofangError
+from mofang.base.domain.names import new_id
 from mofang.surface.protocols.http import (
     HttpRequest,
     HttpResponse,
@@ -329,6 +330,14 @@ class House:
             del self.addresses[address]
         if not self.connections:
             self.empty.set()
+
+    def refusal(self, head: RequestHead | None, error: MofangError) -> HttpResponse:
+        """Return the answer to a request that nobody is asked to answer."""
+        reply, request_id = error_response(error), new_id("req")
+        reply.headers.append(("x-request-id", request_id))
+        if head is not None:
+            self.refused(head, error, request_id)
+        return reply
 
     def notice_quiet(self) -> None:
         """Set ``quiet`` if nobody is busy."""

@@ -32,7 +32,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from mofang.base.domain.errors import InvalidRequest, MofangError, RequestTimeout, RequestTooLarge, TooManyConnections
 from mofang.base.domain.names import new_id
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, Running, error_response
+from mofang.surface.protocols.http import HttpRequest, HttpResponse, Running
 from mofang.surface.server.asking import ask, unexpected
 from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, Streamed
 from mofang.surface.server.heads import HeadBuilder, body_too_large, keeps_alive
@@ -335,11 +335,7 @@ class Connection(asyncio.Protocol):
         self._watch_reading()
 
     def _answer_refusal(self, exchange: Exchange, error: MofangError) -> None:
-        reply, request_id = error_response(error), new_id("req")
-        reply.headers.append(("x-request-id", request_id))
-        if exchange.head is not None:
-            self._house.refused(exchange.head, error, request_id)
-        self._writer.write("", reply, keep=False)
+        self._writer.write("", self._house.refusal(exchange.head, error), keep=False)
         self._queue.clear()
         self._close(linger=True)
 
