@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import peft
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -50,4 +51,13 @@ def tiny_llama(parent: Path) -> Path:
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
         folder
     )
+    return folder
+
+
+def lora(base: Path, folder: Path, seed: int) -> Path:
+    """A LoRA adapter of random weights for ``base``, as PEFT saves it; it changes what is said."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft.get_peft_model(model, config).save_pretrained(folder)
     return folder

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import peft
 import pytest
+import torch
+import transformers
 from generator_suite import GREEDY, PROMPT, Suite, run, text
-from language_folders import smollm2, tiny_llama
+from language_folders import lora, smollm2, tiny_llama
 
 from mofang.base.domain.errors import EngineLoadFailed, InvalidModel, InvalidOption
 from mofang.base.domain.generation import Sampling
 from mofang.base.engines.base import GenerativeEngine
 from mofang.base.engines.catalog import load_generator
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft and transformers are not always in step
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +109,51 @@ def test_what_brings_a_program_or_lacks_a_file_is_refused(tmp_path: Path) -> Non
         load_generator("transformers", tmp_path / "none")
     with pytest.raises(InvalidOption, match="colour"):
         load_generator("transformers", whole, {"colour": 1})
+
+
+def test_each_stream_is_computed_with_the_adapter_it_names(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    folders = {f"v1.{seed}": lora(base, tmp_path / str(seed), seed) for seed in (1, 2)}
+    engine = load_generator("transformers", base, {"cache_mb": 64, "threads": 1}, folders)
+    assert engine.profile.adapters == ("v1.1", "v1.2")
+    names = ("", "v1.1", "v1.2")
+    merged = {}
+    for name in names:  # what PyTorch says of each, laid over the base for good
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        if name:
+            model = peft.PeftModel.from_pretrained(model, folders[name]).merge_and_unload()
+        with torch.no_grad():
+            logits = model.eval()(torch.tensor([[2, 3]])).logits[0, -1]
+        merged[name] = torch.log_softmax(logits, dim=0).max().item()
+    assert len({round(value, 3) for value in merged.values()}) == 3
+    for number, name in enumerate(names):  # all side by side
+        wanted = Sampling(max_tokens=9, temperature=0.0, logprobs=0, adapter=name)
+        engine.add(number, engine.encode("one two"), wanted)
+    told, failed = run(engine, 0, 1, 2)
+    assert failed == {}
+    for number, name in enumerate(names):
+        assert told[number][0].chosen[0].logprob == pytest.approx(merged[name], abs=1e-4)
+    engine.close()
+
+
+def test_an_adapter_inside_the_folder_is_always_there(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    apart = load_generator("transformers", base, {"threads": 1}, {"a": lora(base, tmp_path / "a", 1)})
+    shutil.copytree(tmp_path / "a", base / "adapter")
+    inside = load_generator("transformers", base, {"threads": 1})
+    assert inside.profile.adapters == ()
+    said = []
+    for engine, name in ((apart, "a"), (inside, "")):
+        engine.add(1, engine.encode("one"), Sampling(max_tokens=9, temperature=0.0, logprobs=0, adapter=name))
+        said.append([each.chosen[0].logprob for each in run(engine, 1)[0][1]])
+        engine.close()
+    assert said[0] == pytest.approx(said[1])
+
+
+def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    folder = lora(base, tmp_path / "a", 1)
+    about = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**about, "target_modules": ["nowhere"]}))
+    with pytest.raises(EngineLoadFailed, match="does not fit"):
+        load_generator("transformers", base, {"threads": 1}, {"a": folder})

@@ -119,12 +119,17 @@ def _huggingface(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(SHAPES["safetensors"])
 
 
+def _lora(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.safetensors").write_bytes(SHAPES["safetensors"])
+
+
 def _mlflow(folder: Path) -> None:
     (folder / "MLmodel").write_text("artifact_path: model\nflavors:\n  sklearn:\n    pickled_model: model.pkl\n")
     (folder / "model.pkl").write_bytes(pickle.dumps([1]))
 
 
-@pytest.mark.parametrize("make", [_savedmodel, _huggingface])
+@pytest.mark.parametrize("make", [_savedmodel, _huggingface, _lora])
 @pytest.mark.parametrize("where", ["", "model/1"])
 def test_folders_are_recognised_by_what_they_hold(tmp_path: Path, make: Callable[[Path], None], where: str) -> None:
     root = tmp_path / where
@@ -146,7 +151,7 @@ def test_an_mlflow_folder_is_what_is_inside(tmp_path: Path) -> None:
 
 
 def test_every_format_is_recognised_by_some_test(real: dict[str, bytes]) -> None:
-    tested = {name.partition(" ")[0] for name in real} | set(SHAPES) | {"savedmodel", "huggingface", "mlflow"}
+    tested = {name.partition(" ")[0] for name in real} | set(SHAPES) | {"savedmodel", "huggingface", "lora", "mlflow"}
     assert tested == set(FORMATS)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mofang.base.domain.access import EVERYTHING, AccessLimits, KeyEntry, Scope
 from mofang.base.domain.budget import Budget, Tariff
+from mofang.base.domain.errors import EndpointNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.tensors import Signature
 
@@ -39,6 +40,18 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a language model is computed with besides, where a request names it: a version, and that with its base.
+
+    ``digest`` is of the variant of the base that both are together: what is metered and paid.
+    """
+
+    version: str  # MODEL@NUMBER
+    digest: str
+    variant: str  # its name
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """An immutable, numbered state of an endpoint: which version, placed how.
 
@@ -60,6 +73,25 @@ class Revision:
     options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine; what is not here is as usual
     variant: str = ""  # of the version; empty: the version itself
     calibration: Calibration | None = None
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by the names that requests give
+    adapter: str = ""  # of these, the one that a request named
+
+    def adapted(self, name: str) -> Revision:
+        """Return this revision as it is for requests that name an adapter; raise EndpointNotFound if it has none."""
+        if (adapter := self.adapters.get(name)) is None:
+            known = ", ".join(self.adapters) or "none"
+            raise EndpointNotFound(f"endpoint {self.endpoint!r} has no adapter {name[:80]!r}", hint=f"it has: {known}")
+        return replace(self, digest=adapter.digest, variant=adapter.variant, adapter=name)
+
+    @property
+    def forms(self) -> tuple[Revision, ...]:
+        """Everything that it can be asked as: itself, and with each adapter."""
+        return (self, *map(self.adapted, self.adapters))
+
+    @property
+    def priced_as(self) -> str:
+        """``endpoint/number``, with ``:adapter`` if a request named one: what has prices of its own."""
+        return f"{self.key}:{self.adapter}" if self.adapter else self.key
 
     @property
     def ref(self) -> str:
@@ -85,6 +117,7 @@ class ReplicaSpec:
     options: Mapping[str, int | str] = field(default_factory=dict)  # of the engine
     calibrate: bool = False  # whether the worker may find out what nobody set
     calibration: Calibration | None = None  # what was found before
+    adapters: Mapping[str, str] = field(default_factory=dict)  # folders by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +172,9 @@ class Snapshot:
     limits: tuple[AccessLimits, ...] = ()
     budgets: tuple[Budget, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)  # of tenants whose share is not the usual, 1.0
-    tariffs: Mapping[str, Tariff] = field(default_factory=dict)  # of budgets in money, by "TENANT ENDPOINT/REVISION"
+    tariffs: Mapping[str, Tariff] = field(
+        default_factory=dict
+    )  # of budgets in money, by "TENANT ENDPOINT/REVISION:ADAPTER"
 
 
 @dataclass(frozen=True, slots=True)

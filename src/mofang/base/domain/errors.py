@@ -740,6 +740,13 @@ class InvalidOption(Invalid):
     hint = "the reference lists the options of each engine"
 
 
+class AdapterRefused(Invalid):
+    """An adapter cannot be served as it was asked."""
+
+    code = "engine.adapter"
+    hint = "engine `transformers` computes each request with the adapter it names"
+
+
 class EngineLoadFailed(Conflict):
     """The engine cannot load the model."""
 

@@ -135,6 +135,14 @@ class GenerativeLoader(Protocol):
         ...
 
 
+class AdaptingLoader(Protocol):
+    """The same of an engine that computes a stream with a LoRA adapter, if it names one (:attr:`Sampling.adapter`)."""
+
+    def __call__(self, folder: Path, options: Options, adapters: Mapping[str, Path]) -> GenerativeEngine:
+        """Load the artifact in ``folder``, and adapters by name, each a folder as PEFT writes it."""
+        ...
+
+
 class EngineLoader(Protocol):
     """What an entry point of the group ``mofang.engines`` names: usually the engine's class itself."""
 

@@ -6,13 +6,23 @@ can add one without a change here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mofang.base.domain.errors import EngineLoadFailed, EngineNotFound
-from mofang.base.engines.base import Conversational, Engine, EngineLoader, GenerativeEngine, GenerativeLoader, Options
+from mofang.base.engines.base import (
+    AdaptingLoader,
+    Conversational,
+    Engine,
+    EngineLoader,
+    GenerativeEngine,
+    GenerativeLoader,
+    Options,
+)
 
 ENGINES = "mofang.engines"
 GENERATORS = "mofang.generators"
@@ -34,8 +44,16 @@ def load_engine(name: str, folder: Path, options: Options | None = None) -> Engi
     return loader(folder, options or {})
 
 
-def load_generator(name: str, folder: Path, options: Options | None = None) -> GenerativeEngine | Conversational:
-    """Load the artifact in ``folder`` with the generative engine called ``name``. Raises as :func:`load_engine`."""
+def load_generator(
+    name: str, folder: Path, options: Options | None = None, adapters: Mapping[str, Path] = MappingProxyType({})
+) -> GenerativeEngine | Conversational:
+    """Load the artifact in ``folder`` with the generative engine called ``name``. Raises as :func:`load_engine`.
+
+    ``adapters`` are for engines that take them (:mod:`.adapters`).
+    """
+    if adapters:
+        adapting: AdaptingLoader = _loader(GENERATORS, name)
+        return adapting(folder, options or {}, adapters)
     loader: GenerativeLoader = _loader(GENERATORS, name)
     return loader(folder, options or {})
 

@@ -244,6 +244,8 @@ class StreamReplica:
             raise InvalidParameter.of(
                 "top_logprobs", f"the engine of this model tells at most {self.profile.alternatives} alternatives"
             )
+        if sampling.adapter and sampling.adapter not in self.profile.adapters:
+            raise InvalidParameter.of("model", f"the engine of this model has no adapter {sampling.adapter!r}")
         if sampling.constraint is not None and sampling.constraint.kind not in self.profile.constraints:
             raise InvalidParameter.of("response_format", "the engine of this model keeps to no such format")
 

@@ -28,6 +28,7 @@ FormatName = Literal[
     "savedmodel",
     "mindir",
     "huggingface",
+    "lora",
     "mlflow",
 ]
 
@@ -73,6 +74,7 @@ FORMATS: Mapping[str, Format] = _table(
     Format(
         "huggingface", "Hugging Face folder", "`config.json` with a `model_type`, and weights", "extra `transformers`"
     ),
+    Format("lora", "LoRA adapter (PEFT folder)", "`adapter_config.json` with a `peft_type`, and weights"),
     Format(
         "mlflow",
         "MLflow model folder",

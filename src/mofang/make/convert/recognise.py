@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mofang.base.domain.errors import UnknownFormat
+from mofang.base.engines.adapters import FILES
 from mofang.make.convert import protobuf
 from mofang.make.convert.formats import FORMATS, FormatName, accepted
 from mofang.make.convert.zips import names_in
@@ -193,6 +194,8 @@ def _format_of_folder(folder: Path) -> FormatName | None:
     graph = folder / "saved_model.pb"
     if graph.is_file() and (2, protobuf.BYTES) in protobuf.fields(graph).found:
         return "savedmodel"
+    if (folder / FILES[1]).is_file() and b'"peft_type"' in _begin(folder / FILES[0]):
+        return "lora"
     try:
         config = json.loads(_begin(folder / "config.json") or b"null")
     except ValueError:

@@ -14,6 +14,7 @@ from mofang.base.domain.names import VersionRef, check_name
 from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
+from mofang.base.engines import adapters
 from mofang.base.engines.catalog import generator_names
 from mofang.make.convert import causal, gguf, upstream
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
@@ -27,7 +28,14 @@ from mofang.make.workshop import Workshop
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
 _LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
 _FOLDER_ENGINE = "transformers"  # of folders of Hugging Face that hold a causal language model
-_LOOKS = MappingProxyType({"upstream": upstream.inspect, "transformers": causal.inspect, "vllm": causal.inspect})
+_LOOKS = MappingProxyType(
+    {
+        "upstream": upstream.inspect,
+        "transformers": causal.inspect,
+        "vllm": causal.inspect,
+        adapters.ENGINE: causal.inspect_adapter,
+    }
+)
 _MOST_CODE_BYTES = 1 << 20
 _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 4 << 30, 8  # of a bench: frameworks alone take one or two GiB of mappings
 
@@ -47,7 +55,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     engine = engine if edited is None else edited.artifact.engine
     with tools.folder() as parent:
         pushed = tools.blobs.materialise(entries, parent / "pushed")
-        if engine in generator_names():
+        if engine in _LOOKS or engine in generator_names():
             artifact, lineage = _language_model(engine, entries, pushed), Lineage("push", code=code())
         elif engine and engine != "onnx":
             artifact, lineage = _as_it_is(engine, entries, pushed, tools), Lineage("push", code=code())
@@ -113,12 +121,10 @@ def _recognised(
         named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
         folder = tools.blobs.materialise(named, parent / "artifact")
         return _language_model(_LANGUAGE_ENGINE, named, folder), Lineage("push", code=code())
+    if found.format == "lora":
+        return _folder(adapters.ENGINE, found, entries, parent, tools), Lineage("push", code=code())
     if found.format == "huggingface" and causal.is_causal(found.path):
-        inside = causal.taken(_of(found, entries, parent))
-        root = found.path.relative_to(parent / "pushed")
-        moved = [replace(entry, path=PurePosixPath(entry.path).relative_to(root).as_posix()) for entry in inside]
-        folder = tools.blobs.materialise(moved, parent / "artifact")
-        return _language_model(_FOLDER_ENGINE, moved, folder), Lineage("push", code=code())
+        return _folder(_FOLDER_ENGINE, found, entries, parent, tools), Lineage("push", code=code())
     if found.format == "pickle" and not wishes.allow_pickle:
         raise PickleRefused(f"{found.path.name!r} is a pickle: opening it runs whatever program its maker put into it")
     built_by = _code_of(wishes, parent)
@@ -160,6 +166,15 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidModel(f"{path.name!r} is no UTF-8 text") from error
+
+
+def _folder(engine: str, found: Recognised, entries: list[FileEntry], parent: Path, tools: Workshop) -> Artifact:
+    """Return the artifact of a folder of Hugging Face as it is, but for files that no engine reads."""
+    root = found.path.relative_to(parent / "pushed")
+    inside = [replace(entry, path=PurePosixPath(entry.path).relative_to(root).as_posix())
+              for entry in _of(found, entries, parent)]  # fmt: skip
+    kept = causal.taken(inside, engine)
+    return _language_model(engine, kept, tools.blobs.materialise(kept, parent / "artifact"))
 
 
 def _of(found: Recognised, entries: list[FileEntry], parent: Path) -> list[FileEntry]:

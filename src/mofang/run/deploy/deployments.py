@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mofang.base.domain.deployment import (
+    Adapter,
     Audience,
     Endpoint,
     PlacementName,
@@ -19,6 +20,7 @@ from mofang.base.domain.deployment import (
 from mofang.base.domain.errors import Invalid, RevisionNotFound
 from mofang.base.domain.names import check_name
 from mofang.base.domain.registry import ModelVersion
+from mofang.base.engines.adapters import check_base, check_takes
 from mofang.base.engines.catalog import generator_names
 from mofang.base.engines.options import checked
 from mofang.run.deploy.store import DeploymentStore
@@ -41,13 +43,16 @@ class Deployments:
         limits: ReplicaLimits | None = None,
         audience: Audience | None = None,
         options: Mapping[str, int | str] | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> Rollout:
         """Ask that ``endpoint`` answer with ``version``; return the rollout that will do it.
 
         A new endpoint is for ``audience``, or for everyone. Raises RolloutInProgress if another has not ended,
-        InvalidOption, and NameTaken. Call it inside a transaction to join others to it.
+        InvalidOption, AdapterRefused, and NameTaken. Call it inside a transaction to join others to it.
         """
         check_name("endpoint", endpoint)
+        check_base(version.artifact.engine)
+        check_takes(version.artifact.engine, adapters or ())
         if not 1 <= replicas <= MAX_REPLICAS:
             raise Invalid(f"an endpoint has 1 to {MAX_REPLICAS} replicas, not {replicas}")
         if limits is not None and limits.on_demand:
@@ -67,6 +72,7 @@ class Deployments:
                 labels=version.artifact.labels,
                 variant=version.variant,
                 options=checked(version.artifact.engine, options or {}),
+                adapters=dict(adapters or {}),
             ),
             audience,
         )

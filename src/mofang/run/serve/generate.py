@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -61,13 +62,18 @@ class Generator:
         prompts: int = 1,
         version: str = "",
     ) -> Generation:
-        """Ask for one stream for each of ``orders``, which have ``prompts`` different prompts, equally many each.
+        """Ask ``endpoint``, or ``endpoint:adapter``, for one stream for each of ``orders``, which have ``prompts``
+        different prompts, equally many each.
 
         Raises what is known to be wrong at once: EndpointNotFound, NotGenerative, Forbidden, Exhausted, Unavailable.
         """
         started = time.monotonic()
+        endpoint, _, adapter = endpoint.partition(":")
         try:
             route = self._fleet.pick(principal, endpoint, version)
+            if adapter:
+                route = replace(route, revision=route.revision.adapted(adapter))
+                orders = [_with_adapter(order, adapter) for order in orders]
             if self.draining:
                 raise Draining("the server is shutting down", retry_after_seconds=5)
             replica = self._fleet.replica(route)
@@ -358,6 +364,10 @@ class Generation:
             revision.number, revision.version, revision.digest, "ok", charges=self.held.charge(quantities),
             quantities=named(quantities, batch=principal.batch), source="estimated" if tally.estimated else "engine",
         )  # fmt: skip
+
+
+def _with_adapter(order: Order, name: str) -> Order:
+    return msgspec.structs.replace(order, sampling=msgspec.structs.replace(order.sampling, adapter=name))
 
 
 class _Choice:

@@ -140,7 +140,7 @@ class Purse:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _reserve(self, held: Admitted, bound: Bound, route: Route, rows: int, input_bytes: int, party: int) -> Admitted:
-        key = route.revision.key
+        key = route.revision.priced_as
         known = {"requests": party or 1, "rows": rows, "input_bytes": input_bytes * (party or 1)}
         quantities = known | self._expected.of(key, rows)
         lines = []
@@ -175,7 +175,7 @@ class Purse:
         return first
 
     def _binding(self, principal: Principal, route: Route) -> Bound:
-        revision = route.revision.key
+        revision = route.revision.priced_as
         known = self._bound.get((principal.key_id, revision, principal.batch))
         if known is None:
             names = (("key", principal.key_id), ("project", principal.project), ("tenant", principal.tenant))

@@ -15,7 +15,7 @@ Price = Callable[[str, Revision], Tariff | None]
 def tariffs_of(
     budgets: Iterable[Budget], keys: Iterable[KeyEntry], revisions: Iterable[Revision], price: Price
 ) -> dict[str, Tariff]:
-    """Return the tariffs of a Snapshot, by ``TENANT ENDPOINT/REVISION``."""
+    """Return the tariffs of a Snapshot, by ``TENANT ENDPOINT/REVISION[:ADAPTER]``."""
     bound = {(budget.scope, budget.name) for budget in budgets if budget.is_money}
     if not bound:
         return {}
@@ -24,6 +24,6 @@ def tariffs_of(
         for key in keys
         if not bound.isdisjoint({("key", key.id), ("project", key.project), ("tenant", key.tenant)})
     }
-    served = list(revisions)
-    found = {f"{tenant} {revision.key}": price(tenant, revision) for tenant in sorted(tenants) for revision in served}
+    served = [form for revision in revisions for form in revision.forms]
+    found = {f"{tenant} {form.priced_as}": price(tenant, form) for tenant in sorted(tenants) for form in served}
     return {name: tariff for name, tariff in found.items() if tariff is not None}

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from mofang.base.domain.deployment import (
     ROLLOUT_ENDED,
+    Adapter,
     Audience,
     Endpoint,
     PlacementName,
@@ -25,6 +26,7 @@ from mofang.base.domain.registry import ModelVersion
 from mofang.base.jobs.store import JobStore
 from mofang.make.compress.pick import is_policy, wish_of
 from mofang.make.compress.store import VariantStore, best
+from mofang.make.register.adapters import attach
 from mofang.make.register.store import Registry
 from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
@@ -80,6 +82,7 @@ class DeployBody(Body):
     replicas: int | None = Field(None, ge=1, le=64)
     limits: LimitsBody | None = None
     options: dict[OptionName, int | Text] | None = Field(None, max_length=32)  # of the engine
+    adapters: dict[EndpointName, Reference] | None = Field(None, max_length=64)  # versions by the names requests give
     tuned: bool = False  # whether to run it as its newest tuning found best, but for what is given here
     private: bool = False  # whether a new endpoint is for its own project alone
 
@@ -181,6 +184,7 @@ class Deploy:
                 (body.limits or LimitsBody()).over(limits),
                 Audience(everyone=not body.private),
                 options | found.get("options", {}) | dict(body.options or {}),
+                self._adapters(body, now, version),
             )
             self._tell(entry, rollout)
         self._changes.publish()
@@ -220,6 +224,15 @@ class Deploy:
         return await watch(
             request, lambda: self._deployments.get_rollout(rollout), lambda found: found.state in ROLLOUT_ENDED, wait
         )
+
+    def _adapters(self, body: DeployBody, now: Revision | None, version: ModelVersion) -> dict[str, Adapter]:
+        """Return the adapters that were sent, or those of the active revision if the same engine goes on."""
+        given = body.adapters
+        if given is None:
+            goes_on = now is not None and now.engine == version.artifact.engine
+            given = {name: it.version for name, it in now.adapters.items()} if now and goes_on else {}
+        refs = {name: VersionRef.parse(text) for name, text in given.items()}
+        return {name: attach(self._registry, version, name, ref) for name, ref in refs.items()}
 
     def _tuned(self, version: ModelVersion) -> dict[str, Any]:
         """Return what the newest tuning of these very files found; raise NotTuned if there is none."""
@@ -284,7 +297,8 @@ def _told(revision: Revision | None) -> dict[str, Any] | None:
         return None
     told = {"revision": revision.number, "version": revision.ref, "digest": revision.digest}
     return told | {"placement": revision.placement, "replicas": revision.replicas, "options": dict(revision.options),
-                   "limits": asdict(revision.limits)}  # fmt: skip
+                   "limits": asdict(revision.limits),
+                   "adapters": {name: it.version for name, it in revision.adapters.items()}}  # fmt: skip
 
 
 def _active(endpoint: Endpoint, revisions: Sequence[Revision]) -> Revision | None:

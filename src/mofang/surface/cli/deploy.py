@@ -25,7 +25,8 @@ ROLLOUT_JSON = (
     "reason, is_rollback, created_at, ended_at"
 )
 REVISION_JSON = (
-    "number, model, version, variant, digest, engine, signature, placement, replicas, limits, options, created_at"
+    "number, model, version, variant, digest, engine, signature, placement, replicas, limits, options, adapters, "
+    "created_at"
 )
 STEPS = ("pending", "starting", "switching", "draining", "done")
 POLL_SECONDS = 1.0
@@ -68,6 +69,8 @@ CACHE = click.option(
 @CACHE
 @click.option("--on-demand/--always", default=None, help="Load it when it is asked, or keep it loaded.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the engine, e.g. context=4096.")
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME=VERSION", help="Asked as ENDPOINT:NAME.")
+@click.option("--no-adapters", is_flag=True, help="Without the adapters it has.")
 @click.option("--tuned", is_flag=True, help="Run it as `mofang tune` found best.")
 @click.option("--private", is_flag=True, help="A new endpoint is for its own project; left out: for everyone.")
 @WAIT
@@ -87,6 +90,8 @@ def deploy(
     on_demand: bool | None,
     tuned: bool,
     options: tuple[str, ...],
+    adapters: tuple[str, ...],
+    no_adapters: bool,
     private: bool,
     wait: bool,
     timeout: str,
@@ -111,7 +116,8 @@ def deploy(
         limits=given,
         tuned=tuned,
         private=private,
-        options=_options(options),
+        options=_pairs(options),
+        adapters={} if no_adapters else _pairs(adapters),
         wait=False,
     )
     _finish(session, rollout, wait, timeout)
@@ -164,7 +170,7 @@ def _sizes(text: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def _options(texts: Sequence[str]) -> dict[str, str] | None:
+def _pairs(texts: Sequence[str]) -> dict[str, str] | None:
     """Read NAME=VALUE; None if there are none, so that they stay as they are."""
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
@@ -305,6 +311,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
                 ("digest", active.digest),
                 ("takes", "\n".join(map(str, active.signature.inputs))),
                 ("gives", "\n".join(map(str, active.signature.outputs))),
+                ("adapters", "\n".join(f"{name}: {it.version}" for name, it in active.adapters.items())),
                 ("options", " ".join(f"{option}={value}" for option, value in active.options.items()) or "as usual"),
                 ("measured", _measured(active)),
                 ("placement", f"{active.placement}, {active.replicas} replica{'s' if active.replicas > 1 else ''}"),

@@ -68,6 +68,7 @@ class Deploy:
         limits: Mapping[str, Any] | None = None,
         private: bool = False,
         options: Mapping[str, int | str] | None = None,
+        adapters: Mapping[str, str] | None = None,
         tuned: bool = False,
         wait: bool = True,
         timeout_seconds: float = 300.0,
@@ -79,15 +80,20 @@ class Deploy:
 
         ``options`` are the engine's, as ``{"context": 4096, "slots": 8}``: those that are not named are as usual.
 
+        ``adapters`` are LoRA adapters (versions) by the names that requests give: ``{"terse": "terse@1"}`` is asked as
+        model ``ENDPOINT:terse``.
+
         With ``tuned`` it runs as its newest tuning found best, but for what is given here.
 
-        What is left out of ``placement``, ``replicas``, ``limits`` (fields of ``ReplicaLimits``) and ``options`` stays
-        as it is. A new endpoint is for everyone, or if ``private`` for its own project alone. With ``wait`` the switch
-        is done on return; raises RolloutFailed if the new version was refused: the old one serves on.
+        What is left out of ``placement``, ``replicas``, ``limits`` (fields of ``ReplicaLimits``), ``options`` and
+        ``adapters`` stays as it is. A new endpoint is for everyone, or if ``private`` for its own project alone. With
+        ``wait`` the switch is done on return; raises RolloutFailed if the new version was refused: the old one serves
+        on.
         """
         body: dict[str, Any] = {"version": version or endpoint, "placement": placement, "replicas": replicas}
         body["limits"] = dict(limits) if limits else None
         body["options"] = dict(options) if options is not None else None
+        body["adapters"] = dict(adapters) if adapters is not None else None
         sent = {name: value for name, value in body.items() if value is not None}
         sent |= {"tuned": True} if tuned else {}
         sent |= ({"private": True} if private else {}) | ({"variant": variant} if variant else {})

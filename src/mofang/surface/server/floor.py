@@ -20,6 +20,7 @@ from mofang.base.domain.budget import Budget, Tariff
 from mofang.base.domain.deployment import ReplicaSpec, Revision
 from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFailed, Unavailable
 from mofang.base.domain.names import VersionRef, now_us
+from mofang.base.engines.adapters import INSIDE
 from mofang.base.placement.calibration import is_calibrated
 from mofang.base.placement.frames import Hello
 from mofang.base.placement.process import probe
@@ -123,7 +124,7 @@ class ShopFloor:
         """Return when every replica of ``revision`` is ready; raise the reason if one cannot be."""
         await self._lay_out(revision)
         specs = self.locate(revision)
-        if (damage := self._damaged.get(self._folder(revision))) is not None:
+        if (damage := self._damaged.get(str(self._folder(revision.digest)))) is not None:
             raise EngineLoadFailed(damage)
         if revision.placement == "process":
             hellos = await asyncio.gather(*(self._ready(spec) for spec in specs))
@@ -164,26 +165,27 @@ class ShopFloor:
 
     def locate(self, revision: Revision) -> tuple[ReplicaSpec, ...]:
         """Say where the replicas of a revision are, or would be."""
-        folder = self._folder(revision)
+        folder = self._folder(revision.digest)
         known, alone = revision.calibration, revision.placement == "process" and revision.replicas == 1
         measure = known is None and alone and is_calibrated(revision.engine, revision.options)
         return tuple(
             ReplicaSpec(
                 id=(replica_id := f"{revision.key}/{index}"),
                 engine=revision.engine,
-                folder=folder,
+                folder=str(folder),
                 placement=revision.placement,
                 limits=revision.limits,
                 socket=str(self.folders.sockets / (replica_id.replace("/", "~") + ".sock")),
                 options=revision.options,
                 calibrate=measure,
                 calibration=known,
+                adapters={name: str(self._folder(it.digest) / INSIDE) for name, it in revision.adapters.items()},
             )
             for index in range(revision.replicas if revision.placement == "process" else 1)
         )
 
-    def _folder(self, revision: Revision) -> str:
-        return str(self.folders.cache / revision.digest.rpartition(":")[2])
+    def _folder(self, digest: str) -> Path:
+        return self.folders.cache / digest.rpartition(":")[2]
 
     def _workers(self, revision: Revision) -> list[ProcessState]:
         found = (self.processes.states.get(_REPLICA + spec.id) for spec in self.locate(revision))
@@ -191,21 +193,23 @@ class ShopFloor:
 
     async def _lay_out(self, revision: Revision) -> None:
         """Have the artifact's files in the cache, verified; note the damage if they cannot be."""
-        if revision.digest in self._laid_out:
+        digests = {form.digest for form in revision.forms}
+        if digests <= self._laid_out:
             return
-        folder = self._folder(revision)
+        folder = str(self._folder(revision.digest))
         try:
             await asyncio.to_thread(self._materialise, revision)
         except MofangError as error:
             self._damaged[folder] = error.message
             log.error("%s cannot be laid out: %s", revision.key, error)
         else:
-            self._laid_out.add(revision.digest)
+            self._laid_out |= digests
             self._damaged.pop(folder, None)
 
-    def _materialise(self, revision: Revision) -> Path:
-        version = self.registry.get(VersionRef(revision.model, str(revision.version), revision.variant))
-        return self.registry.folder(version, self.folders.cache)
+    def _materialise(self, revision: Revision) -> None:
+        for form in revision.forms:
+            version = self.registry.get(VersionRef(form.model, str(form.version), form.variant))
+            self.registry.folder(version, self.folders.cache)
 
     def _read_tariffs(self, desired: Desired, budgets: Sequence[Budget]) -> Mapping[str, Tariff]:
         """Return the prices in force now for whoever has a budget in money."""
@@ -217,7 +221,7 @@ class ShopFloor:
         """Return the reason for every revision none of whose replicas can answer for the time being."""
         broken: dict[str, str] = {}
         for revision, _ in served(desired):
-            if (damage := self._damaged.get(self._folder(revision))) is not None:
+            if (damage := self._damaged.get(str(self._folder(revision.digest)))) is not None:
                 broken[revision.key] = damage
                 continue
             if revision.key in self._asleep:

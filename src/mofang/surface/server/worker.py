@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,8 @@ def work(argument: str) -> int:
         return open_replica(load_tensors, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     def load_streams() -> StreamReplica:
-        return open_streams(load_generator, spec.engine, Path(spec.folder), spec.limits, options, tally)
+        load = partial(load_generator, adapters={name: Path(folder) for name, folder in spec.adapters.items()})
+        return open_streams(load, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     async def serve(stop: asyncio.Event) -> None:
         if spec.engine in generator_names():

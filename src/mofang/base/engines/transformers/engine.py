@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, InvalidParameter, MofangError, PromptTooLong
 from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampling
+from mofang.base.engines.adapters import INSIDE
 from mofang.base.engines.base import Options
 from mofang.base.engines.causal import read_causal
 from mofang.base.engines.choosing import Choice, Chooser, Logits
@@ -29,10 +30,11 @@ from mofang.base.engines.vocabulary import token_bytes
 
 _PIECE_TOKENS = 256  # of prompts, read in one step: the other streams wait meanwhile
 _MOST_ALTERNATIVES = 20
+_OWN = "own adapter"  # no name that a request can give
 
 
 class TransformersEngine:
-    """A causal model with its tokenizer.
+    """A causal model with its tokenizer, and in a folder ``adapter`` one that is laid over it always, if there is one.
 
     Options: see :mod:`.options`.
     """
@@ -44,7 +46,9 @@ class TransformersEngine:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         threads = int(chosen["threads"]) or len(os.sched_getaffinity(0))
-        self._model = load_model(folder, str(chosen["device"]), str(chosen["compute"]), threads, adapters)
+        own = {_OWN: folder / INSIDE} if (folder / INSIDE).is_dir() else {}
+        self._usual = next(iter(own), "")
+        self._model = load_model(folder, str(chosen["device"]), str(chosen["compute"]), threads, {**own, **adapters})
         self._tokenizer = _tokenizer(folder)
         self._words = _words(self._tokenizer)
         self._ends = about.ends
@@ -82,7 +86,7 @@ class TransformersEngine:
         if sampling.constraint is not None:
             raise InvalidParameter.of("response_format", "this engine keeps to no format")
         room = self.profile.context_tokens - len(prompt)
-        stream = _Stream(number, prompt, sampling, min(sampling.max_tokens or room, room))
+        stream = _Stream(number, prompt, sampling, min(sampling.max_tokens or room, room), self._usual)
         self._streams[number] = stream
         self._reading.append(stream)
 
@@ -102,7 +106,7 @@ class TransformersEngine:
     def score(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
         """See :class:`Scoring`."""
         try:
-            return [self._model.score(text) for text in texts]
+            return [self._model.score(text, self._usual) for text in texts]
         except RuntimeError as error:  # also when memory is short
             raise EngineFailed(f"PyTorch cannot score texts: {str(error)[:300]}") from error
 
@@ -183,7 +187,7 @@ class _Stream:
 
     __slots__ = ("chooser", "decoder", "last", "logprobs", "max_tokens", "number", "prompt", "reach", "rows", "said")
 
-    def __init__(self, number: int, prompt: Sequence[int], sampling: Sampling, max_tokens: int) -> None:
+    def __init__(self, number: int, prompt: Sequence[int], sampling: Sampling, max_tokens: int, usual: str) -> None:
         self.number = number
         self.prompt = prompt
         self.max_tokens = max_tokens
@@ -191,7 +195,7 @@ class _Stream:
         self.logprobs = sampling.logprobs
         self.chooser = Chooser(sampling)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.rows = Rows(number, sampling.adapter)
+        self.rows = Rows(number, sampling.adapter or usual)
         self.said = 0
         self.last = -1  # the token that was chosen, and is not read yet
 

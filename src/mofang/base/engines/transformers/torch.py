@@ -26,12 +26,13 @@ _ADAPTED: Mapping[str, Any] = {"is_trainable": False, "local_files_only": True}
 class Model:
     """A causal model of Hugging Face, evaluated."""
 
-    def __init__(self, model: Any, *, adapted: bool) -> None:
+    def __init__(self, model: Any, adapters: Mapping[str, str]) -> None:
+        """Take ``model``, and what it calls its adapters, by the names that streams give."""
         self._model = model
-        self._adapted = adapted
+        self._adapters = adapters
         self._device = model.device
         self.value_bytes: int = model.dtype.itemsize
-        inner = model.get_base_model() if adapted else model
+        inner = model.get_base_model() if adapters else model
         takes = inspect.signature(inner.forward).parameters
         self._cache = "cache" if "cache" in takes else "past_key_values"  # its name before 5.24
         self._takes_positions, self._keeps = "position_ids" in takes, "logits_to_keep" in takes
@@ -49,17 +50,17 @@ class Model:
             known["position_ids"] = (before[:, None] + torch.arange(size)).to(self._device)
         if self._keeps:
             known["logits_to_keep"] = 1
-        if self._adapted:
-            known["adapter_names"] = [name or _BASE for name in adapters]
+        if self._adapters:
+            known["adapter_names"] = [self._adapters.get(name, _BASE) for name in adapters]
         with torch.inference_mode():
             logits: torch.Tensor = self._model(input_ids=ids.to(self._device), **known).logits
             found: Logits = logits[:, -1].float().cpu().numpy()
         return found
 
-    def score(self, tokens: Sequence[int]) -> list[float]:
-        """Return ln(probability) of every one of ``tokens`` but the first, without an adapter."""
+    def score(self, tokens: Sequence[int], adapter: str) -> list[float]:
+        """Return ln(probability) of every one of ``tokens`` but the first."""
         ids = torch.tensor([list(tokens)], device=self._device)
-        known = {"adapter_names": [_BASE]} if self._adapted else {}
+        known = {"adapter_names": [self._adapters.get(adapter, _BASE)]} if self._adapters else {}
         with torch.inference_mode():
             logits = self._model(input_ids=ids, use_cache=False, **known).logits[0, :-1].float()
             found = torch.log_softmax(logits, dim=-1).gather(1, ids[0, 1:, None])
@@ -123,9 +124,10 @@ def load_model(folder: Path, device: str, compute: str, threads: int, adapters: 
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype, **_SAFE).to(place)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise EngineLoadFailed(f"transformers cannot load the model: {_first_line(error)}") from error
+    names = {name: f"a{number}" for number, name in enumerate(adapters)}  # PEFT takes no dots in them
     if adapters:
-        model = _adapted(model, adapters)
-    return Model(model.eval(), adapted=bool(adapters))
+        model = _adapted(model, {names[name]: each for name, each in adapters.items()})
+    return Model(model.eval(), names)
 
 
 def _adapted(model: Any, adapters: Mapping[str, Path]) -> Any:

@@ -14,23 +14,29 @@ from mofang.surface.protocols.openai.moderations import moderates
 
 def describe(revision: Revision, profile: Profile | None) -> dict[str, Any]:
     """Return the entry of ``/v1/models``; ``profile`` is that of a language model that can answer."""
-    return {
-        "id": revision.endpoint,
-        "object": "model",
-        "created": revision.created_at // 1_000_000,
-        "owned_by": "mofang",
-        "type": "model",
-        "display_name": revision.endpoint,
-        "created_at": datetime.fromtimestamp(revision.created_at / 1_000_000, UTC).isoformat(timespec="seconds"),
-        "mofang": {
-            "model": revision.model,
-            "version": revision.version,
-            "revision": revision.number,
-            "digest": revision.digest,
-            "engine": revision.engine,
-            "paths": _paths(revision, profile),
-        },
-    } | (_bounds(profile) if profile is not None else {})
+    name = f"{revision.endpoint}:{revision.adapter}" if revision.adapter else revision.endpoint
+    parent = {"parent": revision.endpoint} if revision.adapter else {}
+    return (
+        parent
+        | {
+            "id": name,
+            "object": "model",
+            "created": revision.created_at // 1_000_000,
+            "owned_by": "mofang",
+            "type": "model",
+            "display_name": name,
+            "created_at": datetime.fromtimestamp(revision.created_at / 1_000_000, UTC).isoformat(timespec="seconds"),
+            "mofang": {
+                "model": revision.model,
+                "version": revision.version,
+                "revision": revision.number,
+                "digest": revision.digest,
+                "engine": revision.engine,
+                "paths": _paths(revision, profile),
+            },
+        }
+        | (_bounds(profile) if profile is not None else {})
+    )
 
 
 def _bounds(profile: Profile) -> dict[str, Any]:

@@ -110,18 +110,19 @@ class OpenAi:
         for name in self._lane.names(principal):
             if principal.may_ask(name):
                 with suppress(NotFound):  # it has no revision yet
-                    found.append(self._describe(principal, name))
+                    route = self._lane.route(principal, name)
+                    profile = self._generator.profile(route)
+                    found += [describe(form, profile) for form in route.revision.forms]
         ids = [each["id"] for each in found] or [None]
         return {"object": "list", "data": found, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
 
     def _model(self, principal: Principal, name: str) -> dict[str, Any]:
-        if not principal.may_ask(name):
+        endpoint, _, adapter = name.partition(":")
+        if not principal.may_ask(endpoint):
             raise EndpointNotFound(f"there is no endpoint {name[:80]!r}")
-        return self._describe(principal, name)
-
-    def _describe(self, principal: Principal, name: str) -> dict[str, Any]:
-        route = self._lane.route(principal, name)
-        return describe(route.revision, self._generator.profile(route))
+        route = self._lane.route(principal, endpoint)
+        revision = route.revision.adapted(adapter) if adapter else route.revision
+        return describe(revision, self._generator.profile(route))
 
     # --- what generates -----------------------------------------------------------------------------------------------
 

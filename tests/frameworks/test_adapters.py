@@ -1,0 +1,58 @@
+"""LoRA adapters by request: pushed as versions, laid over a base with its deployment, asked, metered as variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from language_folders import lora, tiny_llama
+
+from mofang.base.domain.errors import MofangError
+from servers import Server, wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft and transformers are not always in step
+
+
+@pytest.mark.timeout(300)
+def test_a_request_names_the_adapter_it_wants(server: Server, mofang: Any, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    mofang("push", "terse", str(lora(base, tmp_path / "terse", 1)))
+    mofang("push", "tiny", str(base))
+    mofang("deploy", "tiny", "--option", "threads=1", "--option", "cache_mb=64", "--adapter", "terse=terse@1")
+    headers = {"authorization": f"Bearer {server.consumer()}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        listed = {each["id"]: each for each in client.get("/v1/models").json()["data"]}
+        assert listed.keys() >= {"tiny", "tiny:terse"}
+        assert listed["tiny:terse"]["parent"] == "tiny"
+        assert client.get("/v1/models/tiny:terse").json()["id"] == "tiny:terse"
+
+        def ask(model: str) -> float:
+            asked = {"model": model, "prompt": "one two", "max_tokens": 8, "temperature": 0, "logprobs": 1}
+            answer = client.post("/v1/completions", json=asked).json()
+            assert answer["model"] == model
+            return round(answer["choices"][0]["logprobs"]["token_logprobs"][0], 3)
+
+        assert ask("tiny") != ask("tiny:terse")
+        gone = client.post("/v1/completions", json={"model": "tiny:rude", "prompt": "one"})
+        assert (gone.status_code, gone.json()["error"]["type"]) == (404, "invalid_request_error")
+
+    def metered() -> bool:
+        rows = server.client.meter.usage(["endpoint", "variant"]).items
+        found = {row.by["variant"]: row.quantities["requests"] for row in rows if row.by["endpoint"] == "tiny"}
+        return found == {"original": 1, "terse": 1}
+
+    wait_until(metered, 60, "the usage of each")
+    server.client.deploy.roll_out("tiny", options={"slots": 2}, wait=False)
+    [newest, before] = server.client.deploy.get_endpoint("tiny").revisions
+    assert newest.adapters == before.adapters  # they stay
+    assert newest.adapters["terse"].version == "terse@1"
+    with pytest.raises(MofangError, match="no model of its own") as alone:
+        server.client.deploy.roll_out("terse")
+    described = tmp_path / "upstream.json"
+    described.write_text('{"upstream": "other", "model": "x"}')
+    mofang("push", "elsewhere", str(described), "--engine", "upstream")
+    with pytest.raises(MofangError, match="computes no adapter by request") as elsewhere:
+        server.client.deploy.roll_out("elsewhere", adapters={"terse": "terse"})
+    assert {alone.value.code, elsewhere.value.code} == {"engine.adapter"}
