@@ -135,6 +135,7 @@ BAD = {
     "duplicate output": ({"outputs": [{"name": "y"}, {"name": "y"}]}, errors.TensorName),
     "wrong datatype": ({"inputs": [tensor(datatype="FLOAT")]}, errors.TensorDatatype),
     "negative dimension": ({"inputs": [tensor(shape=[-2])]}, errors.TensorShape),
+    "empty, and too large": ({"inputs": [tensor(shape=[0, *[2**31 - 1] * 3])]}, errors.TensorShape),
     "large dimension": ({"inputs": [tensor(shape=[2**63 - 1])]}, errors.TensorShape),
     "overflowing dimensions": ({"inputs": [tensor(shape=[2**31 - 1] * 4)]}, errors.TensorShape),
     "too few values": ({"inputs": [tensor(shape=[3])]}, errors.TensorData),

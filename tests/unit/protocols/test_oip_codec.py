@@ -178,6 +178,7 @@ BAD = {
         "range",
     ),
     "negative dimension": (ask(shape=[-1, 2]), errors.TensorShape, "-1"),
+    "empty, and too large": (ask(shape=[0, *[2**31 - 1] * 3], data=[]), errors.TensorShape, "too large"),
     "dimension 2^63": (ask(shape=[2**63, 2]), errors.TensorShape, str(2**63)),
     "dimensions that overflow": (ask(shape=[2**31 - 1] * 3), errors.TensorShape, "elements"),
     "too many dimensions": (ask(shape=[1] * 33), errors.TensorShape, "33"),

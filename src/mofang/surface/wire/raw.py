@@ -62,8 +62,8 @@ def element_count(name: str, shape: Sequence[int]) -> int:
         if not 0 <= size <= MAX_DIMENSION:
             raise TensorShape(f"tensor {name!r}: {size} is no dimension", hint="give the true size of each dimension")
     count = math.prod(shape)
-    if count > MAX_DIMENSION:
-        raise TensorShape(f"tensor {name!r}: shape {list(shape)} has {count} elements; at most {MAX_DIMENSION}")
+    if count > MAX_DIMENSION or (not count and math.prod(size or 1 for size in shape) > MAX_DIMENSION):
+        raise TensorShape(f"tensor {name!r}: shape {list(shape)} is too large; at most {MAX_DIMENSION} elements")
     return count
 
 
