@@ -225,7 +225,19 @@ def test_killed_training_goes_on_where_it_was(
     resumed = taken((Distil(3),), replace(kept, progress=Listening()))
     assert min(fractions) > 0.6
     assert write_network(resumed) == write_network(whole)
-    assert not [*tmp_path.iterdir()]
+
+
+def test_what_a_killed_job_had_trained_is_not_trained_again(digits: Examples, teacher: Subject, tmp_path: Path) -> None:
+    kept = replace(means(teacher, digits), checkpoints=tmp_path)
+    first = taken((Distil(1),), kept)
+
+    class Refusing:
+        def report(self, stage: str, fraction: float, message: str = "", **data: float | int | str) -> None:
+            raise AssertionError(f"trained again: {message}")
+
+    again = taken((Distil(1),), replace(kept, progress=Refusing()))
+    assert write_network(again) == write_network(first)
+    assert write_network(taken((Distil(1, soft=0.2),), kept)) != write_network(first)  # another step is another network
 
 
 def test_soft_targets_are_those_of_hinton() -> None:

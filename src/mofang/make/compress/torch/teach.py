@@ -2,7 +2,8 @@
 
 Soft targets as Hinton et al. (2015) have them: the teacher's beliefs at a temperature, next to the labels. The settings
 of training are those of the recipe, its rates from the beginning, over as many epochs as the step says (Renda et al.,
-2020). Weights that are zero stay zero. A job that is killed goes on from the file of the step.
+2020). Weights that are zero stay zero. A job that is killed goes on from the file of the step; what it had trained to
+the end is not trained again.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from mofang.make.prepare.dataset import Examples
 from mofang.make.recipe import Network as Spec
 from mofang.make.train.torch.batches import Batches, Prepared
 from mofang.make.train.torch.loop import Loss, Point, fit
-from mofang.make.train.torch.network import Net, write_network
+from mofang.make.train.torch.network import Net, read_network, write_network
 from mofang.make.train.torch.train import build, comparison_of, loss_of, measure, placed, split
 
 _WARM = 0.1  # of the epochs, at most, in which the rate grows
+_TRAINED = ".trained"  # files of networks that a job has trained to the end
 _FEW = 0.05  # share of zeros among weights, up to which they are by chance
 
 
@@ -48,6 +50,8 @@ def student(step: Student, subject: Subject, means: Means) -> Subject:
 
 def tune(step: Tune, subject: Subject, means: Means) -> Subject:
     """Return ``subject`` trained further on labels. Raises NoVariant if there are none."""
+    if (trained := _trained(step, subject, means)) is not None:
+        return trained
     examples = _examples(means)
     if not _labelled(examples):
         raise NoVariant(
@@ -63,6 +67,8 @@ def distil(step: Distil, subject: Subject, means: Means) -> Subject:
 
     Without labels it learns from the teacher alone. Raises NoVariant if there are no rows, or no hints to have.
     """
+    if (trained := _trained(step, subject, means)) is not None:
+        return trained
     examples = _examples(means)
     spec = _schedule(subject.model.plan.spec, step.epochs)
     with _teacher(step, means) as teacher:
@@ -130,10 +136,21 @@ def _taught(
             net, known, spec, loss=loss, measure=lambda net: measure(net, checked, spec.loss), watch=watch,
             checkpoint=checkpoint,
         )  # fmt: skip
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     net = net.to("cpu", memory_format=torch.contiguous_format)
+    if checkpoint is not None:
+        made = checkpoint.with_suffix(".new")
+        made.write_bytes(write_network(net))
+        made.replace(checkpoint.with_suffix(_TRAINED))
+        checkpoint.unlink(missing_ok=True)
     return Subject(None, subject.engine, net, "torch")
+
+
+def _trained(step: Step, subject: Subject, means: Means) -> Subject | None:
+    """Return what a process of the same job that was killed later had made by this step; None if there is nothing."""
+    checkpoint = _checkpoint(step, subject.model, means)
+    if checkpoint is None or not (made := checkpoint.with_suffix(_TRAINED)).is_file():
+        return None
+    return Subject(None, subject.engine, read_network(made.read_bytes()), "torch")
 
 
 def _schedule(spec: Spec, epochs: float) -> Spec:
