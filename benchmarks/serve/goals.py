@@ -89,11 +89,12 @@ def told(what: str, relation: str, goal: float, found: float) -> str:
 
 
 def compare(model: Model, found: Measured) -> list[str]:
-    """Return a line for every goal of a model of which enough was measured."""
+    """Return a line for every goal of a model of which enough was measured; a mark where the machine was not ours."""
     lines = []
+    mark = "" if all(figure.clean for figure in found.figures.values()) else " !"
     for what, relation, goal, of in GOALS.get(model.name, []):
         try:
-            lines.append(told(f"{model.name}, {what}", relation, goal, of(found)))
+            lines.append(told(f"{model.name}, {what}", relation, goal, of(found)) + mark)
         except KeyError:
             continue
     return lines
