@@ -27,7 +27,15 @@ from mofang.base.domain.generation import Occupancy
 from mofang.base.engines.options import OPTIONS
 from mofang.make.convert.formats import FORMATS
 from mofang.make.evaluate.gate import PER_CLASS
-from mofang.make.evaluate.report import ABOUT, CLASSIFICATION, LANGUAGE, REGRESSION, RETRIEVAL, SMALLER_IS_BETTER
+from mofang.make.evaluate.report import (
+    ABOUT,
+    CLASSIFICATION,
+    LANGUAGE,
+    MULTILABEL,
+    REGRESSION,
+    RETRIEVAL,
+    SMALLER_IS_BETTER,
+)
 from mofang.make.export.forms import FORMS
 from mofang.make.recipe import ALGORITHMS, Recipe, recipe_schema
 from mofang.make.recipe.words import describe, sections_of
@@ -313,7 +321,9 @@ def _meaning(kind: object) -> str:
 def quality_block() -> str:
     """Write every metric a gate may name, with its task and what it says."""
     tasks = {
+        **dict.fromkeys(MULTILABEL, "labels"),
         **dict.fromkeys((*CLASSIFICATION, *PER_CLASS), "classes"),
+        **dict.fromkeys((*(name for name in CLASSIFICATION if name in MULTILABEL), *PER_CLASS), "classes, labels"),
         **dict.fromkeys(REGRESSION, "numbers"),
         **dict.fromkeys(RETRIEVAL, "vectors"),
         **dict.fromkeys(LANGUAGE, "texts gone on with"),

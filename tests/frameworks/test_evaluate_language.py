@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from models import SMOLLM2, fetch
 from servers import Server
 
+pytestmark = pytest.mark.timeout(400)  # the model is loaded for every evaluation
 Mofang = Callable[..., str]
 FACTS = (
     ("The capital of France is", "Paris", "Tuesday", "green"),

@@ -71,7 +71,7 @@ class TestOpenVino(Suite):
         for _ in range(2):  # what was read before is told again, not found in a cache
             long, alone = engine.score([tokens, short])
             assert (len(long), len(alone)) == (len(tokens) - 1, len(short) - 1)
-            assert long[-len(said) :] == pytest.approx(said, abs=0.2)
+            assert long[-len(said) :] == pytest.approx(said, abs=0.7)  # the cache of keys and values is rounded
         strange = engine.score([engine.encode("Paris of the is France capital.", opening=True)])[0]
         assert sum(strange) < sum(alone) - 5
         engine.add(95, engine.encode(PROMPT), GREEDY)  # and it speaks as before

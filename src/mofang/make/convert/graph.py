@@ -11,13 +11,39 @@ from typing import Any
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Signature, TensorSpec
 
-_INT64 = 7  # TensorProto.INT64
+_FLOAT, _INT64 = 1, 7  # TensorProto.FLOAT, TensorProto.INT64
 _INT = 2  # AttributeProto.INT
 
 
 def regression_signature(features: int) -> Signature:
     """Return the signature of every regression made here: ``features`` FP32 [n, d] to ``value`` FP32 [n]."""
     return Signature((TensorSpec("features", "FP32", (-1, features)),), (TensorSpec("value", "FP32", (-1,)),))
+
+
+def labels_signature(features: int, labels: int) -> Signature:
+    """Return the signature of models of several labels: ``features`` to 0 or 1 and a probability for each of them."""
+    outputs = (TensorSpec("labels", "INT64", (-1, labels)), TensorSpec("probabilities", "FP32", (-1, labels)))
+    return Signature((TensorSpec("features", "FP32", (-1, features)),), outputs)
+
+
+def name_labels(graph: Any, labels: int) -> None:
+    """Let a graph that answers ``probabilities`` [n, labels] also answer ``labels``, 1 where one is over a half.
+
+    Sums of votes are rounded: what lies within a millionth of a half is a half, and no label.
+    """
+    half = graph.initializer.add(name="half", dims=[], data_type=_FLOAT)
+    half.float_data.append(0.500001)
+    graph.node.add(name="over_half", op_type="Greater", input=["probabilities", "half"], output=["is_over_half"])
+    cast = graph.node.add(name="as_numbers", op_type="Cast", input=["is_over_half"], output=["labels"])
+    cast.attribute.add(name="to", i=_INT64, type=_INT)
+    (probabilities,) = [output for output in graph.output if output.name == "probabilities"]
+    kept = [type(probabilities).FromString(probabilities.SerializeToString())]
+    del graph.output[:]
+    answered = graph.output.add(name="labels").type.tensor_type
+    answered.elem_type = _INT64
+    answered.shape.dim.add(dim_param="n")
+    answered.shape.dim.add(dim_value=labels)
+    graph.output.extend(kept)
 
 
 def boosted_signature(features: int, classes: int) -> Signature:

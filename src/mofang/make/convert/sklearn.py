@@ -23,7 +23,7 @@ from mofang.make.convert import trees
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.estimators import places
-from mofang.make.convert.graph import name_value, regression_signature, sort_opsets
+from mofang.make.convert.graph import labels_signature, name_labels, name_value, regression_signature, sort_opsets
 from mofang.make.convert.probes import table_trials
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -52,7 +52,9 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         model = convert_sklearn(pipeline, name="mofang", initial_types=inputs, options=options)
     except (MissingConverter, MissingShapeCalculator, NameError, RuntimeError, NotImplementedError) as error:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
-    if isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
+    if is_multilabel(pipeline):
+        name_labels(model.graph, len(pipeline.classes_))
+    elif isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
         _vote_for_both_classes(model.graph)
     _leave_out_zeros(model.graph)
     if not hasattr(pipeline, "classes_"):
@@ -157,6 +159,9 @@ def _texts(model: Any) -> tuple[str, ...]:
 def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     """Return what the pipeline itself answers, by output; raise ValueError for features it refuses."""
     label = pipeline.predict(features)
+    if is_multilabel(pipeline):
+        found = pipeline.predict_proba(features).astype(np.float32)
+        return {"labels": np.asarray(label, np.int64), "probabilities": found}
     if not hasattr(pipeline, "classes_"):
         return {"value": label.astype(np.float32).reshape(-1)}
     if label.dtype.kind in "biu":
@@ -166,9 +171,17 @@ def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     return {"label": label, "probabilities": pipeline.predict_proba(features).astype(np.float32)}
 
 
+def is_multilabel(pipeline: Any) -> bool:
+    """Tell whether a fitted pipeline answers any number of labels for a row, with one array of probabilities."""
+    binarizer = getattr(pipeline[-1], "label_binarizer_", None) or getattr(pipeline[-1], "_label_binarizer", None)
+    return getattr(binarizer, "y_type_", "") == "multilabel-indicator"
+
+
 def _signature(pipeline: Any) -> Signature:
     from sklearn.base import is_regressor
 
+    if is_multilabel(pipeline):
+        return labels_signature(int(pipeline.n_features_in_), len(pipeline.classes_))
     if is_regressor(pipeline):
         return regression_signature(int(pipeline.n_features_in_))
     if not hasattr(pipeline, "predict_proba") or not hasattr(pipeline, "classes_"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
-from mofang.make.convert.graph import regression_signature, sort_opsets
+from mofang.make.convert.graph import labels_signature, regression_signature, sort_opsets
 from mofang.make.train.torch.network import Answers, Net
 from mofang.make.train.torch.train import answers
 
@@ -29,11 +29,14 @@ def to_onnx(net: Net, folder: Path) -> Signature:
     """Write ``folder/model.onnx`` and return its signature. The same weights give the same bytes.
 
     Input ``features`` FP32 [n, d], missing values NaN; outputs ``label`` INT64 [n] and ``probabilities`` FP32
-    [n, classes], or ``value`` FP32 [n]. Raises ConversionFailed if a layer has no ONNX form.
+    [n, classes], of several labels ``labels`` INT64 [n, classes] in place of the first, or ``value`` FP32 [n]. Raises
+    ConversionFailed if a layer has no ONNX form.
     """
     features, classes = net.plan.features, net.plan.classes
     signature = regression_signature(features)
-    if classes:
+    if net.plan.several:
+        signature = labels_signature(features, classes)
+    elif classes:
         outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("probabilities", "FP32", (-1, classes)))
         signature = Signature(signature.inputs, outputs)
     example = {"features": torch.zeros(_EXAMPLE_ROWS, features)}
@@ -47,6 +50,8 @@ def reference(net: Net, features: NDArray[np.float32]) -> dict[str, Array]:
     found = answers(net.eval(), torch.from_numpy(features))
     if not net.plan.classes:
         return {"value": (found * net.target_deviation + net.target_mean).numpy()}
+    if net.plan.several:
+        return {"labels": (found > 0).long().numpy(), "probabilities": torch.sigmoid(found).numpy()}
     return {"label": found.argmax(dim=1).numpy(), "probabilities": torch.softmax(found, dim=1).numpy()}
 
 

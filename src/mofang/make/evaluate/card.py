@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mofang.base.domain.registry import ModelVersion
-from mofang.make.evaluate.report import LanguageScores, RegressionScores, Report, RetrievalScores, Scores
+from mofang.make.evaluate.report import LabelScores, LanguageScores, RegressionScores, Report, RetrievalScores, Scores
 
 
 def model_card(version: ModelVersion, dataset: str, report: Report | None, licence: str = "") -> str:
@@ -35,8 +35,11 @@ def _metadata(version: ModelVersion, dataset: str, report: Report | None, licenc
         yield "---"
         return
     kinds = {
-        Scores: "tabular-classification", RetrievalScores: "sentence-similarity", LanguageScores: "text-generation",
-    }  # fmt: skip
+        Scores: "tabular-classification",
+        LabelScores: "tabular-classification",
+        RetrievalScores: "sentence-similarity",
+        LanguageScores: "text-generation",
+    }
     task = kinds.get(type(report.scores), "tabular-regression")
     yield f"pipeline_tag: {task}"
     yield "tags: [mofang]"
@@ -79,6 +82,8 @@ def _body(version: ModelVersion, dataset: str, report: Report | None) -> Iterato
     yield from ("", *_verdict(report))
     if isinstance(scores, Scores):
         yield from (*_class_table(scores), *_confusions(scores))
+    elif isinstance(scores, LabelScores):
+        yield from _label_table(scores)
     elif isinstance(scores, RetrievalScores):
         yield from _neighbours(scores)
     elif isinstance(scores, LanguageScores):
@@ -103,6 +108,20 @@ def _class_table(scores: Scores) -> Iterator[str]:
     macro = f"{scores.macro_precision:.4f} | {scores.macro_recall:.4f} | {scores.macro_f1:.4f} | {scores.rows:,}"
     yield f"| **macro average** | {macro} |"
     yield from ("", f"Accuracy **{scores.accuracy:.4f}**.", "")
+
+
+def _label_table(scores: LabelScores) -> Iterator[str]:
+    yield "| label | precision | recall | F1 | rows |"
+    yield "|---|---:|---:|---:|---:|"
+    for entry in scores.classes:
+        numbers = f"{entry.precision:.4f} | {entry.recall:.4f} | {entry.f1:.4f} | {entry.support:,}"
+        yield f"| {_cell(entry.label)} | {numbers} |"
+    for name in ("macro", "micro"):
+        told = [f"{getattr(scores, f'{name}_{each}'):.4f}" for each in ("precision", "recall", "f1")]
+        yield f"| **{name} average** | {' | '.join(told)} | {scores.rows:,} |"
+    yield ""
+    right, wrong = f"{scores.subset_accuracy:.2%}", f"{scores.hamming_loss:.2%}"
+    yield f"Every label is right of **{right}** of the rows; {wrong} of all labels are wrong."
 
 
 def _errors(scores: RegressionScores) -> Iterator[str]:

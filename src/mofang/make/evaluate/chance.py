@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mofang.make.evaluate.report import Comparison, RegressionScores, Scores
 
 Mask = NDArray[np.bool_]
+Classes = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
 _ROUNDS = 1_000
@@ -45,6 +46,18 @@ def class_intervals(scores: Scores) -> dict[str, tuple[float, float]]:
     return {name: _interval(values) for name, values in found.items()}
 
 
+def label_intervals(truth: Classes, predicted: Classes) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of subset accuracy and micro F1; both arrays are [n, labels] of 0 and 1."""
+    right = (truth == predicted).all(axis=1)
+    hits, sizes = (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)
+    samples = _samples(len(truth))
+    found = {
+        "subset_accuracy": [float(right[rows].mean()) for rows in samples],
+        "micro_f1": [2 * float(hits[rows].sum()) / max(float(sizes[rows].sum()), 1.0) for rows in samples],
+    }
+    return {name: _interval(np.array(values)) for name, values in found.items()}
+
+
 def number_intervals(scores: RegressionScores, truth: Numbers, predicted: Numbers) -> dict[str, tuple[float, float]]:
     """Return 95 % intervals of RMSE, MAE and R²."""
     apart = predicted - truth
@@ -57,14 +70,14 @@ def number_intervals(scores: RegressionScores, truth: Numbers, predicted: Number
     return {name: _interval(np.array(values)) for name, values in kept.items()}
 
 
-def compare_classes(rival: str, version: str, right: Mask, rival_right: Mask) -> Comparison:
+def compare_classes(rival: str, version: str, right: Mask, rival_right: Mask, metric: str = "accuracy") -> Comparison:
     """Compare two classifiers by which rows each answers rightly; the interval is Wald's for paired proportions."""
     only_this, only_rival = int((right & ~rival_right).sum()), int((rival_right & ~right).sum())
     rows = len(right)
     difference = (only_this - only_rival) / rows
     deviation = ((only_this + only_rival) / rows - difference**2) ** 0.5 / rows**0.5
     return Comparison(
-        rival, version, "accuracy", difference, difference - 1.96 * deviation, difference + 1.96 * deviation,
+        rival, version, metric, difference, difference - 1.96 * deviation, difference + 1.96 * deviation,
         mcnemar(only_this, only_rival), only_this, only_rival,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mofang.base.domain.errors import InvalidRecipe
 from mofang.base.domain.tensors import Array
 from mofang.base.engines.base import Engine
-from mofang.make.evaluate.metrics import score, score_numbers
+from mofang.make.evaluate.metrics import score, score_labels, score_numbers
 from mofang.make.evaluate.report import Latency, Mistake, Slice
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.encode import strings
@@ -55,6 +55,8 @@ def mistakes(
 ) -> tuple[Mistake, ...]:
     """Return the rows that are furthest off: wrong classes by their ``confidence``, numbers by their distance."""
     labels = examples.schema.labels
+    if truth.ndim == 2:
+        return _wrong_labels(examples, truth, predicted)
     distance = np.where(predicted != truth, confidence, -1.0) if labels else np.abs(predicted - truth)
     worst = [int(row) for row in np.argsort(-distance, kind="stable")[:_MOST_MISTAKES] if distance[row] > 0]
     return tuple(
@@ -63,6 +65,24 @@ def mistakes(
             labels[int(truth[row])] if labels else f"{truth[row]:.6g}",
             labels[int(predicted[row])] if labels else f"{predicted[row]:.6g}",
             float(confidence[row]) if labels else float(distance[row]),
+            _thumbnail(examples, row),
+            _shown(examples, row),
+        )
+        for row in worst
+    )
+
+
+def _wrong_labels(examples: Examples, truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Mistake, ...]:
+    """Return the rows with most labels wrong."""
+    wrong = (truth != predicted).sum(axis=1)
+    worst = [int(row) for row in np.argsort(-wrong, kind="stable")[:_MOST_MISTAKES] if wrong[row]]
+    names = np.array(examples.schema.labels)
+    return tuple(
+        Mistake(
+            row,
+            ", ".join(names[truth[row] == 1]) or "none",
+            ", ".join(names[predicted[row] == 1]) or "none",
+            float(wrong[row]),
             _thumbnail(examples, row),
             _shown(examples, row),
         )
@@ -110,6 +130,9 @@ def _metrics(examples: Examples, truth: NDArray[Any], predicted: NDArray[Any]) -
     if not examples.schema.labels:
         numbers = score_numbers(truth, predicted)
         return {"rmse": numbers.rmse, "mae": numbers.mae}
+    if truth.ndim == 2:
+        several = score_labels(truth, predicted, examples.schema.labels)
+        return {"subset_accuracy": several.subset_accuracy, "micro_f1": several.micro_f1}
     scores = score(truth, predicted, examples.schema.labels)
     return {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
 

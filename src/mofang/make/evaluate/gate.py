@@ -28,10 +28,12 @@ from mofang.make.evaluate.report import (
     CLASSIFICATION,
     LANGUAGE,
     LATENCY,
+    MULTILABEL,
     REGRESSION,
     RETRIEVAL,
     AnyScores,
     Comparison,
+    LabelScores,
     LanguageScores,
     Latency,
     RetrievalScores,
@@ -41,7 +43,7 @@ from mofang.make.evaluate.report import (
 PER_CLASS = ("precision", "recall", "f1")
 UNBOUNDED = (*REGRESSION, *LATENCY, "log_loss", "perplexity", "bits_per_byte")  # every other metric is a fraction
 DUELS = ("worse_than", "better_than")
-ALL = (*CLASSIFICATION, *PER_CLASS, *REGRESSION, *RETRIEVAL, *LANGUAGE, *LATENCY)
+ALL = (*dict.fromkeys((*CLASSIFICATION, *MULTILABEL)), *PER_CLASS, *REGRESSION, *RETRIEVAL, *LANGUAGE, *LATENCY)
 
 _OPERATORS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     ">=": (operator.ge, "<"),
@@ -89,7 +91,7 @@ class Clause:
     def _value(self, scores: AnyScores, latency: Latency | None) -> float | None:
         if self.metric in LATENCY:
             return None if latency is None else float(getattr(latency, self.metric.removeprefix("latency_")))
-        if not self.label or not isinstance(scores, Scores):
+        if not self.label or not isinstance(scores, Scores | LabelScores):
             found = getattr(scores, self.metric)
             return None if found is None else float(found)
         return float(getattr(scores.classes[scores.labels.index(self.label)], self.metric))
@@ -128,13 +130,17 @@ class Gate:
         """The aliases and numbers of versions to compare with."""
         return tuple(dict.fromkeys(duel.rival for duel in self.duels))
 
-    def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise InvalidGate if a clause names a class that is not among ``labels`` (none: the target is a number)."""
+    def check_labels(self, labels: Sequence[str], *, several: bool = False) -> None:
+        """Raise InvalidGate if a clause names a class that is not among ``labels`` (none: the target is a number).
+
+        ``several``: rows have any number of the labels.
+        """
+        kinds = {True: ("labels", MULTILABEL), False: ("classes", CLASSIFICATION)}
+        what, valid = kinds[several] if labels else ("numbers", REGRESSION)
         for clause in self.clauses:
             if clause.metric in LATENCY:
                 continue
-            if clause.metric in (*RETRIEVAL, *LANGUAGE) or (clause.metric in REGRESSION) == bool(labels):
-                what, valid = ("classes", CLASSIFICATION) if labels else ("numbers", REGRESSION)
+            if clause.metric not in (*valid, *(PER_CLASS if labels else ())):
                 raise InvalidGate(
                     f"gate {self.text!r} names metric {clause.metric!r}, but the data's target holds {what}",
                     hint=f"metrics of {what} are {', '.join(valid)}",
@@ -172,7 +178,8 @@ class Gate:
         elif isinstance(scores, LanguageScores):
             self.check_language(choices=scores.choice_accuracy is not None)
         else:
-            self.check_labels(scores.labels if isinstance(scores, Scores) else ())
+            several = isinstance(scores, LabelScores)
+            self.check_labels(scores.labels if isinstance(scores, Scores | LabelScores) else (), several=several)
         found = [clause.failure(scores, latency) for clause in self.clauses]
         return tuple(filter(None, [*found, *(duel.failure(comparisons) for duel in self.duels)]))
 

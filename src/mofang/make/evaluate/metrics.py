@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.make.evaluate.report import ClassScores, RegressionScores, Residuals, Scores
+from mofang.make.evaluate.report import ClassScores, LabelScores, RegressionScores, Residuals, Scores
 
 Indices = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -47,6 +47,35 @@ def score(truth: Indices, predicted: Indices, labels: tuple[str, ...]) -> Scores
         confusion=tuple(tuple(row) for row in counts.tolist()),
         balanced_accuracy=float(recall[support > 0].mean()),
         micro_f1=float(hits.sum() / len(truth)),
+    )
+
+
+def score_labels(truth: Indices, predicted: Indices, labels: tuple[str, ...]) -> LabelScores:
+    """Score ``predicted`` against ``truth``, both ``[n, labels]`` of 0 and 1, n > 0.
+
+    Macro averages take every label that occurs in the truth or in the predictions, each with the same weight.
+    """
+    hits = (truth & predicted).sum(axis=0).astype(np.float64)
+    support, answered = truth.sum(axis=0), predicted.sum(axis=0)
+    precision, recall = _ratio(hits, answered), _ratio(hits, support)
+    f1 = _ratio(2 * hits, support + answered)
+    seen = (support + answered) > 0
+    macro = [float(each[seen].mean()) if seen.any() else 0.0 for each in (precision, recall, f1)]
+    right, said, there = (each.sum(keepdims=True) for each in (hits, answered, support))
+    return LabelScores(
+        rows=len(truth),
+        subset_accuracy=float((truth == predicted).all(axis=1).mean()),
+        hamming_loss=float((truth != predicted).mean()),
+        micro_precision=float(_ratio(right, said)[0]),
+        micro_recall=float(_ratio(right, there)[0]),
+        micro_f1=float(_ratio(2 * right, said + there)[0]),
+        macro_precision=macro[0],
+        macro_recall=macro[1],
+        macro_f1=macro[2],
+        classes=tuple(
+            ClassScores(label, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
+            for i, label in enumerate(labels)
+        ),
     )
 
 

@@ -5,12 +5,20 @@ Called by the control API, from what is stored; nothing is drawn before somebody
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from mofang.make.evaluate.curves import calibration_svg, precision_recall_svg, roc_svg
 from mofang.make.evaluate.picture import confusion_svg
-from mofang.make.evaluate.report import ABOUT, LanguageScores, RegressionScores, Report, Scores
+from mofang.make.evaluate.report import (
+    ABOUT,
+    ClassScores,
+    LabelScores,
+    LanguageScores,
+    RegressionScores,
+    Report,
+    Scores,
+)
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --good: #1a7f37;
@@ -56,6 +64,7 @@ def report_html(name: str, dataset: str, report: Report) -> str:
         *_tiles(report),
         *_comparisons(report),
         *(_classes(scores) if isinstance(scores, Scores) else ()),
+        *(_table("label", scores.classes) if isinstance(scores, LabelScores) else ()),
         *(_residuals(scores) if isinstance(scores, RegressionScores) else ()),
         *_slices(report),
         *_worst(report),
@@ -101,11 +110,8 @@ def _comparisons(report: Report) -> Iterator[str]:
 
 
 def _classes(scores: Scores) -> Iterator[str]:
-    yield "<h2>Classes</h2><table><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>rows</th></tr>"
-    for each in scores.classes:
-        cells = "".join(f"<td>{_bar(value)}{value:.3f}</td>" for value in (each.precision, each.recall, each.f1))
-        yield f"<tr><td>{_text(each.label)}</td>{cells}<td>{each.support:,}</td></tr>"
-    yield "</table><h2>Where answers go</h2>"
+    yield from _table("class", scores.classes)
+    yield "<h2>Where answers go</h2>"
     yield f'<div class="pictures">{confusion_svg(scores)}</div>'
     if scores.probabilities and scores.calibration_error is not None:
         yield "<h2>What the probabilities are worth</h2>"
@@ -113,6 +119,15 @@ def _classes(scores: Scores) -> Iterator[str]:
         pictures = [roc_svg(found), precision_recall_svg(found)]
         pictures.append(calibration_svg(found.calibration, scores.calibration_error))
         yield f'<div class="pictures">{"".join(pictures)}</div>'
+
+
+def _table(what: str, classes: Sequence[ClassScores]) -> Iterator[str]:
+    heads = "".join(f"<th>{head}</th>" for head in (what, "precision", "recall", "F1", "rows"))
+    yield f"<h2>{'Classes' if what == 'class' else 'Labels'}</h2><table><tr>{heads}</tr>"
+    for each in classes:
+        cells = "".join(f"<td>{_bar(value)}{value:.3f}</td>" for value in (each.precision, each.recall, each.f1))
+        yield f"<tr><td>{_text(each.label)}</td>{cells}<td>{each.support:,}</td></tr>"
+    yield "</table>"
 
 
 def _residuals(scores: RegressionScores) -> Iterator[str]:

@@ -12,6 +12,10 @@ CLASSIFICATION = (
     "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_f1", "roc_auc", "pr_auc",
     "log_loss", "calibration_error",
 )  # fmt: skip
+MULTILABEL = (
+    "subset_accuracy", "hamming_loss", "micro_precision", "micro_recall", "micro_f1", "macro_precision", "macro_recall",
+    "macro_f1",
+)  # fmt: skip
 REGRESSION = ("mse", "rmse", "mae", "r2", "mape")
 RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
 LANGUAGE = ("perplexity", "bits_per_byte", "choice_accuracy", "choice_accuracy_per_byte")
@@ -19,7 +23,18 @@ LANGUAGE = ("perplexity", "bits_per_byte", "choice_accuracy", "choice_accuracy_p
 LATENCY = ("latency_p50_ms", "latency_p99_ms")
 """Milliseconds the engine takes for one row alone."""
 SMALLER_IS_BETTER = frozenset(
-    {"log_loss", "calibration_error", "mse", "rmse", "mae", "mape", "perplexity", "bits_per_byte", *LATENCY}
+    {
+        "log_loss",
+        "hamming_loss",
+        "calibration_error",
+        "mse",
+        "rmse",
+        "mae",
+        "mape",
+        "perplexity",
+        "bits_per_byte",
+        *LATENCY,
+    }
 )
 ABOUT: dict[str, str] = {
     "accuracy": "share of the rows answered rightly",
@@ -30,6 +45,10 @@ ABOUT: dict[str, str] = {
     "micro_f1": "F1 over all answers together; of one answer a row it equals the accuracy",
     "roc_auc": "mean area under the ROC curves of the classes, each against the others",
     "pr_auc": "mean average precision of the classes",
+    "subset_accuracy": "share of the rows of which every label is answered rightly",
+    "hamming_loss": "share of all labels of all rows that are answered wrongly",
+    "micro_precision": "of several labels: share of those answered that are right",
+    "micro_recall": "of several labels: share of those there are that are answered",
     "log_loss": "mean of -ln(probability of the true class)",
     "calibration_error": "mean distance between confidence and accuracy, in 15 bins of equal width",
     "precision": "of a class: share of its answers that are right",
@@ -133,6 +152,37 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelScores:
+    """Scores of rows with any number of labels; ``classes`` are the scores of each label."""
+
+    rows: int
+    subset_accuracy: float
+    hamming_loss: float
+    micro_precision: float
+    micro_recall: float
+    micro_f1: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    classes: tuple[ClassScores, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return tuple(entry.label for entry in self.classes)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The few numbers that go with a registered version."""
+        return {name: getattr(self, name) for name in MULTILABEL}
+
+    @property
+    def headline(self) -> str:
+        """The whole in one phrase."""
+        return f"micro F1 {self.micro_f1:.4f}, all labels right of {self.subset_accuracy:.2%} of {self.rows:,} rows"
+
+
+@dataclass(frozen=True, slots=True)
 class Residuals:
     """How far answers lie from the truth (answer minus truth): quantiles, and counts in equal steps between ends."""
 
@@ -218,7 +268,7 @@ class LanguageScores:
         return f"perplexity {self.perplexity:.4g} on {self.tokens:,} tokens of {self.rows:,} texts{chosen}"
 
 
-AnyScores = Scores | RegressionScores | RetrievalScores | LanguageScores
+AnyScores = Scores | LabelScores | RegressionScores | RetrievalScores | LanguageScores
 
 
 @dataclass(frozen=True, slots=True)

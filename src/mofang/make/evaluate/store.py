@@ -16,7 +16,15 @@ from mofang.base.domain.names import new_id, now_us
 from mofang.base.domain.registry import canonical_json
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.owners import claim, visible
-from mofang.make.evaluate.report import AnyScores, LanguageScores, RegressionScores, Report, RetrievalScores, Scores
+from mofang.make.evaluate.report import (
+    AnyScores,
+    LabelScores,
+    LanguageScores,
+    RegressionScores,
+    Report,
+    RetrievalScores,
+    Scores,
+)
 
 evaluations = Table(
     "evaluations",
@@ -29,7 +37,12 @@ evaluations = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-_TELLING: dict[str, type[AnyScores]] = {"accuracy": Scores, "mrr": RetrievalScores, "perplexity": LanguageScores}
+_TELLING: dict[str, type[AnyScores]] = {
+    "accuracy": Scores,
+    "hamming_loss": LabelScores,
+    "mrr": RetrievalScores,
+    "perplexity": LanguageScores,
+}
 """What kind of scores a field is of."""
 
 

@@ -16,10 +16,16 @@ from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.tensors import Array, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
-from mofang.make.evaluate.chance import class_intervals, compare_classes, compare_numbers, number_intervals
+from mofang.make.evaluate.chance import (
+    class_intervals,
+    compare_classes,
+    compare_numbers,
+    label_intervals,
+    number_intervals,
+)
 from mofang.make.evaluate.close import latency, mistakes, slices
 from mofang.make.evaluate.gate import Gate
-from mofang.make.evaluate.metrics import Indices, Numbers, score, score_numbers
+from mofang.make.evaluate.metrics import Indices, Numbers, score, score_labels, score_numbers
 from mofang.make.evaluate.report import Comparison, Report
 from mofang.make.prepare.dataset import Examples, Schema
 from mofang.make.prepare.feed import feed
@@ -27,7 +33,7 @@ from mofang.make.prepare.feed import feed
 Rows = Array | Mapping[str, Array]  # numbers [n, d], or inputs by name as `prepare.feed` makes them
 
 BATCH_ROWS = 256
-LABEL, VALUE = "label", "value"  # the outputs classifiers and regressions made here have
+LABEL, LABELS, VALUE = "label", "labels", "value"  # outputs of models made here: of one class, several, a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +73,18 @@ def evaluate(
     progress: Progress,
     closer: Closer | None = None,
 ) -> Report:
-    """Ask ``engine`` for every row and compare with ``truth`` ``[n]``.
+    """Ask ``engine`` for every row and compare with ``truth`` ``[n]``, or ``[n, labels]``.
 
-    The truth is class indices into ``labels``, or numbers if there are no labels. Raises InvalidGate if the gate names
-    a class that is not among ``labels`` (before computing anything), and
+    The truth is class indices into ``labels``, or numbers if there are no labels, or 0 and 1 for each of several.
+    Raises InvalidGate if the gate names a class that is not among ``labels`` (before computing anything), and
     InvalidModel if the model's inputs or answers do not fit the data.
     """
-    gate.check_labels(labels)
+    several = truth.ndim == 2
+    gate.check_labels(labels, several=several)
     timed = latency(engine, inputs_of(engine, rows))
-    if labels:
+    if several:
+        report = _labels(engine, rows, truth.astype(np.int64), labels, closer, progress)
+    elif labels:
         report = _classes(engine, rows, truth.astype(np.int64), labels, closer, progress)
     else:
         report = _numbers(engine, rows, truth.astype(np.float64), closer, progress)
@@ -106,6 +115,37 @@ def _classes(
         for rival in closer.rivals
     ]
     return _look_closer(report, closer, truth, found.classes, confidence, comparisons)
+
+
+def _labels(
+    engine: Engine, rows: Rows, truth: Indices, labels: tuple[str, ...], closer: Closer | None, progress: Progress
+) -> Report:
+    predicted, seconds = predict_labels(engine, rows, labels, progress)
+    scores, right = score_labels(truth, predicted, labels), (predicted == truth).all(axis=1)
+    report = Report(scores, seconds, intervals=label_intervals(truth, predicted))
+    if closer is None:
+        return report
+    comparisons = [
+        compare_classes(
+            rival.name, rival.version, right,
+            (predict_labels(rival.engine, rival.rows, labels, progress)[0] == truth).all(axis=1), "subset_accuracy",
+        )
+        for rival in closer.rivals
+    ]  # fmt: skip
+    return _look_closer(report, closer, truth, predicted, np.ones(len(truth)), comparisons)
+
+
+def predict_labels(engine: Engine, rows: Rows, labels: tuple[str, ...], progress: Progress) -> tuple[Indices, float]:
+    """Return 0 or 1 for each row and label, and the seconds for all; of probabilities alone, 1 over a half."""
+    fits = [spec for spec in engine.signature.outputs if spec.shape[1:] == (len(labels),) and spec.datatype != "BYTES"]
+    named = [spec for spec in fits if spec.name == LABELS]
+    if not fits:
+        raise InvalidModel(
+            f"the data has {len(labels)} labels, but the model answers {'; '.join(map(str, engine.signature.outputs))}",
+            hint=f"such a model has an output {LABELS!r}, or one of probabilities, of shape [n, {len(labels)}]",
+        )
+    answers, seconds = _answers(engine, inputs_of(engine, rows), (named or fits)[:1], progress)
+    return (answers[0].astype(np.float64) > 0.5).astype(np.int64), seconds
 
 
 def _numbers(engine: Engine, rows: Rows, truth: Numbers, closer: Closer | None, progress: Progress) -> Report:

@@ -72,6 +72,8 @@ def material(version: ModelVersion, order: Order, tools: Workshop) -> Material:
         calibration, held_out = parted(sample)
         return Material(Exam(held_out, wanted=order.metric), calibration)
     dataset = tools.datasets.get(digest)
+    if dataset.task == "multilabel":
+        raise NoVariant(f"{version} answers several labels for a row; such models are not compressed yet")
     recipe = _recipe(version, tools)
     # Augmented as they were when the version learned from them.
     train = load_examples(tools.blobs, dataset, recipe.prepare.augment if recipe else None)

@@ -102,7 +102,8 @@ def _keep_trials(record: Record, trials: tuple[dict[str, Any], ...]) -> None:
 def check_task(recipe: Recipe, dataset: Dataset) -> None:
     """Raise InvalidDataset if the recipe's algorithm does not do what the data asks for."""
     if dataset.task not in recipe.train.tasks:
-        what = "numbers" if dataset.task == "regression" else f"{len(dataset.schema.labels)} classes"
+        counted = f"{len(dataset.schema.labels)} {'labels' if dataset.task == 'multilabel' else 'classes'}"
+        what = "numbers" if dataset.task == "regression" else counted
         raise InvalidDataset(
             f"algorithm {recipe.train.algorithm!r} does {' and '.join(recipe.train.tasks)}; the target holds {what}",
             hint=f"for {dataset.task}: {', '.join(algorithms(dataset.task))};"

@@ -61,7 +61,7 @@ def _make(recipe: Recipe, record: Record, tools: Workshop, progress: Progress) -
     search = searcher() if recipe.search.space else None
     dataset = prepared(recipe.prepare, tools, progress)
     gate = parse_gate(recipe.evaluate.gate)
-    gate.check_labels(dataset.schema.labels)
+    gate.check_labels(dataset.schema.labels, several=dataset.task == "multilabel")
     record.note(dataset=dataset.digest)
     check_task(recipe, dataset)
 

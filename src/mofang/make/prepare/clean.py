@@ -23,17 +23,21 @@ class CleanRows:
     """Which rows of the table can be used, and their target.
 
     Both have an entry for every row of the table. ``target`` holds class indices, and ``labels`` the classes' names; or
-    numbers (float64), and no labels. What it holds of rows that are not kept means nothing.
+    numbers (float64), and no labels; or 0 and 1 for each label, [rows, labels]. What it holds of rows that are not kept
+    means nothing. ``notes`` say what else is left out.
     """
 
     keep: Mask
     target: NDArray[np.int64] | NDArray[np.float64]
     labels: tuple[str, ...]
     removed: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def task_of(table: Table) -> Task:
-    """Say what the target asks for: fractions are measured, integers and texts name classes."""
+    """Say what the target asks for: fractions are measured, integers and texts name classes, several are labels."""
+    if table.target.ndim == 2:
+        return "multilabel"
     return "regression" if table.target.dtype.kind == "f" else "classification"
 
 
@@ -55,6 +59,8 @@ def clean(table: Table, task: Task, spec: Clean) -> CleanRows:
             return _numbers(table, kept)
         case "classification":
             return _classes(table, kept, spec.smallest_class)
+        case "multilabel":
+            return _marks(table, kept, spec.smallest_class)
 
 
 def spans(rows: int) -> Iterator[slice]:
@@ -156,6 +162,23 @@ def _classes(table: Table, kept: _Kept, smallest: int) -> CleanRows:
     new_index = np.cumsum(usable) - 1
     labels = tuple(_label(table, value) for value in found[usable])
     return CleanRows(kept.rows, new_index[index].astype(np.int64), labels, kept.removed)
+
+
+def _marks(table: Table, kept: _Kept, smallest: int) -> CleanRows:
+    """Leave out labels that too few of the rows have, or have not: there is nothing to tell apart."""
+    if table.target.ndim != 2:
+        raise InvalidDataset(f"{table.name!r} has one class a row; several labels come in tables")
+    have, rows = table.target[kept.rows].sum(axis=0, dtype=np.int64), int(kept.rows.sum())
+    usable = np.minimum(have, rows - have) >= smallest
+    if not usable.any():
+        raise InvalidDataset(f"{table.name!r} has no label that {smallest} usable rows have, and {smallest} have not")
+    notes = tuple(
+        f"label {name!r}: {count:,} of {rows:,} rows have it"
+        for name, count, good in zip(table.labels, have.tolist(), usable.tolist(), strict=True)
+        if not good
+    )
+    labels = tuple(name for name, good in zip(table.labels, usable.tolist(), strict=True) if good)
+    return CleanRows(kept.rows, table.target[:, usable].astype(np.int64), labels, kept.removed, notes)
 
 
 def _label(table: Table, value: Any) -> str:

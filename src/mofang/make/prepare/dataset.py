@@ -25,7 +25,7 @@ from mofang.make.prepare.augment import augment
 from mofang.make.prepare.columns import Column
 from mofang.make.prepare.encode import Texts, encode
 from mofang.make.prepare.normalise import Scaling
-from mofang.make.prepare.split import By, choose, strata
+from mofang.make.prepare.split import By, choose, classes_in, strata
 from mofang.make.prepare.words import FIRST
 from mofang.make.recipe import Augment, Task
 
@@ -102,7 +102,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Rows of a dataset, and how a model sees them: features [n, ...] as stored, and target [n].
+    """Rows of a dataset, and how a model sees them: features [n, ...] as stored, and target [n] or [n, labels].
 
     Models that see everything at once take :meth:`rows`, those that learn in steps take :meth:`batch`; either measure
     themselves on the rows that :meth:`aside` names. ``apart`` [n] is what rows are held out ``by``.
@@ -123,7 +123,9 @@ class Examples:
         """
         chosen = choose(self.by, self.apart, strata(self.target), share, seed)
         if self.target.dtype.kind != "f":
-            unknown = np.isin(self.target, np.setdiff1d(self.target, self.target[~chosen]))
+            lacking = np.setdiff1d(classes_in(self.target), classes_in(self.target[~chosen]))
+            several = self.target.ndim == 2
+            unknown = self.target[:, lacking].any(axis=1) if several else np.isin(self.target, lacking)
             chosen &= ~(unknown if self.apart is None else np.isin(self.apart, self.apart[unknown]))
         if not chosen.any():
             raise InvalidDataset(f"{len(self.target)} rows are too few to keep some aside for the curve")
@@ -197,7 +199,8 @@ def load_examples(
 def _load(blobs: Blobs, dataset: Dataset, split: SplitName) -> tuple[NDArray[Any], Target]:
     parts = dataset.splits[split]
     target = np.load(io.BytesIO(blobs.read(parts.target)), allow_pickle=False)
-    return _mapped(blobs, parts.features), target.astype(np.int64 if dataset.task == "classification" else np.float64)
+    whole = dataset.task in ("classification", "multilabel")
+    return _mapped(blobs, parts.features), target.astype(np.int64 if whole else np.float64)
 
 
 def _mapped(blobs: Blobs, sha256: str) -> NDArray[Any]:

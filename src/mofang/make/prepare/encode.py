@@ -56,6 +56,8 @@ def _fit_category(column: Column, spec: Encode, codes: NDArray[np.float32], targ
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda position: (-counts[position], column.values[position]))
     if spec.categories == "one_hot":
         return replace(column, encoding="one_hot", shown=tuple(order[: spec.most]))
+    if target.ndim == 2:  # of several labels, what most rows have
+        target = target[:, target.sum(axis=0).argmax()]
     wanted = target if target.dtype.kind == "f" else (target == np.bincount(target).argmax())
     mean = float(wanted.mean())
     sums = np.bincount(index, weights=wanted[there].astype(np.float64), minlength=len(column.values))

@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, its keys are the columns."""
+"""JSON lines: one object a line, its keys are the columns; a list of texts is written ``a|b``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from mofang.make.prepare.columns import Values
 from mofang.make.prepare.csv import fail, lines_of
+from mofang.make.prepare.marks import SEPARATOR
 from mofang.make.prepare.stream import CHUNK_ROWS, Chunk, Stream
 
 Row = tuple[int, dict[str, Any]]
@@ -48,9 +49,13 @@ def _chunks(where: str, names: tuple[str, ...], rows: Iterator[Row]) -> Iterator
     known = set(names)
     while block := list(islice(rows, CHUNK_ROWS)):
         for number, row in block:
-            strange = [key for key, value in row.items() if key not in known or isinstance(value, (dict, list))]
+            strange = [key for key, value in row.items() if key not in known or not _is_value(value)]
             if strange:
-                problem = "is new here" if strange[0] not in known else "holds a list or an object, which is no value"
+                problem = (
+                    "is new here"
+                    if strange[0] not in known
+                    else "holds an object or a list of other things than texts, which is no value"
+                )
                 fail(where, number, f"key {strange[0]!r} {problem}")
         numbers = [number for number, _ in block]
         columns = [_column([row.get(name) for _, row in block]) for name in names]
@@ -60,4 +65,12 @@ def _chunks(where: str, names: tuple[str, ...], rows: Iterator[Row]) -> Iterator
 def _column(values: list[Any]) -> Values:
     if all(value is None or type(value) in (int, float) for value in values):
         return np.array([np.nan if value is None else value for value in values], np.float64)
-    return ["" if value is None else str(value) for value in values]
+    return ["" if value is None else _written(value) for value in values]
+
+
+def _is_value(value: Any) -> bool:
+    return not isinstance(value, dict) and (not isinstance(value, list) or all(type(each) is str for each in value))
+
+
+def _written(value: Any) -> str:
+    return SEPARATOR.join(value) if isinstance(value, list) else str(value)

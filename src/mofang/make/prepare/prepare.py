@@ -27,7 +27,7 @@ from mofang.make.prepare.dataset import Dataset, Schema, Split, dataset_digest
 from mofang.make.prepare.encode import encode, fit
 from mofang.make.prepare.normalise import measure
 from mofang.make.prepare.sources import read
-from mofang.make.prepare.split import choose, draw, strata
+from mofang.make.prepare.split import choose, classes_in, draw, strata
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
@@ -52,7 +52,11 @@ def prepare(
 
 def _prepare(spec: Prepare, source: str, table: Table, blobs: Blobs, progress: Progress) -> Dataset:
     task = task_of(table) if spec.task == "auto" else spec.task
+    if (task == "multilabel") != (table.target.ndim == 2):
+        raise InvalidDataset(f"{table.name!r} has one class a row, and no labels", hint="several come in tables")
     rows = clean(table, task, spec.clean)
+    for note in rows.notes:
+        progress.report("prepare", 0.5, f"left out: {note}")
     held_out, over = _split(table, rows, spec)
     removed = {**rows.removed, **({"over the limit": int(over.sum())} if over.any() else {})}
     for reason, count in removed.items():
@@ -104,7 +108,7 @@ def _split(table: Table, rows: CleanRows, spec: Prepare) -> tuple[Mask, Mask]:
     if 0 < spec.limit < len(kept):
         for part in (held_out, ~held_out):
             over[part] = draw(layers[part], 1 - spec.limit / len(kept), spec.seed + 1)
-    lacking = sorted(set(range(len(rows.labels))) - set(np.unique(target[~held_out]).tolist()))
+    lacking = sorted(set(range(len(rows.labels))) - set(classes_in(target[~held_out]).tolist()))
     if lacking or held_out.all() or not held_out.any():
         problem = f"class {rows.labels[lacking[0]]!r} has no training row" if lacking else "no row is left on one side"
         own = "the data's own split" if table.test_rows else "the split"
@@ -175,24 +179,20 @@ def _with_texts(schema: Schema, table: Table, blobs: Blobs) -> Schema:
 
 
 def _store(table: Table, target: NDArray[Any], mask: Mask, blobs: Blobs) -> Split:
-    features = blobs.put(_npy(table.features, mask)).sha256
-    return Split(int(mask.sum()), features, blobs.put(_npy(target, mask)).sha256)
+    dtype = np.dtype(np.uint8 if table.features.dtype == np.uint8 else np.float32)
+    features = blobs.put(_npy(table.features, mask, dtype)).sha256
+    return Split(int(mask.sum()), features, blobs.put(_npy(target, mask, target.dtype)).sha256)
 
 
 def _apart(spec: Prepare, table: Table, mask: Mask, split: Split, blobs: Blobs) -> Split:
     """Return ``split`` with what its rows are held out by, so that training can keep rows aside by the same rule."""
     if spec.split.by == "rows" or table.apart is None or np.isnan(table.apart[mask]).any():
         return split
-    return replace(split, by=spec.split.by, apart=blobs.put(_npy(table.apart, mask)).sha256)
+    return replace(split, by=spec.split.by, apart=blobs.put(_npy(table.apart, mask, table.apart.dtype)).sha256)
 
 
-def _npy(array: NDArray[Any], mask: Mask) -> Iterator[bytes]:
-    """Yield the rows of ``array`` that ``mask`` chooses as a .npy file (format 1.0), chunk by chunk.
-
-    Bytes stay bytes, integers and doubles of targets stay themselves, other features become single precision.
-    """
-    is_target = array.ndim == 1
-    dtype = array.dtype if is_target or array.dtype == np.uint8 else np.dtype(np.float32)
+def _npy(array: NDArray[Any], mask: Mask, dtype: np.dtype[Any]) -> Iterator[bytes]:
+    """Yield the rows of ``array`` that ``mask`` chooses as a .npy file (format 1.0), chunk by chunk."""
     header = io.BytesIO()
     shape = (int(mask.sum()), *array.shape[1:])
     np.lib.format.write_array_header_1_0(

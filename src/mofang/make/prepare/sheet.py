@@ -222,7 +222,7 @@ def _blocks(examples: Examples, width: int) -> Iterator[NDArray[np.float64]]:
 
 def _tells(values: tuple[NDArray[Any], NDArray[Any]], targets: tuple[Target, Target], kind: str) -> float:
     """Return how much of the target a column tells alone: learned in cells of the first sample, asked on the second."""
-    if kind == "text" or not len(values[1]):
+    if kind == "text" or not len(values[1]) or targets[0].ndim == 2:
         return 0.0
     cells = _cells(values, kind)
     if targets[0].dtype.kind == "f":
@@ -264,7 +264,9 @@ def _class_counts(train: Examples, test: Examples) -> dict[str, tuple[int, int]]
     labels = train.schema.labels
     if not labels:
         return {}
-    counts = [np.bincount(each.target, minlength=len(labels)).tolist() for each in (train, test)]
+    targets = train.target, test.target
+    several = targets[0].ndim == 2
+    counts = [(each.sum(axis=0) if several else np.bincount(each, minlength=len(labels))).tolist() for each in targets]
     return {label: (first, second) for label, first, second in zip(labels, *counts, strict=True)}
 
 

@@ -18,7 +18,15 @@ _ROWS_PER_LAYER = 20
 
 
 def strata(target: NDArray[Any]) -> NDArray[np.int64]:
-    """Return what to sample evenly from: the class of each row, or the tenth of all numbers that it falls into."""
+    """Return what to sample evenly from: the class of each row, or the tenth of all numbers that it falls into.
+
+    Of several labels [n, labels] it is the rarest that a row has.
+    """
+    if target.ndim == 2:
+        rarest = np.argsort(target.sum(axis=0), kind="stable")
+        ordered = target[:, rarest] > 0
+        found = np.where(ordered.any(axis=1), ordered.argmax(axis=1), target.shape[1])
+        return np.asarray(found, np.int64)
     if target.dtype.kind != "f":
         return target.astype(np.int64)
     layers = min(max(len(target) // _ROWS_PER_LAYER, 1), _LAYERS)
@@ -31,6 +39,11 @@ def choose(by: By, apart: NDArray[Any] | None, layers: NDArray[np.int64], share:
     if by == "rows" or apart is None:
         return draw(layers, share, seed)
     return latest(apart, share) if by == "time" else whole_groups(apart, layers, share, seed)
+
+
+def classes_in(target: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the classes, or labels, that some row of ``target`` has."""
+    return np.flatnonzero(target.any(axis=0)) if target.ndim == 2 else np.unique(target).astype(np.int64)
 
 
 def draw(classes: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mofang.base.domain.errors import InvalidDataset
 from mofang.make.prepare.columns import MISSING, Column, ColumnReader, Kind, Place, Values, guess, is_number, texts_of
+from mofang.make.prepare.marks import MarkedColumns, MarkedLists
 from mofang.make.prepare.table import Table
 from mofang.make.recipe import Prepare
 
@@ -56,14 +57,14 @@ def gather(stream: Stream, spec: Prepare, scratch: Path) -> Table:
 
     Raises InvalidDataset for columns that are not there, and for values that are not of their column's kind.
     """
-    target = _name_of(stream, spec.target or stream.names[-1], "target")
+    targets = [_name_of(stream, name, "target") for name in spec.targets or stream.names[-1:]]
     aside = _name_of(stream, spec.split.column, "column") if spec.split.column else ""
     for name in spec.columns:
         _name_of(stream, name, "column")
     first, chunks = _peek(stream.chunks)
     path = scratch / "rows"
     with path.open("wb") as file:
-        gathered = _Gathered(stream, spec, target, aside, first, file)
+        gathered = _Gathered(stream, spec, targets, aside, first, file)
         for chunk in chunks:
             gathered.add(chunk)
     return gathered.table(path)
@@ -71,19 +72,21 @@ def gather(stream: Stream, spec: Prepare, scratch: Path) -> Table:
 
 class _Gathered:
     def __init__(
-        self, stream: Stream, spec: Prepare, target: str, aside: str, first: Chunk | None, file: IO[bytes]
+        self, stream: Stream, spec: Prepare, targets: Sequence[str], aside: str, first: Chunk | None, file: IO[bytes]
     ) -> None:
-        self._stream, self._target, self._aside = stream, stream.names.index(target), aside
+        self._stream, self._targets, self._aside = stream, [*map(stream.names.index, targets)], aside
         self._readers: dict[int, ColumnReader] = {}
         self._notes: list[str] = []
         for index, name in enumerate(stream.names):
-            if index != self._target and (kind := self._kind(name, index, spec, first)):
+            if index not in self._targets and (kind := self._kind(name, index, spec, first)):
                 self._readers[index] = ColumnReader(name, kind)
         if not self._readers:
-            raise InvalidDataset(f"{stream.where!r} has no column to learn from besides {target!r}")
+            raise InvalidDataset(
+                f"{stream.where!r} has no column to learn from besides {', '.join(map(repr, targets))}"
+            )
         self._apart = ColumnReader(aside, self._aside_kind(first)) if aside else None
         self._file = file
-        self._labels = _Labels()
+        self._labels = _labels(spec)
         self._apart_values: list[NDArray[np.float64]] = []
         self._rows = self._unlabelled = 0
 
@@ -110,13 +113,11 @@ class _Gathered:
         columns = [reader.read(chunk.columns[index], chunk.place) for index, reader in self._readers.items()]
         with np.errstate(over="ignore"):  # what single precision cannot hold becomes infinite, and is dropped as such
             matrix = np.stack(columns, axis=1).astype(np.float32)
-        labels = chunk.columns[self._target]
-        known = _present(labels)
+        known = self._labels.take([chunk.columns[index] for index in self._targets], chunk.place)
         if self._apart:
             apart = self._apart.read(chunk.columns[self._stream.names.index(self._aside)], chunk.place)
             self._apart_values.append(apart[known])
         self._file.write(np.ascontiguousarray(matrix[known]).data)
-        self._labels.add(labels, known)
         self._rows += int(known.sum())
         self._unlabelled += int((~known).sum())
 
@@ -175,6 +176,12 @@ def _present(labels: Values) -> NDArray[np.bool_]:
     return np.fromiter((text not in missing for text in texts), np.bool_, len(texts))
 
 
+def _labels(spec: Prepare) -> _Labels | MarkedColumns | MarkedLists:
+    if not isinstance(spec.target, str):
+        return MarkedColumns(spec.target)
+    return MarkedLists() if spec.task == "multilabel" else _Labels()
+
+
 class _Labels:
     """The target of all rows: integers, floats, or positions in a list of names, which take little memory."""
 
@@ -183,8 +190,14 @@ class _Labels:
         self._named: list[bool] = []
         self._names: dict[str, int] = {}
 
-    def add(self, labels: Values, known: NDArray[np.bool_]) -> None:
-        """Append the labels that are there."""
+    def take(self, columns: Sequence[Values], place: Place) -> NDArray[np.bool_]:
+        """Append the labels that are there, and return which rows these are."""
+        (labels,) = columns
+        known = _present(labels)
+        self._add(labels, known)
+        return known
+
+    def _add(self, labels: Values, known: NDArray[np.bool_]) -> None:
         if isinstance(labels, np.ndarray) and labels.dtype.kind in "biuf":
             self._append(labels[known])
             return

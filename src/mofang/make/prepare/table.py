@@ -17,7 +17,8 @@ class Table:
 
     What to predict is [rows].
 
-    The target holds integers or texts where it names classes, floats where it measures.
+    The target holds integers or texts where it names classes, floats where it measures. Where rows have any number of
+    labels it is [rows, labels] of 0 and 1, and ``labels`` names them.
 
     If ``test_rows`` is not 0, that many rows at the end are the data's own held-out split. ``labels`` names the classes
     0, 1, ... where the data says more than their numbers. ``removed`` counts rows the reader had to leave out, and

@@ -70,7 +70,7 @@ class LinearRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp"):
     """A multi-layer perceptron, trained by Adam on the log loss."""
 
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "multilabel")
     length: ClassVar[str] = "epochs"
 
     epochs: Epochs = 10
@@ -84,15 +84,18 @@ class Mlp(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mlp
 
 
 class DecisionTree(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="decision_tree"):
-    """One tree."""
+    """One tree; of several labels one each."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
 
     max_depth: Depth = 8
     min_samples_leaf: Leaf = 1
 
 
 class RandomForest(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="random_forest"):
-    """Many trees, each on a sample of the rows."""
+    """Many trees, each on a sample of the rows; of several labels a forest each."""
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
     length: ClassVar[str] = "trees"
 
     trees: Annotated[int, Meta(ge=1, le=5_000, description="trees that vote")] = 100

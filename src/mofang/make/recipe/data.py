@@ -14,7 +14,7 @@ Source = Annotated[
 Pixels = Annotated[int, Meta(ge=1, le=4_096)]
 Strength = Annotated[float, Meta(ge=0, le=1)]
 
-Task = Literal["classification", "regression", "generation"]
+Task = Literal["classification", "regression", "multilabel", "generation"]
 
 SCHEMES = (
     "file",
@@ -139,12 +139,23 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[prepare]: where the data comes from, and how it is split."""
 
     source: Source | Annotated[tuple[Source, ...], Meta(min_length=1, description="the first that is there is used")]
-    target: Annotated[str, Meta(description="tables: the column to predict; empty: the last column")] = ""
+    target: (
+        str
+        | Annotated[
+            tuple[str, ...],
+            Meta(
+                min_length=1,
+                description="tables: the column to predict; empty: the last column; several: labels that a row has or "
+                "has not",
+            ),
+        ]
+    ) = ""
     task: Annotated[
-        Literal["auto", "classification", "regression", "generation"],
+        Literal["auto", "classification", "regression", "multilabel", "generation"],
         Meta(
-            description="auto: regression if the target holds fractions, classification if whole numbers or texts; "
-            "generation: prompts and completions, for language models"
+            description="auto: regression if the target holds fractions, classification if whole numbers or texts, "
+            "multilabel if there are several; multilabel: the target holds lists of labels; generation: prompts and "
+            "completions, for language models"
         ),
     ] = "auto"
     test_fraction: Annotated[Share, Meta(description="held out, unless the data has a split of its own")] = 0.2
@@ -167,6 +178,11 @@ class Prepare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split: Splitting = Splitting()
     normalise: Normalise = Normalise()
     augment: Augment = Augment()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict; empty: the last one."""
+        return tuple(filter(None, (self.target,))) if isinstance(self.target, str) else self.target
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from mofang.make.recipe.algorithms import Train
+from mofang.make.recipe.data import Task
 from mofang.make.recipe.networks import Network
 
 
@@ -33,6 +34,7 @@ class Function(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 class Keras(Network, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="keras"):
     """A network of Keras that your own function builds. Only a key that may operate the server may send code."""
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
     framework: ClassVar[str] = "keras"
     runs_code: ClassVar[bool] = True
 

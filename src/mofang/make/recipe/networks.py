@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from mofang.make.recipe.algorithms import Epochs, Rate, Train
+from mofang.make.recipe.data import Task
 
 Units = Annotated[int, Meta(ge=1, le=8_192)]
 Dropout = Annotated[
@@ -70,12 +71,14 @@ class Descent(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Network(Descent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every network understands. Needs the extra `torch`."""
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
+
     library: Annotated[
         Literal["torch", "keras"], Meta(description="what builds and trains it; keras needs the extra `keras`")
     ] = "torch"
     loss: Annotated[
         Literal["auto", "cross_entropy", "mse", "mae", "huber"],
-        Meta(description="what is made small; auto: cross_entropy for classes, mse for numbers"),
+        Meta(description="what is made small; auto: cross_entropy for classes and labels, mse for numbers"),
     ] = "auto"
     label_smoothing: Annotated[
         float, Meta(ge=0, le=0.5, description="cross_entropy: belief kept for the other classes")
@@ -92,9 +95,11 @@ class Network(Descent, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def complaint(self, task: str) -> tuple[str, str] | None:
         """See :meth:`Train.complaint`."""
+        if task == "multilabel" and self.library == "keras":
+            return "library", "'keras' learns no several labels here; leave it out"
         if task == "regression" and self.loss == "cross_entropy":
             return "loss", "'cross_entropy' is for classes; for numbers there are 'mse', 'mae' or 'huber'"
-        if task == "classification" and self.loss not in ("auto", "cross_entropy"):
+        if task in ("classification", "multilabel") and self.loss not in ("auto", "cross_entropy"):
             return "loss", f"{self.loss!r} is for numbers; for classes there is 'cross_entropy'"
         return Descent.complaint(self, task)
 

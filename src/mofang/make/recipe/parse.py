@@ -82,12 +82,13 @@ class _Parser:
         if recipe.prepare.task == "auto" and recipe.train.tasks == ("generation",):  # nothing is left to guess
             recipe = msgspec.structs.replace(recipe, prepare=msgspec.structs.replace(recipe.prepare, task="generation"))
         self._check_prepare(recipe.prepare)
-        if recipe.prepare.task not in ("auto", *recipe.train.tasks):
+        task = recipe.prepare.task if isinstance(recipe.prepare.target, str) else "multilabel"
+        if task not in ("auto", *recipe.train.tasks):
             self._fail(
                 ("train", "algorithm"),
                 f"[train] algorithm {recipe.train.algorithm!r} is for {listed(recipe.train.tasks)},"
-                f" but [prepare] task is {recipe.prepare.task!r}",
-                hint=f"for {recipe.prepare.task}: {listed(algorithms(recipe.prepare.task))}",
+                f" but [prepare] task is {task!r}",
+                hint=f"for {task}: {listed(algorithms(task))}",
             )
         if recipe.convert.format == "skops" and recipe.prepare.normalise.method != "none":
             self._fail(
@@ -98,7 +99,7 @@ class _Parser:
         untried = misfit(recipe.search.space, self._document["train"], type(recipe.train))
         if untried is not None:
             self._fail(("search", "space", untried[0]), f"[search.space] {untried[0]} {untried[1]}")
-        complaint = recipe.train.complaint(recipe.prepare.task)
+        complaint = recipe.train.complaint(task)
         if complaint is not None:
             self._fail(("train", complaint[0]), f"[train] {complaint[0]} {complaint[1]}")
         if recipe.convert.format == "skops" and recipe.train.made_by != "sklearn":
@@ -197,6 +198,12 @@ class _Parser:
             problem = "needs 'column'" if not prepare.split.column else "has a 'column', but does not say by what"
             hint = 'by = "time" or by = "group", and column = the name of the column'
             self._fail(("prepare", "split"), f"[prepare.split] {problem}", hint=hint)
+        if not isinstance(prepare.target, str) and prepare.task not in ("auto", "multilabel"):
+            self._fail(
+                ("prepare", "task"),
+                f"[prepare] task {prepare.task!r} has one target, but {len(prepare.target)} are listed",
+                hint="leave task out: several targets are labels that a row has or has not",
+            )
         given = prepare.normalise
         if len(given.mean) != len(given.deviation):
             self._fail(

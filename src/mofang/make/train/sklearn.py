@@ -47,8 +47,8 @@ def _train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     preprocessing = Pipeline(_preprocessing(spec))
     rows, known = preprocessing.fit_transform(features[~validation]), target[~validation]
     checked, expected = preprocessing.transform(features[validation]), target[validation]
-    estimator = _regressor(spec) if target.dtype.kind == "f" else _classifier(spec, len(rows))
-    steps, curve = _steps(spec), []
+    estimator = _estimator(spec, known)
+    steps, curve = _steps(spec, known), []
     for epoch, _ in enumerate(_fit(spec, estimator, rows, known), 1):
         seconds = time.perf_counter() - started
         point = {"epoch": float(epoch), **_quality(estimator, checked, expected), "seconds": seconds}
@@ -67,6 +67,17 @@ def _preprocessing(spec: Train) -> list[tuple[str, Any]]:
 
     impute = ("impute", SimpleImputer(keep_empty_features=True))
     return [impute] if isinstance(spec, DecisionTree | RandomForest) else [impute, ("scale", StandardScaler())]
+
+
+def _estimator(spec: Train, target: Target) -> Any:
+    if target.dtype.kind == "f":
+        return _regressor(spec)
+    estimator = _classifier(spec, len(target))
+    if target.ndim == 1 or isinstance(spec, Mlp):  # a perceptron has an output for each label
+        return estimator
+    from sklearn.multiclass import OneVsRestClassifier
+
+    return OneVsRestClassifier(estimator)
 
 
 def _classifier(spec: Train, rows: int) -> Any:
@@ -89,7 +100,7 @@ def _classifier(spec: Train, rows: int) -> Any:
                 random_state=spec.seed,
             )
         case RandomForest():
-            return RandomForestClassifier(**_growth(spec), warm_start=True, n_jobs=-1)
+            return RandomForestClassifier(spec.trees, **_growth(spec), warm_start=True, n_jobs=-1)
         case DecisionTree():
             return DecisionTreeClassifier(**_growth(spec))
     raise TypeError(f"no classifier for {spec!r}")
@@ -105,7 +116,7 @@ def _regressor(spec: Train) -> Any:
         case LinearRegression():
             return Ridge(alpha=spec.alpha) if spec.alpha else LeastSquares()
         case RandomForest():
-            return RandomForestRegressor(**_growth(spec), warm_start=True, n_jobs=-1)
+            return RandomForestRegressor(spec.trees, **_growth(spec), warm_start=True, n_jobs=-1)
         case DecisionTree():
             return DecisionTreeRegressor(**_growth(spec))
     raise TypeError(f"no regressor for {spec!r}")
@@ -116,8 +127,10 @@ def _growth(spec: RandomForest | DecisionTree) -> dict[str, int]:
     return {"max_depth": spec.max_depth, "min_samples_leaf": spec.min_samples_leaf, "random_state": spec.seed}
 
 
-def _steps(spec: Train) -> int:
+def _steps(spec: Train, target: Target) -> int:
     match spec:
+        case RandomForest() if target.ndim == 2:
+            return 1
         case LogisticRegression() | Mlp():
             return spec.epochs
         case RandomForest():
@@ -127,8 +140,9 @@ def _steps(spec: Train) -> int:
 
 def _fit(spec: Train, estimator: Any, rows: Rows, target: Target) -> Iterator[None]:
     """Train step by step; the estimator can predict after each."""
-    kinds = np.unique(target)
-    for step in range(_steps(spec)):
+    kinds = np.arange(target.shape[1]) if target.ndim == 2 else np.unique(target)
+    steps = _steps(spec, target)
+    for step in range(steps):
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 match spec:
@@ -138,8 +152,8 @@ def _fit(spec: Train, estimator: Any, rows: Rows, target: Target) -> Iterator[No
                         estimator.partial_fit(rows, target, classes=kinds)
                     case Mlp():
                         estimator.partial_fit(rows, target, classes=kinds)
-                    case RandomForest():
-                        trees = spec.trees * (step + 1) // _steps(spec)
+                    case RandomForest() if steps > 1:
+                        trees = spec.trees * (step + 1) // steps
                         estimator.set_params(n_estimators=trees).fit(rows, target)
                     case _:
                         estimator.fit(rows, target)
@@ -153,6 +167,10 @@ def _quality(estimator: Any, rows: Rows, target: Target) -> dict[str, float]:
         errors = estimator.predict(rows).astype(np.float64) - target
         loss, spread = (errors**2).mean(), target.var()
         quality = {"r2": float(1 - loss / spread) if spread else 0.0}
+    elif target.ndim == 2:
+        found = np.clip(estimator.predict_proba(rows).astype(np.float64), 1e-15, 1 - 1e-15)
+        loss = -np.where(target == 1, np.log(found), np.log1p(-found)).mean()
+        quality = {"accuracy": float(((found > 0.5) == (target == 1)).all(axis=1).mean())}  # all labels of a row
     else:
         probabilities = estimator.predict_proba(rows).astype(np.float64)
         right = np.clip(probabilities[np.arange(len(target)), target.astype(np.int64)], 1e-15, 1.0)

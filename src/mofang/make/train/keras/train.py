@@ -37,6 +37,10 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     target = examples.target
     if len(np.unique(target)) < 2:
         raise InvalidDataset("training needs rows of two classes or more, or numbers that differ")
+    if target.ndim == 2:
+        raise InvalidDataset(
+            "networks of Keras learn one class a row here, not several labels", hint='leave out `library = "keras"`'
+        )
     if examples.schema.sequence is not None:
         raise InvalidDataset(
             "networks of Keras take no token ids here", hint='leave out `library = "keras"`, or [prepare.encode] text'

@@ -37,10 +37,11 @@ class Blueprint(msgspec.Struct, frozen=True):
     features: int
     shape: Shape
     classes: int  # 0: it answers a number
+    several: bool = False  # a row has any number of the classes, instead of one
     words: int = 0  # how many token ids there are, if a row is a text; 0: it is numbers
 
 
-def blueprint(spec: Network, schema: Schema) -> Blueprint:
+def blueprint(spec: Network, schema: Schema, *, several: bool = False) -> Blueprint:
     """Lay out a network for data of ``schema``; raise InvalidDataset if its rows do not have the network's shape."""
     spec = spec.network if isinstance(spec, Head) else spec
     assert isinstance(spec, _Spec)
@@ -50,7 +51,7 @@ def blueprint(spec: Network, schema: Schema) -> Blueprint:
         height, width = schema.shape[:2] or (math.isqrt(features),) * 2
         shape = ((*schema.shape, 1)[2], height, width) if schema.shape else (1, height, width)
     elif isinstance(spec, Rnn | Transformer) and schema.sequence:
-        return Blueprint(spec, features, (features, 1), len(schema.labels), schema.sequence[1])
+        return Blueprint(spec, features, (features, 1), len(schema.labels), several, schema.sequence[1])
     elif isinstance(spec, Rnn | Transformer):
         steps = spec.steps or features
         shape = (steps, features // steps)
@@ -62,7 +63,7 @@ def blueprint(spec: Network, schema: Schema) -> Blueprint:
             f"rows of {features} numbers are no {'square images' if is_image else f'{shape[0]} steps of equal size'}",
             hint="choose a network for tables: algorithm = 'dense'" if is_image else "set [train] steps to a divisor",
         )
-    return Blueprint(spec, features, shape, len(schema.labels))
+    return Blueprint(spec, features, shape, len(schema.labels), several)
 
 
 def count_parameters(spec: Network, schema: Schema) -> int:
@@ -145,7 +146,10 @@ class Net(nn.Module):
 
 
 class Answers(nn.Module):
-    """What is served: rows [n, features] to label [n] and probabilities [n, classes], or to value [n]."""
+    """What is served: rows [n, features] to label [n] and probabilities [n, classes], or to value [n].
+
+    Of several labels it is labels [n, classes] of 0 and 1, and the probability of each.
+    """
 
     def __init__(self, net: Net) -> None:
         super().__init__()
@@ -154,6 +158,8 @@ class Answers(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Answer in the words of a signature."""
         found = self.net(features)
+        if self.net.plan.several:
+            return (found > 0).long(), torch.sigmoid(found)
         if self.net.plan.classes:
             return found.argmax(dim=1), torch.softmax(found, dim=1)
         return (found * self.net.target_deviation + self.net.target_mean,)

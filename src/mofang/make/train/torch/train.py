@@ -64,7 +64,7 @@ def build(spec: Network, known: Prepared) -> Net:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what makes products on a GPU repeatable
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(spec.seed)
-    net = Net(blueprint(spec, known.examples.schema))
+    net = Net(blueprint(spec, known.examples.schema, several=known.examples.target.ndim == 2))
     initialise(net, spec.initialisation)
     some = torch.linspace(0, len(known) - 1, min(len(known), _ROWS_TO_SCALE_BY)).long()
     net.learn_scale(*known.take(some, None))
@@ -94,11 +94,27 @@ def comparison_of(spec: Network, target: NDArray[Any]) -> Loss:
     if target.dtype.kind == "f":
         compare = _COMPARISONS[spec.loss]
         return lambda net, found, numbers: compare(found, _scaled(net, numbers))
+    if target.ndim == 2:
+        return _label_loss(spec, target)
     weights = _class_weights(target) if spec.class_weights == "balanced" else None
 
     def loss(net: nn.Module, found: Tensor, classes: Tensor) -> Tensor:
         each = None if weights is None else weights.to(found)
         return functional.cross_entropy(found, classes, each, label_smoothing=spec.label_smoothing)
+
+    return loss
+
+
+def _label_loss(spec: Network, target: NDArray[Any]) -> Loss:
+    """Return the binary cross-entropy of several labels; balanced: those that few rows have count as much as others."""
+    have = target.sum(axis=0)
+    scarce = torch.from_numpy((len(target) - have) / np.maximum(have, 1)).float()
+    weights = scarce if spec.class_weights == "balanced" else None
+
+    def loss(net: nn.Module, found: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels.to(found) * (1 - spec.label_smoothing) + spec.label_smoothing / 2
+        each = None if weights is None else weights.to(found)
+        return functional.binary_cross_entropy_with_logits(found, wanted, pos_weight=each)
 
     return loss
 
@@ -124,10 +140,18 @@ def _scaled(net: nn.Module, numbers: Tensor) -> Tensor:
 def measure(net: nn.Module, checked: Batches, loss: str = "auto") -> Point:
     """Return loss and quality on ``checked``: log loss and accuracy of classes; of numbers ``loss`` and R².
 
+    Several labels count as right if all of a row are.
+
     The loss of numbers is in units of the target, squared unless it is "mae".
     """
     pairs = [*_answered(net, checked)]
     found, target = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    if target.ndim == 2:
+        right = ((found > 0) == (target > 0)).all(dim=1).float().mean()
+        return {
+            "loss": float(functional.binary_cross_entropy_with_logits(found, target.to(found))),
+            "accuracy": float(right),
+        }
     if not target.is_floating_point():
         right = (found.argmax(dim=1) == target).float().mean()
         return {"loss": float(functional.cross_entropy(found, target)), "accuracy": float(right)}
