@@ -15,6 +15,7 @@ from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Silent
 from mofang.make.convert.toolchains import Toolchains
 from mofang.make.pipeline import JOB_KINDS
+from mofang.make.train.torch import checkpoint
 from mofang.make.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # frameworks warn of each other's versions
@@ -150,3 +151,36 @@ def test_a_network_of_keras_leaves_as_keras_and_as_a_saved_model(tools: Workshop
     train(tools, recipe('algorithm = "decision_tree"', gate=""))
     with pytest.raises(NoExport, match="no network of Keras"):
         JOB_KINDS["export"]({"version": "made", "to": "tensorflow", "licence": ""}, tools, Silent())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stopping", [0, 20])
+def test_a_killed_training_of_keras_ends_with_the_weights_of_one_that_was_not(
+    tools: Workshop, monkeypatch: pytest.MonkeyPatch, stopping: int
+) -> None:
+    monkeypatch.setattr(checkpoint, "_LEAST_SECONDS", 0.0)  # keep every epoch, however short
+    monkeypatch.setattr(checkpoint, "_SHARE_OF_TIME", 1e9)
+    told: list[float] = []
+
+    class Killed:
+        def report(self, stage: str, fraction: float, message: str = "", **data: float | int | str) -> None:
+            if "epoch" in data:
+                told.append(float(data["epoch"]))
+                if told == [1, 2, 3]:
+                    raise KeyboardInterrupt  # nothing catches it, as nothing catches a kill
+
+    text = recipe(
+        'algorithm = "cnn"\nlibrary = "keras"\nchannels = [4]\ndropout = 0.3\nepochs = 6\nbatch_size = 64\n'
+        f'decay = "cosine"\nearly_stopping = {stopping}',
+        prepare="limit = 400\n[prepare.augment]\ncrop = 1",
+        gate="",
+    )
+    alone = train(tools, text)
+    tools.checkpoint.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        train(tools, text, Killed())
+    again = train(tools, text, Killed())
+    assert told == [1, 2, 3, 4, 5, 6]  # the fourth began with what the third had left
+    assert again["digest"] == alone["digest"]
+    curves = [tools.runs.get(each["run"]).curve for each in (alone, again)]
+    assert [point["loss"] for point in curves[0]] == [point["loss"] for point in curves[1]]

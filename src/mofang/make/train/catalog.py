@@ -71,7 +71,9 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
             case "vowpalwabbit":
                 from mofang.make.train.vowpalwabbit import train
             case "keras":
-                from mofang.make.train.keras.train import train
+                from mofang.make.train.keras import train as keras
+
+                return partial(keras.train, checkpoint=checkpoint)
             case "xgboost":
                 from mofang.make.train.xgboost import train
             case "lightgbm":

@@ -1,7 +1,7 @@
 """Training with Keras as a recipe says: the networks it names, or the one its own function builds.
 
-Called through the catalog with prepared examples; it knows no store. A training that is killed begins anew, to
-the same weights.
+Called through the catalog with prepared examples; it knows no store. A training that is killed goes on after the last
+epoch it has kept, to the same weights.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mofang.base.domain.errors import InvalidDataset, MofangError, TrainingFailed
 from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Examples, Schema
 from mofang.make.recipe import Cnn, Keras, Network, ResNet, Rnn, Train, Transformer, Vgg
+from mofang.make.train.keras.batches import batches
 from mofang.make.train.keras.layers import body, keras
 from mofang.make.train.model import TrainedModel, curve_report
 from mofang.make.train.rates import Rates, epochs_since_best, falls
+from mofang.make.train.torch.batches import Prepared
+from mofang.make.train.torch.checkpoint import Checkpoint
 
 _ROWS_TO_SCALE_BY = 10_000
 _ROWS_AT_ONCE = 1_024
 
 
-def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
+def train(spec: Train, examples: Examples, progress: Progress, checkpoint: Path | None = None) -> TrainedModel:
     """Fit the network that ``spec`` says; the model is a ``keras.Model`` of flat rows. Same arguments, same weights.
 
+    With ``checkpoint``, a file that need not exist, it goes on where an earlier such call was killed.
     Raises InvalidDataset if the rows cannot be trained on, TrainingFailed if the loss runs away or the code fails.
     """
     assert isinstance(spec, Network)
@@ -50,11 +55,12 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     known, checked = np.flatnonzero(~aside), np.flatnonzero(aside)
     model = build(spec, examples, known)
     loop = _Loop(spec, examples, known, checked, progress)
-    size = spec.batch_size or len(known)
     model.compile(_optimiser(spec), _loss(spec, target[known]), run_eagerly=False)
-    batches = _batches(spec, examples, known, size)
+    if checkpoint is not None:
+        about = f"keras {keras.__version__} {spec!r} {Prepared(examples, known).fingerprint()}"
+        loop.go_on(model, Checkpoint(checkpoint, about))
     try:
-        model.fit(batches, epochs=spec.epochs, shuffle=False, verbose=0, callbacks=[_Watch(loop, batches)])
+        _fit(model, loop, batches(spec, examples, known, spec.batch_size or len(known)))
     except MofangError:
         raise
     except ValueError as error:
@@ -62,6 +68,14 @@ def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
     if loop.best is not None:
         model.set_weights(loop.best)
     return TrainedModel(model, tuple(loop.curve), loop.curve[-1]["seconds"], _saved(model))
+
+
+def _fit(model: Any, loop: _Loop, drawn: Any) -> None:
+    done = drawn.epoch = len(loop.curve)
+    if done < loop.spec.epochs and not loop.is_over:
+        model.fit(
+            drawn, epochs=loop.spec.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[_Watch(loop)]
+        )
 
 
 def build(spec: Network, examples: Examples, known: NDArray[np.int64]) -> Any:
@@ -149,36 +163,6 @@ def _loss(spec: Network, target: NDArray[Any]) -> Any:
     return lambda wanted, found: compare(wanted / spread, found / spread)  # in deviations, as PyTorch's loop has it
 
 
-def _batches(spec: Network, examples: Examples, known: NDArray[np.int64], size: int) -> Any:
-    """Return what Keras draws batches from: another order and other augmentation every epoch, by the seed."""
-    classes, target = len(examples.schema.labels), examples.target
-    weights = np.ones(max(classes, 1))
-    if classes and spec.class_weights == "balanced":
-        counts = np.bincount(target[known], minlength=classes)
-        weights = len(known) / (classes * np.maximum(counts, 1))
-
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # a class of Keras
-        epoch = 0
-
-        def __len__(self) -> int:
-            return math.ceil(len(known) / size)
-
-        def __getitem__(self, number: int) -> tuple[Any, ...]:
-            if number == 0 or not hasattr(self, "order"):
-                self.order = np.random.default_rng((spec.seed, self.epoch)).permutation(known)
-            index = self.order[number * size : (number + 1) * size]
-            random = np.random.default_rng((spec.seed, self.epoch, number))
-            rows = examples.batch(index, random).reshape(len(index), -1)
-            if not classes:
-                return rows, target[index].astype(np.float32)[:, None]
-            return rows, np.eye(classes, dtype=np.float32)[target[index]], weights[target[index]].astype(np.float32)
-
-        def on_epoch_end(self) -> None:
-            self.epoch += 1
-
-    return Batches()
-
-
 class _Loop:
     """What is known while Keras trains: the curve, the best weights, and when to stop."""
 
@@ -197,10 +181,37 @@ class _Loop:
         self.curve: list[dict[str, float]] = []
         self.best: list[NDArray[Any]] | None = None
         self.begun = time.perf_counter()
+        self._checkpoint: Checkpoint | None = None
 
     @property
     def losses(self) -> list[float]:
         return [point["loss"] for point in self.curve]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been getting no better for too long."""
+        patience = self.spec.early_stopping
+        return bool(patience and self.curve) and epochs_since_best(self.losses) >= patience
+
+    def go_on(self, model: Any, checkpoint: Checkpoint) -> None:
+        """Keep what was learned in ``checkpoint`` from now on, and take up what it holds."""
+        self._checkpoint = checkpoint
+        model.optimizer.build(model.trainable_variables)
+        state = checkpoint.load()
+        if state is None:
+            return
+        for variable, value in zip(_variables(model), state["variables"], strict=True):
+            variable.assign(value.numpy())
+        self.curve, self.best = state["curve"], [value.numpy() for value in state["best"]] or None
+        self.begun -= state["seconds"]
+
+    def _keep(self, model: Any) -> None:
+        if self._checkpoint is None or not self._checkpoint.is_due():
+            return
+        variables = [_tensor(keras.ops.convert_to_numpy(each)) for each in _variables(model)]
+        seconds = time.perf_counter() - self.begun
+        best = [*map(_tensor, self.best or ())]
+        self._checkpoint.save({"variables": variables, "curve": self.curve, "best": best, "seconds": seconds})
 
     def end_epoch(self, model: Any, train_loss: float, rate: float) -> bool:
         """Measure and note an epoch; tell whether it was the last."""
@@ -210,11 +221,11 @@ class _Loop:
         seconds, epoch = time.perf_counter() - self.begun, len(self.curve) + 1
         told = {"train_loss": train_loss, "learning_rate": rate, "seconds": seconds}
         self.curve.append({"epoch": float(epoch), **measured, **told, "rows_per_second": epoch * self.rows / seconds})
-        patience = self.spec.early_stopping
-        if patience and not epochs_since_best(self.losses):
+        if self.spec.early_stopping and not epochs_since_best(self.losses):
             self.best = model.get_weights()
+        self._keep(model)
         curve_report(self.progress, epoch, self.spec.epochs, self.curve[-1], rows=epoch * self.rows)
-        return bool(patience) and epochs_since_best(self.losses) >= patience
+        return self.is_over
 
     def _measure(self, model: Any) -> dict[str, float]:
         pieces = np.array_split(self.checked, max(1, len(self.checked) // _ROWS_AT_ONCE))
@@ -231,10 +242,14 @@ class _Loop:
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # a class of Keras
     """Sets the rate of every step, and hands the end of every epoch to the loop."""
 
-    def __init__(self, loop: _Loop, batches: Any) -> None:
+    def __init__(self, loop: _Loop) -> None:
         super().__init__()
         self._loop = loop
-        self._step = 0
+        self._step = len(loop.curve) * loop.steps
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Seed what draws from the common source, so that an epoch is the same wherever training began."""
+        torch.default_generator.manual_seed(self._loop.spec.seed * 1_000_003 + epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Move the learning rate."""
@@ -248,6 +263,15 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # a class of Kera
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if self._loop.end_epoch(self.model, float((logs or {})["loss"]), rate):
             self.model.stop_training = True
+
+
+def _variables(model: Any) -> list[Any]:
+    """Return all that training moves: weights, random states, and what the optimiser remembers."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _tensor(value: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(value))
 
 
 def _saved(model: Any) -> bytes:
