@@ -41,7 +41,7 @@ def _examples(prepared: Prepared, blobs: DiskBlobs, path: Path, by: str, column:
     ("spec", "train"),
     [
         (RandomForest(trees=20, validation_fraction=0.25), train_forest),
-        (Dense(hidden=(32,), epochs=20, learning_rate=0.01, batch_size=32, validation_fraction=0.25), torch.train),
+        (Dense(hidden=(64,), epochs=60, learning_rate=0.03, batch_size=0, validation_fraction=0.25), torch.train),
     ],
     ids=["forest", "network"],
 )

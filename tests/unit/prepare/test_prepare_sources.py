@@ -104,7 +104,7 @@ def test_paragraphs_are_rows_and_know_their_document(prepared: Prepared, tmp_pat
     [
         ("a.jsonl", '{"a": 1, "b": 2}\n{"a": 1,\n', "line 2: no JSON"),
         ("a.jsonl", '{"a": 1, "b": 2}\n[1]\n', "line 2: a record must be a JSON object, got '[1]'"),
-        ("a.jsonl", '{"a": 1, "b": [2]}\n', "line 1: key 'b' holds a list or an object"),
+        ("a.jsonl", '{"a": 1, "b": [2]}\n', "line 1: key 'b' holds an object or a list of other things than texts"),
         ("a.jsonl", '{"a": 1}\n', "line 1: records must have two keys or more"),
         ("a.arff", "@relation a\n@attribute a numeric\n@attribute b\n", "line 3: expected @attribute NAME KIND"),
         ("a.arff", "@attribute a thing\n", "line 1: attribute 'a' is of the unknown kind 'thing'"),
