@@ -36,6 +36,8 @@ class SklearnEngine:
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs. Raises EngineFailed."""
         (features,) = inputs.values()
+        if features.dtype == np.object_:
+            features = _strings(features)
         outputs: dict[str, Array] = {}
         for spec in self.signature.outputs:
             try:
@@ -52,6 +54,13 @@ class SklearnEngine:
     def close(self) -> None:
         """Let go of the estimator."""
         del self._estimator
+
+
+def _strings(texts: Array) -> Any:
+    try:
+        return [text.decode() for text in texts.tolist()]
+    except UnicodeDecodeError as error:
+        raise EngineFailed(f"a text is no UTF-8: {error}") from error
 
 
 def _one_input(signature: Signature) -> Signature:

@@ -19,7 +19,7 @@ from mofang.base.domain.errors import ConversionFailed, InvalidModel, MofangErro
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.native import TRUSTED_TYPES
-from mofang.make.convert import trees
+from mofang.make.convert import texts, trees
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.estimators import places
@@ -65,14 +65,14 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     return signature
 
 
-def save(pipeline: Any, folder: Path) -> Signature:
+def save(pipeline: Any, folder: Path, signature: Signature | None = None) -> Signature:
     """Write ``folder/model.skops`` and ``folder/signature.json`` for the sklearn engine; return the signature.
 
     The same pipeline gives the same bytes.
     """
     from skops.io import dumps
 
-    signature = _signature(pipeline)
+    signature = signature or _signature(pipeline)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.skops").write_bytes(_canonical(dumps(pipeline)))
     (folder / "signature.json").write_text(json.dumps(asdict(signature), indent=2) + "\n", "utf-8")
@@ -132,6 +132,8 @@ def _open(model: Any, target: Path, progress: Progress) -> Made:
     from sklearn.base import BaseEstimator
     from sklearn.pipeline import Pipeline, make_pipeline
 
+    if texts.reads_texts(model):
+        return _open_texts(model, target, progress)
     if not isinstance(model, BaseEstimator) or not hasattr(model, "n_features_in_"):
         raise InvalidModel(
             f"the file holds a {type(model).__module__}.{type(model).__qualname__}, no fitted scikit-learn estimator",
@@ -152,11 +154,27 @@ def _open(model: Any, target: Path, progress: Progress) -> Made:
     )
 
 
+def _open_texts(pipeline: Any, target: Path, progress: Progress) -> Made:
+    signature = texts.signature(_outputs(pipeline))
+    return onnx_or_native(
+        Attempt(
+            write=lambda folder: texts.write(pipeline, signature, folder),
+            source=lambda asked: reference(pipeline, texts.strings(asked)),
+            trials=texts.trials(pipeline),
+            keep=lambda folder: "sklearn" if save(pipeline, folder, signature) else "",
+            packages=("scikit-learn", "skl2onnx"),
+            labels=_texts(pipeline),
+        ),
+        target,
+        progress,
+    )
+
+
 def _texts(model: Any) -> tuple[str, ...]:
     return tuple(str(each) for each in getattr(model, "classes_", ()))
 
 
-def reference(pipeline: Any, features: NDArray[np.float32]) -> dict[str, Array]:
+def reference(pipeline: Any, features: NDArray[np.float32] | list[str]) -> dict[str, Array]:
     """Return what the pipeline itself answers, by output; raise ValueError for features it refuses."""
     label = pipeline.predict(features)
     if is_multilabel(pipeline):
@@ -184,15 +202,20 @@ def _signature(pipeline: Any) -> Signature:
         return labels_signature(int(pipeline.n_features_in_), len(pipeline.classes_))
     if is_regressor(pipeline):
         return regression_signature(int(pipeline.n_features_in_))
+    return Signature((TensorSpec("features", "FP32", (-1, int(pipeline.n_features_in_))),), _outputs(pipeline))
+
+
+def _outputs(pipeline: Any) -> tuple[TensorSpec, ...]:
+    from sklearn.base import is_regressor
+
+    if is_regressor(pipeline):
+        return (TensorSpec("value", "FP32", (-1,)),)
     if not hasattr(pipeline, "predict_proba") or not hasattr(pipeline, "classes_"):
         raise ConversionFailed("the pipeline is not a fitted classifier with probabilities", hint="fit it first")
     classes = np.asarray(pipeline.classes_)
-    return Signature(
-        inputs=(TensorSpec("features", "FP32", (-1, int(pipeline.n_features_in_))),),
-        outputs=(
-            TensorSpec("label", "INT64" if classes.dtype.kind in "biu" else "BYTES", (-1,)),
-            TensorSpec("probabilities", "FP32", (-1, len(classes))),
-        ),
+    return (
+        TensorSpec("label", "INT64" if classes.dtype.kind in "biu" else "BYTES", (-1,)),
+        TensorSpec("probabilities", "FP32", (-1, len(classes))),
     )
 
 
