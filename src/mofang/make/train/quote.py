@@ -18,7 +18,7 @@ import numpy as np
 from mofang.base.domain.work import Progress, Silent
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.split import draw, strata
-from mofang.make.recipe import DecisionTree, Descent, Lora, Network, RandomForest, Train
+from mofang.make.recipe import DecisionTree, Descent, Keras, Lora, Network, RandomForest, Train
 from mofang.make.train.model import Trainer
 
 _WARM_ROWS = 256
@@ -115,7 +115,7 @@ def _rows_bytes(spec: Train, examples: Examples) -> int:
 
 
 def _parameters(spec: Train, examples: Examples) -> int:
-    if not isinstance(spec, Network):
+    if not isinstance(spec, Network) or isinstance(spec, Keras):  # what a user's own function builds is not known
         return 0
     from mofang.make.train.torch.network import count_parameters
 
