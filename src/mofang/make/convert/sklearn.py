@@ -19,12 +19,13 @@ from mofang.base.domain.errors import ConversionFailed, InvalidModel, MofangErro
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.domain.work import Progress
 from mofang.base.engines.native import TRUSTED_TYPES
-from mofang.make.convert import texts, trees
+from mofang.make.convert import trees
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.estimators import places
 from mofang.make.convert.graph import labels_signature, name_labels, name_value, regression_signature, sort_opsets
 from mofang.make.convert.probes import table_trials
+from mofang.make.convert.texts import sklearn as texts
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 

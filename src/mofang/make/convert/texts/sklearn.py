@@ -1,6 +1,6 @@
 """Pipelines of scikit-learn that begin by counting words: texts in, classes or a number out.
 
-Called by ``sklearn.py``. skl2onnx splits words and makes letters small in ways of its own, which differ for anything
+Called by ``convert/sklearn.py``. skl2onnx splits words and makes letters small in ways of its own, which differ for anything
 but ASCII; the trials hold texts that show it, and what differs is served by scikit-learn itself.
 """
 

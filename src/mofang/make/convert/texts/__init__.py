@@ -1,0 +1,1 @@
+"""Models that take texts, and count their words."""
