@@ -1,7 +1,7 @@
 """Pipelines of scikit-learn that begin by counting words: texts in, classes or a number out.
 
-Called by ``convert/sklearn.py``. skl2onnx splits words and makes letters small in ways of its own, which differ for anything
-but ASCII; the trials hold texts that show it, and what differs is served by scikit-learn itself.
+Called by ``convert/sklearn.py``. skl2onnx splits words and makes letters small in ways of its own, which differ for
+anything but ASCII; the trials hold texts that show it, and what differs is served by scikit-learn itself.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mofang.base.domain.errors import InvalidDataset, MofangError, TrainingFailed
@@ -201,16 +200,16 @@ class _Loop:
         if state is None:
             return
         for variable, value in zip(_variables(model), state["variables"], strict=True):
-            variable.assign(value.numpy())
-        self.curve, self.best = state["curve"], [value.numpy() for value in state["best"]] or None
+            variable.assign(value)
+        self.curve, self.best = state["curve"], [keras.ops.convert_to_numpy(value) for value in state["best"]] or None
         self.begun -= state["seconds"]
 
     def _keep(self, model: Any) -> None:
         if self._checkpoint is None or not self._checkpoint.is_due():
             return
-        variables = [_tensor(keras.ops.convert_to_numpy(each)) for each in _variables(model)]
+        variables = [each.value.detach().clone() for each in _variables(model)]
         seconds = time.perf_counter() - self.begun
-        best = [*map(_tensor, self.best or ())]
+        best = [keras.ops.convert_to_tensor(each) for each in self.best or ()]
         self._checkpoint.save({"variables": variables, "curve": self.curve, "best": best, "seconds": seconds})
 
     def end_epoch(self, model: Any, train_loss: float, rate: float) -> bool:
@@ -249,7 +248,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # a class of Kera
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Seed what draws from the common source, so that an epoch is the same wherever training began."""
-        torch.default_generator.manual_seed(self._loop.spec.seed * 1_000_003 + epoch)
+        keras.utils.set_random_seed((self._loop.spec.seed * 1_000_003 + epoch) % 2**32)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Move the learning rate."""
@@ -268,10 +267,6 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # a class of Kera
 def _variables(model: Any) -> list[Any]:
     """Return all that training moves: weights, random states, and what the optimiser remembers."""
     return [*model.variables, *model.optimizer.variables]
-
-
-def _tensor(value: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.array(value))
 
 
 def _saved(model: Any) -> bytes:
