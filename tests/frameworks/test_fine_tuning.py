@@ -1,4 +1,4 @@
-"""LoRA on language models, from a Hugging Face folder to a served version, and on the real SmolLM2."""
+"""LoRA on language models, from a Hugging Face folder or a GGUF file to a served version."""
 
 from __future__ import annotations
 
@@ -255,6 +255,7 @@ def test_what_was_learned_can_be_taken_out_alone_or_merged(
     tokens = torch.arange(10, 60)[None]
     with torch.no_grad():
         torch.testing.assert_close(both[0](tokens).logits, both[1](tokens).logits, atol=1e-3, rtol=1e-3)
+    assert push(tools, "learned", adapter).model == "learned"  # to be asked by request beside its base
     with pytest.raises(NoExport, match="not fine-tuned"):
         taken_out(tools, "tiny@1", "adapter", tmp_path / "none")
 
