@@ -76,6 +76,8 @@ def _array(file: BinaryIO | gzip.GzipFile, path: str) -> NDArray[Any]:
     shape = struct.unpack(f">{start[3]}I", sizes)
     dtype = np.dtype(_DTYPES[start[2]])
     expected = math.prod(shape) * dtype.itemsize
+    if 0 in shape:
+        raise InvalidDataset(f"{path!r} is empty: its dimensions are {list(shape)}")
     if expected > MAX_BYTES:
         raise InvalidDataset(f"{path!r} promises {expected} bytes; {MAX_BYTES} are the limit")
     data = file.read(expected + 1)
