@@ -12,7 +12,17 @@ from sklearn.datasets import load_digits
 
 from mofang.base.domain.work import Progress, Silent
 from mofang.make.prepare.dataset import Examples, examples_of
-from mofang.make.recipe import DecisionTree, Dense, LightGBM, LogisticRegression, RandomForest, ResNet, Train, XGBoost
+from mofang.make.recipe import (
+    DecisionTree,
+    Dense,
+    Keras,
+    LightGBM,
+    LogisticRegression,
+    RandomForest,
+    ResNet,
+    Train,
+    XGBoost,
+)
 from mofang.make.train.catalog import trainer
 from mofang.make.train.model import TrainedModel, Trainer
 from mofang.make.train.quote import estimate
@@ -41,6 +51,14 @@ def test_fixed_and_repeated_work_are_told_apart(digits: Examples, epochs: int) -
 
     found = estimate(Dense(epochs=epochs), digits, timed(seconds), Silent())
     assert found.seconds == pytest.approx(seconds(epochs, len(digits.features)))
+
+
+def test_weights_of_a_network_that_ones_own_code_builds_are_not_counted(digits: Examples) -> None:
+    def train(spec: Train, examples: Examples, progress: Progress) -> TrainedModel:
+        return TrainedModel(None, (), 1.0)
+
+    found = estimate(Keras(code="import keras", name="build", epochs=3), digits, train, Silent())
+    assert (found.seconds > 0, found.parameters, found.model_bytes) == (True, 0, 0)
 
 
 def test_trees_ask_more_questions_the_more_rows_there_are(digits: Examples) -> None:
