@@ -1,6 +1,7 @@
 """GGUF files: what a whole one says, and that no engine ever sees one that is not."""
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ggufs import ARCHITECTURE, ARRAY, KEYS, ROWS, TEXT, Row, gguf, key, text
 from mofang.base.domain.errors import InvalidModel
 from mofang.base.engines.gguf import GgufArray, read_gguf
+from mofang.make.convert.gguf import engine_for
 
 WHOLE = gguf()
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -41,6 +43,25 @@ def test_a_whole_file_tells_what_it_is(tmp_path: Path, version: int) -> None:
     assert (first.name, first.shape, first.type, first.size_bytes) == ("token_embd.weight", (32, 4), "F32", 512)
     assert (second.type, second.size_bytes, second.offset - first.offset) == ("Q8_0", 136, 512)
     assert second.offset + second.size_bytes == len(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows", "processor", "engine", "why"),
+    [
+        (KEYS, ROWS, "x86_64", "openvino", "reads 'llama'"),
+        (KEYS, ROWS, "aarch64", "llamacpp", "aarch64"),
+        ((key(b"general.architecture", TEXT, text(b"rwkv7")), *KEYS[1:]), ROWS, "x86_64", "llamacpp", "'rwkv7'"),
+        ((*KEYS, key(b"llama.expert_count", 4, b"\10\0\0\0")), ROWS, "x86_64", "llamacpp", "experts"),
+        (KEYS, (ROWS[0], ROWS[1].but(kind=6)), "x86_64", "llamacpp", "Q5_0"),
+    ],
+)
+def test_the_usual_engine_is_one_that_can(
+    tmp_path: Path, keys: Sequence[bytes], rows: Sequence[Row], processor: str, engine: str, why: str
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(gguf(keys, rows))
+    chosen, reason = engine_for(tmp_path, processor)
+    assert chosen == engine
+    assert why in reason
 
 
 def test_what_a_file_does_not_say_is_empty(tmp_path: Path) -> None:

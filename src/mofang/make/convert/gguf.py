@@ -6,12 +6,38 @@ engines ask too, before anything maps the file.
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.tensors import Signature
 from mofang.base.engines.gguf import read_gguf
+
+_KINDS = frozenset({"llama", "qwen2", "qwen3"})
+_TYPES = frozenset({"F32", "F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"})
+"""Architectures, and types of tensors, that OpenVINO GenAI reads from GGUF files."""
+_PROCESSORS = frozenset({"x86_64", "AMD64"})
+
+
+def engine_for(folder: Path, processor: str = "") -> tuple[str, str]:
+    """Return the engine that the GGUF file in ``folder`` is usually computed with, and why. Raises InvalidModel.
+
+    ``openvino``, the faster one with many streams, where it reads the file and is made for ``processor`` (left out: the
+    one there is); else ``llamacpp``.
+    """
+    about = read_gguf(next(iter(sorted(folder.rglob("*.gguf")))))
+    processor = processor or platform.machine()
+    strange = sorted({tensor.type for tensor in about.tensors} - _TYPES)
+    if about.architecture not in _KINDS:
+        return "llamacpp", f"OpenVINO does not read {about.architecture!r} from GGUF files"
+    if about.metadata.get(f"{about.architecture}.expert_count"):
+        return "llamacpp", "OpenVINO does not read mixtures of experts from GGUF files"
+    if strange:
+        return "llamacpp", f"OpenVINO does not read tensors of type {', '.join(strange)}"
+    if processor not in _PROCESSORS:
+        return "llamacpp", f"the processor is {processor}"
+    return "openvino", f"OpenVINO reads {about.architecture!r}, and is the faster one with many streams"
 
 
 def inspect(folder: Path) -> Signature:

@@ -26,7 +26,6 @@ from mofang.make.pipeline.outcome import Result, Spec, code, told
 from mofang.make.workshop import Workshop
 
 _MODEL_FILE = "model.onnx"  # what the onnx engine loads
-_LANGUAGE_ENGINE = "openvino"  # of GGUF files, unless another is named
 _FOLDER_ENGINE = "transformers"  # of folders of Hugging Face that hold a causal language model
 _LOOKS = MappingProxyType(
     {
@@ -120,7 +119,9 @@ def _recognised(
     if found.format == "gguf":
         named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
         folder = tools.blobs.materialise(named, parent / "artifact")
-        return _language_model(_LANGUAGE_ENGINE, named, folder), Lineage("push", code=code())
+        engine, why = gguf.engine_for(folder)
+        progress.report("convert", 0.9, f"{engine} computes it: {why}")
+        return _language_model(engine, named, folder), Lineage("push", code=code())
     if found.format == "lora":
         return _folder(adapters.ENGINE, found, entries, parent, tools), Lineage("push", code=code())
     if found.format == "huggingface" and causal.is_causal(found.path):

@@ -309,6 +309,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
             [
                 ("revision", active.number),
                 ("digest", active.digest),
+                ("engine", active.engine),
                 ("takes", "\n".join(map(str, active.signature.inputs))),
                 ("gives", "\n".join(map(str, active.signature.outputs))),
                 ("adapters", "\n".join(f"{name}: {it.version}" for name, it in active.adapters.items())),
