@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,4 +111,28 @@ def test_archives_that_do_not_fit_are_told(
 ) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(InvalidDataset, match=message):
+        prepared(f"npz:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize("scheme", ["npy", "npz"])
+@pytest.mark.parametrize("header", [b"{'descr': '<f8', (", b"{'descr': '<f8', 'shape': (", b"\x00", b"(" * 900])
+def test_headers_of_numpy_that_cannot_be_read_are_told(
+    prepared: Prepared, tmp_path: Path, scheme: str, header: bytes
+) -> None:
+    content, path = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header, tmp_path / f"a.{scheme}"
+    if scheme == "npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("x.npy", "y.npy"):
+                archive.writestr(name, content)
+    with pytest.raises(InvalidDataset, match=f"cannot be read as .{scheme}"):
+        prepared(f"{scheme}:{path}" if scheme == "npz" else f"file:{path}")
+
+
+def test_a_member_that_is_no_array_is_told(prepared: Prepared, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, b"no array")
+    with pytest.raises(InvalidDataset, match="must be numbers"):
         prepared(f"npz:{tmp_path / 'a.npz'}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from mofang.base.domain.errors import Invalid, MofangError
 from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec, check_inputs
+from mofang.make.prepare.npy import DAMAGED
 
 _FEW = 16  # rows, from which on half of them can be held out
 
@@ -20,16 +23,15 @@ def read_sample(data: bytes, filename: str, signature: Signature) -> dict[str, A
     """
     try:
         found = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        whole = found if isinstance(found, np.ndarray) else {name: np.asarray(found[name]) for name in found.files}
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, *DAMAGED) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise Invalid(
-            f"the calibration file {filename!r} cannot be read: {str(error).splitlines()[0]}",
+            f"the calibration file {filename!r} cannot be read: {said}",
             hint="save it with numpy: `np.save` for a model of one input, `np.savez` with its inputs by name",
         ) from error
     known = {spec.name: spec for spec in signature.inputs}
-    if isinstance(found, np.ndarray):
-        arrays: Mapping[str, Array] = dict.fromkeys(list(known)[:1], found)
-    else:
-        arrays = {name: found[name] for name in found.files}
+    arrays: Mapping[str, Array] = dict.fromkeys(list(known)[:1], whole) if isinstance(whole, np.ndarray) else whole
     inputs = {name: _as(array, known[name]) if name in known else array for name, array in arrays.items()}
     try:
         check_inputs(signature, inputs, "the model")

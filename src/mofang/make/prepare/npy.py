@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
 from mofang.make.prepare.stream import CHUNK_ROWS, Chunk, Stream
 
+DAMAGED = (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError, RecursionError)
+"""What numpy raises for a header that it cannot read: it is written as a literal of Python."""
+
 
 def read(where: str) -> Stream:
     """Open the file ``where`` without reading it whole. Columns of a matrix are called "0", "1", and so on."""
     try:
         array: NDArray[Any] = np.load(where, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise InvalidDataset(f"{where!r} cannot be read as .npy: {error}") from error
     except OSError as error:
         raise DatasetUnavailable(f"{where!r} cannot be read: {error.strerror}") from error

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofang.base.domain.errors import DatasetUnavailable, InvalidDataset
+from mofang.make.prepare.npy import DAMAGED
 from mofang.make.prepare.table import Table
 
 MAX_BYTES = 4 << 30
@@ -22,7 +23,7 @@ def read(where: str) -> Table:
     path = Path(where)
     try:
         return _table(path)
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, *DAMAGED) as error:
         raise InvalidDataset(f"{where!r} cannot be read as .npz: {error}") from error
     except OSError as error:
         raise DatasetUnavailable(f"{where!r} cannot be read: {error.strerror}") from error
@@ -40,7 +41,7 @@ def _table(path: Path) -> Table:
                 f"{str(path)!r} has no array {missing[0]!r}; it has {sorted(arrays)}",
                 hint="name them x and y, or x_train, y_train, x_test and y_test",
             )
-        parts = [arrays[name] for name in wanted]
+        parts = [np.asarray(arrays[name]) for name in wanted]  # bytes, if a member is no array
     for features, target in zip(parts[::2], parts[1::2], strict=True):
         _check(str(path), features, target)
     flat = [features if _are_images(features) else features.reshape(len(features), -1) for features in parts[::2]]
