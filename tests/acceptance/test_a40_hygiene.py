@@ -23,6 +23,7 @@ from servers import Server
 SOURCE = Path(mofang.__file__).parent
 RUNNING = {
     "make/convert/sklearn.py: joblib.load": "a pickle whose pusher asked for it, in a process that is locked in",
+    "make/convert/pushed/torch.py: exec": "the code of a network that was pushed along, in a process that is locked in",
     "make/train/function.py: exec": "a function of one's own; only who operates the server may send it",
     "make/train/keras/train.py: exec": "the same",
 }

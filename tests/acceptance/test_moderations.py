@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from graphs import model, save, value
-from mofang.make.convert.bench import Wishes
+from mofang.surface.sdk.register import Wishes
 from servers import Server
 
 
