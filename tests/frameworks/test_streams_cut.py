@@ -14,7 +14,12 @@ import pytest
 
 from servers import Server, wait_until
 
-STORY = {"messages": [{"role": "user", "content": "Tell me a very long story."}], "model": "smol", "stream": True}
+STORY = {
+    "messages": [{"role": "user", "content": "Tell me a very long story."}],
+    "model": "smol",
+    "stream": True,
+    "temperature": 0,
+}
 
 
 def usage_of(server: Server, request: str) -> dict[str, int]:
