@@ -40,7 +40,7 @@ strace:
 	@command -v strace >/dev/null || { apt-get update --quiet && apt-get install --yes --quiet strace; }
 
 test-postgres: setup postgres  ## Run the store tests on a real PostgreSQL server
-	$(BIN)/python -m pytest -q -m postgres
+	$(BIN)/python -m pytest -q -m postgres tests/unit
 
 postgres:
 	@[ -n "$$MOFANG_TEST_POSTGRES" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
