@@ -7,6 +7,7 @@ what its failures are called is the engine's to say.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ class Place(NamedTuple):
     key: str
 
 
-class Remote:
+class Remote(ABC):
     """Streams of a model that is called ``model`` there. An engine inherits, and adds its profile and its place."""
 
     def __init__(self, model: str, slots: int) -> None:
@@ -44,9 +45,9 @@ class Remote:
         self._client = httpx.Client(timeout=_TIMEOUT, limits=limits, trust_env=False)
         self._inbox: Inbox[_Stream, Delta | MofangError | None] = Inbox()  # what came; None: the stream has ended
 
+    @abstractmethod
     def place(self) -> Place:
         """Say where the server is, which may change; raise why it cannot be asked."""
-        raise NotImplementedError
 
     def failure(self, why: str) -> MofangError:
         """Return what it is called that the server fails."""
