@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests")]
@@ -167,29 +170,74 @@ def prefix(contenders: dict[str, Any], chance: random.Random) -> None:
         print(f"  {name:<10} {cold * 1e3:8.1f} ms  {warm * 1e3:8.1f} ms")
 
 
-def cancel(server: Server) -> None:
-    """Fill every slot, cut one stream, and see how soon a waiting one begins; beside what a free slot takes."""
+@dataclass
+class Cuts:
+    """Seconds to the first token: of who waits when a stream is cut, and of who finds the slot free."""
 
-    async def scene() -> tuple[float, float]:
-        served = Served(server)
-        chance = random.Random(3)
-        free = (await served._ask(prompts(1, chance)[0], 2, time.perf_counter()))[0]
-        wires = [await held(served, text) for text in prompts(16, chance)]
-        for reader, _ in wires:
-            while not (await reader.readline()).startswith(b"data: "):
-                pass
-        waiting = asyncio.create_task(served._ask(prompts(1, chance)[0], 2, 0.0))
-        await asyncio.sleep(0.5)  # it waits in the queue now
+    waiting: list[float] = field(default_factory=list)
+    free: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)  # between two tokens of a stream beside them
+
+
+def cancel(server: Server, rounds: int) -> None:
+    """Fill every slot, cut one stream, and see how soon one that waits begins; beside one that finds the slot free.
+
+    Both begin while the same fifteen streams go on, and read a prompt of their own: what the first takes longer is what
+    it takes to notice the cut and to free the slot, up to the wait for the end of a step, which both have.
+    """
+    cuts = asyncio.run(cut_streams(server, rounds))
+    waiting, free, step = (statistics.median(each) * 1e3 for each in (cuts.waiting, cuts.free, cuts.steps))
+    print(f"\na stream is cut while all 16 slots are taken, median of {rounds}: first token of the next in the queue "
+          f"after {waiting:.0f} ms; of one that finds a slot free beside the others after {free:.0f} ms; a step "
+          f"takes {step:.0f} ms\n  cut to free slot: {waiting - free:+.0f} ms and the rest of a step")  # fmt: skip
+
+
+async def cut_streams(server: Server, rounds: int) -> Cuts:
+    served, chance, cuts = Served(server), random.Random(3), Cuts()
+    others = [await held(served, text) for text in prompts(15, chance)]
+    for reader, _ in others:
+        await spoken(reader)
+    for _ in range(rounds):
+        victim = await held(served, prompts(1, chance)[0])
+        await spoken(victim[0])
+        asked = time.perf_counter()
+        waiting = asyncio.create_task(served._ask(prompts(1, chance)[0], 2, asked))
+        await full(server, running=16, waiting=1)
         cut_at = time.perf_counter()
-        wires[0][1].close()
-        first = (await waiting)[0] - cut_at
-        for _, writer in wires:
-            writer.close()
-        return free, first
+        victim[1].close()
+        cuts.waiting.append((await waiting)[0] - (cut_at - asked))
+        await full(server, running=15, waiting=0)
+        cuts.free.append((await served._ask(prompts(1, chance)[0], 2, time.perf_counter()))[0])
+        marks = await served._ask(prompts(1, chance)[0], 16, 0.0)
+        cuts.steps += [after - before for before, after in pairwise(marks)]
+        await full(server, running=15, waiting=0)
+    for _, writer in others:
+        writer.close()
+    return cuts
 
-    free, first = asyncio.run(scene())
-    print(f"\na stream is cut while all 16 slots are taken: the next in the queue says its first token after "
-          f"{first * 1e3:.0f} ms (with all slots free: {free * 1e3:.0f} ms)")  # fmt: skip
+
+async def spoken(reader: asyncio.StreamReader) -> None:
+    """Wait for the first event."""
+    while not (line := await reader.readline()).startswith(b"data: "):
+        assert line, "the stream broke off"
+
+
+async def full(server: Server, **wanted: int) -> None:
+    """Wait until the metrics tell so many streams."""
+    headers = {"authorization": f"Bearer {server.key}"}
+    async with asyncio.timeout(20), httpx.AsyncClient(headers=headers) as client:
+        while True:
+            text = (await client.get(f"{server.url}/metrics")).text
+            found = {name: told(text, f"mofang_generate_{name}") for name in wanted}
+            if found == wanted:
+                return
+            await asyncio.sleep(0.02)
+
+
+def told(metrics: str, gauge: str) -> int:
+    """Return what the gateways say at most; -1 if none does."""
+    lines = re.findall(rf"^{gauge}{{.*}} (\S+)$", metrics, re.MULTILINE)
+    return max((int(float(value)) for value in lines), default=-1)
 
 
 async def held(served: Served, text: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -231,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             show(8, eight | extra)
             print(f"  scaling 1 to 8 streams: {eight['mofang'].rate / one['mofang'].rate:.2f}")
             prefix(contenders, chance)
-            cancel(server)
+            cancel(server, 5 if quick else 11)
             llama.close()
         finally:
             if "openvino" in contenders:

@@ -41,7 +41,7 @@ class SmallApp:
                 return Whole(self.wait)
             case "/stream-echo" | "/count" | "/held":
                 return Streamed(self.stream)
-            case "/gated-pieces" | "/pieces" | "/endless" | "/breaks" | "/sized" | "/short":
+            case "/gated-pieces" | "/gated-events" | "/pieces" | "/endless" | "/breaks" | "/sized" | "/short":
                 return Streamed(self.pieces)
         raise RouteNotFound(f"no {head.path}")
 
@@ -88,13 +88,14 @@ class SmallApp:
 
     async def pieces(self, head: RequestHead, body: AsyncIterator[bytes], request_id: str) -> HttpStream:
         headers = {"/sized": [("content-length", "9")], "/short": [("content-length", "10")]}.get(head.path, [])
-        return HttpStream(200, headers, self._pieces(head.path))
+        pause = b":\n\n" if head.path == "/gated-events" else b""
+        return HttpStream(200, headers, self._pieces(head.path), pause=pause)
 
     async def _pieces(self, path: str) -> AsyncGenerator[bytes, None]:
         try:
             for piece in (b"one", b"", b"two", b"six"):
                 yield piece
-                if path == "/gated-pieces":
+                if path.startswith("/gated"):
                     await self.gate.wait()
             while path == "/endless":
                 self.streamed += 1 << 16

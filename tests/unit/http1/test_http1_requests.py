@@ -179,6 +179,33 @@ def test_a_peer_that_half_closes_while_it_is_answered_is_let_go_afterwards() -> 
     run(test)
 
 
+def test_a_peer_that_is_gone_between_two_events_is_noticed_at_once() -> None:
+    async def test() -> None:
+        async with running() as (app, server, port):
+            async with connected(port) as (reader, writer):
+                writer.write(request("/gated-events"))
+                await reader.readuntil(b"one\r\n")  # all that was sent: closing is an end, not a reset
+            began = asyncio.get_running_loop().time()
+            await asyncio.wait_for(app.closed.wait(), 2)
+            assert asyncio.get_running_loop().time() - began < 0.1
+            assert server.busy == 0
+
+    run(test)
+
+
+def test_a_peer_that_sends_no_more_is_asked_between_two_events_and_reads_on() -> None:
+    async def test() -> None:
+        async with running() as (app, _, port), connected(port) as (reader, writer):
+            writer.write(request("/gated-events"))
+            await reader.readuntil(b"one\r\n")
+            writer.write_eof()
+            assert await reader.readexactly(8) == b"3\r\n:\n\n\r\n"
+            app.gate.set()
+            assert await reader.read() == b"3\r\ntwo\r\n3\r\nsix\r\n0\r\n\r\n"
+
+    run(test)
+
+
 def test_what_runs_for_a_peer_that_is_gone_is_cancelled() -> None:
     async def test() -> None:
         async with running() as (app, server, port):

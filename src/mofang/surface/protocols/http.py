@@ -118,13 +118,15 @@ class HttpStream(msgspec.Struct, frozen=True):
     """An answer whose body comes piece by piece; the connection closes ``chunks`` in the end, whatever happens.
 
     With a ``content-length`` among the headers the pieces are sent as they are, else as chunks. ``ended`` are told the
-    whole body of an answer that came to a good end, before its last piece leaves; or None if it broke off.
+    whole body of an answer that came to a good end, before its last piece leaves; or None if it broke off. ``pause`` is
+    what may be sent between any two pieces and means nothing: it finds out whether somebody still reads.
     """
 
     status: int
     headers: list[tuple[str, str]]
     chunks: AsyncGenerator[bytes, None]
     ended: list[Ended] = msgspec.field(default_factory=list)
+    pause: bytes = b""
 
 
 def credentials(headers: Mapping[str, str]) -> str | None:

@@ -19,6 +19,7 @@ from mofang.run.serve.pieces import Piece, Tally
 from mofang.surface.protocols.http import Ended, HttpResponse, HttpStream
 
 encode = msgspec.json.Encoder().encode
+_COMMENT = b":\n\n"  # in a stream of events, which clients pass over
 
 
 def event(value: object, name: str = "") -> bytes:
@@ -64,7 +65,7 @@ async def answer(generation: Generation, teller: Teller, *, stream: bool) -> Htt
         return HttpResponse(200, [("content-type", "application/json"), *headers], body)
     headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"), *headers]
     ended: list[Ended] = []
-    return HttpStream(200, headers, _events(generation, teller, ended), ended)
+    return HttpStream(200, headers, _events(generation, teller, ended), ended, _COMMENT)
 
 
 async def _whole(generation: Generation, teller: Teller) -> bytes:

@@ -120,6 +120,7 @@ class Connection(asyncio.Protocol):
             if unfinished is not None:
                 self._queue.remove(unfinished)
             self._queue[-1].keep_alive = False
+            self._writer.knock()
             return True
         self._closed_at = self._ended_at
         return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import aclosing
 
 from mofang.base.domain.errors import MofangError
@@ -17,6 +18,7 @@ from mofang.surface.server.heads import response_head
 _BODYLESS = frozenset({204, 304})
 _CLOSE = "connection: close\r\n"
 _CLOSE_LINE = _CLOSE.encode()
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.0005, 0.05  # after a knock, whether it was answered by a reset
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,26 @@ class Writer:
         self._transport = transport
         self._house = house
         self._unblocked: asyncio.Future[None] | None = None
+        self._pause = b""  # what a peer that reads on passes over, now
         self.blocked_at: float | None = None
+
+    def knock(self) -> None:
+        """Find out whether a peer that sends no more is gone, and hang up if it is.
+
+        A connection that was closed looks like one on which only nothing more is sent, until something is written to
+        it: then the peer's side resets it. Nobody else tells, since nothing is read any more.
+        """
+        if self._pause:
+            self._transport.write(self._pause)
+        self._look(_FIRST_LOOK_SECONDS)
+
+    def _look(self, wait_seconds: float) -> None:
+        if self._transport.is_closing():
+            return
+        if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._transport.abort()
+        else:
+            self._house.loop.call_later(wait_seconds, self._look, min(2 * wait_seconds, _LOOK_SECONDS))
 
     def block(self) -> None:
         """Hold back: the buffer is full."""
@@ -83,17 +104,20 @@ class Writer:
         sent = 0
         async with aclosing(reply.chunks) as pieces:
             self._transport.write(self._head(reply, "transfer-encoding: chunked\r\n" if chunked else "", keep))
+            self._pause = _chunk(reply.pause) if chunked and reply.pause else b""
             try:
                 async for piece in pieces:
                     if piece and not bodyless:
                         sent += len(piece)
-                        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                        self._transport.write(_chunk(piece) if chunked else piece)
                     if self.blocked_at is not None:
                         await self.room()
             except Exception:
                 _log.exception("an answer broke off")
                 self._transport.abort()
                 return False
+            finally:
+                self._pause = b""
         if chunked:
             self._transport.write(b"0\r\n\r\n")
         elif not bodyless and sent != length:
@@ -108,3 +132,7 @@ class Writer:
         """Wait until the peer has read on."""
         self._unblocked = self._house.loop.create_future()
         await self._unblocked
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
