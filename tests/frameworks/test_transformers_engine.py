@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import peft
 import pytest
 import torch
@@ -86,6 +87,86 @@ def test_what_is_told_together_is_what_is_told_alone(tmp_path: Path) -> None:
     for number in prompts:
         ours = [each.logprob for delta in together[number] for each in delta.chosen]
         assert ours == pytest.approx([e.logprob for d in alone[number] for e in d.chosen][-len(ours) :], abs=1e-4)
+    engine.close()
+
+
+WANTED = Sampling(max_tokens=12, temperature=0.0, logprobs=0)
+
+
+def asked(engine: GenerativeEngine, number: int, prompt: str, adapter: str = "") -> tuple[int, str, list[float]]:
+    """Return how many tokens of ``prompt`` were cached, what was said, and how likely it was."""
+    engine.add(number, engine.encode(prompt), msgspec.structs.replace(WANTED, adapter=adapter))
+    deltas = run(engine, number)[0][number]
+    assert [delta.cached_tokens for delta in deltas[1:]] == [0] * (len(deltas) - 1)
+    return deltas[0].cached_tokens, text(deltas), [each.logprob for delta in deltas for each in delta.chosen]
+
+
+def test_a_prompt_that_begins_as_another_is_read_from_there_on_and_says_the_same(tmp_path: Path) -> None:
+    folder, shared = tiny_llama(tmp_path), "one two three four " * 100
+    prompts = [shared + end for end in ("five", "six seven", "six seven w1 w2")]
+    fresh = []
+    for number, prompt in enumerate(prompts):  # each with an engine that knows nothing
+        engine = load_generator("transformers", folder, {"cache_mb": 64, "threads": 1})
+        fresh.append(asked(engine, number, prompt))
+        engine.close()
+    assert [cached for cached, _, _ in fresh] == [0, 0, 0]
+    assert len({said for _, said, _ in fresh}) > 1
+    engine = load_generator("transformers", folder, {"cache_mb": 64, "threads": 1})
+    for number, (prompt, cached) in enumerate([*zip(prompts, (0, 400, 402), strict=True), (prompts[2], 403)]):
+        _, said, likely = fresh[min(number, 2)]
+        assert asked(engine, number, prompt) == (cached, said, pytest.approx(likely, abs=1e-4))
+    for number, prompt in enumerate(prompts, 10):  # and side by side
+        engine.add(number, engine.encode(prompt), WANTED)
+    together, _ = run(engine, 10, 11, 12)
+    assert [text(together[number]) for number in together] == [said for _, said, _ in fresh]
+    assert [together[number][0].cached_tokens for number in together] == [400, 401, 403]
+    engine.close()
+
+
+def test_a_cached_prompt_takes_one_computation_of_few_tokens(tmp_path: Path) -> None:
+    engine = load_generator("transformers", tiny_llama(tmp_path), {"cache_mb": 64, "threads": 1})
+    steps = []
+    for number in (1, 2):
+        engine.add(number, engine.encode("one two " * 350), GREEDY)
+        count = 1
+        while not engine.step()[0]:
+            count += 1
+        steps.append(count)
+        engine.cancel(number)
+    assert steps == [3, 1]
+    engine.close()
+
+
+def test_prompts_are_kept_as_far_as_streams_leave_room(tmp_path: Path) -> None:
+    engine = load_generator("transformers", tiny_llama(tmp_path), {"cache_mb": 16, "threads": 1})
+    fitting = (16 << 20) // 256  # tokens: of two layers two heads of eight, keys and values, of four bytes each
+
+    def cached(number: int, which: int) -> int:
+        prompt = f"w{which % 50} w{which // 50} " + "one " * 998
+        engine.add(number, engine.encode(prompt), Sampling(max_tokens=1))
+        return run(engine, number)[0][number][0].cached_tokens
+
+    most = fitting // 1000
+    assert not any(cached(number, number) for number in range(most + 10))
+    assert cached(1000, most + 9) == cached(1001, 20) == 999  # the last, and one that is among the last
+    assert cached(1002, 0) == 0  # that was long ago
+    for number in range(2000, 2000 + fitting // 1024):  # streams may come to need all of it
+        engine.add(number, engine.encode("two"), Sampling())
+    for number in range(2000, 2000 + fitting // 1024):
+        engine.cancel(number)
+    assert cached(3000, most + 9) == 0
+    engine.close()
+
+
+def test_prompts_of_one_adapter_are_not_those_of_another(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    engine = load_generator("transformers", base, {"threads": 1}, {"a": lora(base, tmp_path / "a", 1)})
+    prompt = "one two three four " * 10
+    first = [asked(engine, number, prompt, adapter) for number, adapter in enumerate(("", "a"))]
+    again = [asked(engine, number, prompt, adapter) for number, adapter in enumerate(("", "a"), 10)]
+    assert [cached for cached, _, _ in first + again] == [0, 0, 39, 39]
+    assert first[0][1] != first[1][1]
+    assert [said for _, said, _ in again] == [said for _, said, _ in first]
     engine.close()
 
 

@@ -2,7 +2,9 @@
 
 The engine for what was fine-tuned here, and for architectures that no other engine reads; on a CPU others are several
 times faster. A step reads a bounded piece of the prompts that wait, and then one token of every stream in one
-computation. No code in the folder is run, nothing is fetched, and weights are read from safetensors alone.
+computation. What streams leave of the memory for keys and values holds prompts that were read lately: one that begins
+alike is read from there on. No code in the folder is run, nothing is fetched, and weights are read from safetensors
+alone.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mofang.base.engines.base import Options
 from mofang.base.engines.causal import read_causal
 from mofang.base.engines.choosing import Choice, Chooser, Logits
 from mofang.base.engines.options import chosen as options_of
+from mofang.base.engines.transformers.prefixes import Prefixes
 from mofang.base.engines.transformers.torch import Rows, load_model
 from mofang.base.engines.vocabulary import token_bytes
 
@@ -67,6 +70,8 @@ class TransformersEngine:
             adapters=tuple(adapters),
         )
         self._longest = max(map(len, self._words))
+        self._fitting = fitting  # tokens, of streams and of prompts that are kept
+        self._prefixes = Prefixes()
         self._streams: dict[int, _Stream] = {}
         self._reading: deque[_Stream] = deque()  # whose prompts are not read to the end
         self._speaking: list[Rows] = []
@@ -89,6 +94,7 @@ class TransformersEngine:
         stream = _Stream(number, prompt, sampling, min(sampling.max_tokens or room, room), self._usual)
         self._streams[number] = stream
         self._reading.append(stream)
+        self._prefixes.shrink(self._room)
 
     def cancel(self, number: int) -> None:
         """See :meth:`GenerativeEngine.cancel`."""
@@ -115,7 +121,13 @@ class TransformersEngine:
         self._streams.clear()
         self._speaking.clear()
         self._reading.clear()
+        self._prefixes.clear()
         del self._model
+
+    @property
+    def _room(self) -> int:
+        """Tokens that no stream may come to need."""
+        return max(0, self._fitting - sum(stream.reach for stream in self._streams.values()))
 
     def _tidy(self) -> None:
         """Let go of streams that have ended, and put those together that fit: filled up, within the cache."""
@@ -152,17 +164,25 @@ class TransformersEngine:
             if self._streams.get(stream.number) is not stream:  # cancelled
                 self._reading.popleft()
                 continue
-            begin = stream.rows.lengths[0]
+            begin = stream.rows.lengths[0] or self._recall(stream)
             piece = stream.prompt[begin : begin + left]
             left -= len(piece)
             logits = stream.rows.read(self._model, [piece])
             if begin + len(piece) == len(stream.prompt):
                 self._reading.popleft()
+                self._prefixes.keep(stream.prompt, stream.adapter, stream.rows.states)
+                self._prefixes.shrink(self._room)
                 self._speaking.append(stream.rows)
-                deltas.append(self._take(stream, logits[0]))
+                deltas.append(self._take(stream, logits[0], stream.cached))
         return deltas
 
-    def _take(self, stream: _Stream, logits: Logits) -> Delta:
+    def _recall(self, stream: _Stream) -> int:
+        """Begin a stream with what is known of its prompt; return how many tokens of it need not be read."""
+        states, stream.cached = self._prefixes.find(stream.prompt, stream.adapter)
+        stream.rows.begin(states, stream.cached)
+        return stream.cached
+
+    def _take(self, stream: _Stream, logits: Logits, cached: int = 0) -> Delta:
         choice = stream.chooser.choose(logits[: len(self._words)])
         finish: Finish = ""
         stream.said += 1
@@ -175,7 +195,7 @@ class TransformersEngine:
             del self._streams[stream.number]
         word = b"" if choice.token in self._ends else self._words[choice.token]
         chosen = () if stream.logprobs is None else (self._chosen(choice),)
-        return Delta(stream.number, stream.decoder.decode(word, bool(finish)), 1, finish, chosen)
+        return Delta(stream.number, stream.decoder.decode(word, bool(finish)), 1, finish, chosen, cached)
 
     def _chosen(self, choice: Choice) -> Chosen:
         top = tuple((self._words[token], logprob) for token, logprob in choice.top)
@@ -185,7 +205,10 @@ class TransformersEngine:
 class _Stream:
     """What is kept of a stream: what it was asked, how far it is, and the bytes that are no character yet."""
 
-    __slots__ = ("chooser", "decoder", "last", "logprobs", "max_tokens", "number", "prompt", "reach", "rows", "said")
+    __slots__ = (
+        "adapter", "cached", "chooser", "decoder", "last", "logprobs", "max_tokens", "number", "prompt", "reach",
+        "rows", "said",
+    )  # fmt: skip
 
     def __init__(self, number: int, prompt: Sequence[int], sampling: Sampling, max_tokens: int, usual: str) -> None:
         self.number = number
@@ -195,7 +218,9 @@ class _Stream:
         self.logprobs = sampling.logprobs
         self.chooser = Chooser(sampling)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.rows = Rows(number, sampling.adapter or usual)
+        self.adapter = sampling.adapter or usual
+        self.cached = 0  # tokens of the prompt that were not read anew
+        self.rows = Rows(number, self.adapter)
         self.said = 0
         self.last = -1  # the token that was chosen, and is not read yet
 

@@ -18,6 +18,8 @@ from transformers.cache_utils import DynamicLayer
 from mofang.base.domain.errors import EngineLoadFailed
 from mofang.base.engines.choosing import Logits
 
+States = list[tuple[torch.Tensor, torch.Tensor]]
+"""Of each layer the keys and values [1, heads, tokens, width] of one row."""
 _BASE = "__base__"  # as PEFT names the model without an adapter
 _SAFE: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _ADAPTED: Mapping[str, Any] = {"is_trainable": False, "local_files_only": True}
@@ -78,6 +80,17 @@ class Rows:
         self._adapters = [adapter]
         self._cache = DynamicCache()
 
+    @property
+    def states(self) -> States:
+        """Of the only row; what it reads afterwards does not change them."""
+        return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+    def begin(self, states: States, length: int) -> None:
+        """Let the only row, which has read nothing yet, have read the ``length`` tokens of ``states``."""
+        for number, (keys, values) in enumerate(states):
+            self._cache.update(keys, values, number)
+        self.lengths = [length]
+
     def read(self, model: Model, tokens: Sequence[Sequence[int]]) -> Logits:
         """Read equally many ``tokens`` in each row; return logits FP32 [rows, vocabulary] of what comes after."""
         logits = model.read(torch.tensor(tokens), self.lengths, self._cache, self._adapters)
@@ -107,6 +120,11 @@ class Rows:
             for layer in self._cache.layers:
                 layer.keys = layer.keys[kept, ..., -longest:, :].contiguous()
                 layer.values = layer.values[kept, ..., -longest:, :].contiguous()
+
+
+def cut(states: States, length: int) -> States:
+    """Return the ``states`` of the first ``length`` tokens, in the same memory."""
+    return [(keys[..., :length, :], values[..., :length, :]) for keys, values in states]
 
 
 def load_model(folder: Path, device: str, compute: str, threads: int, adapters: Mapping[str, Path]) -> Model:
