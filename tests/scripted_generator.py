@@ -17,7 +17,8 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 class ScriptedGenerator:
     """Implements ``GenerativeEngine``; counts steps and characters, and knows which streams it has."""
 
-    def __init__(self, slots: int = 2, context: int = 200, template: str = TEMPLATE) -> None:
+    def __init__(self, slots: int = 2, context: int = 200, template: str = TEMPLATE, *, caching: bool = False) -> None:
+        """``caching``: of a prompt that it was given before, it computes the last token."""
         self.profile = Profile(context, slots, slots * context, template, constraints=("json",), alternatives=1,
                                vocabulary=1 << 16)  # fmt: skip
         self.steps = 0
@@ -28,6 +29,8 @@ class ScriptedGenerator:
         self.streams: dict[int, list[str]] = {}
         self._sampling: dict[int, Sampling] = {}
         self._ends: dict[int, Finish] = {}
+        self._caching = caching
+        self._cached: dict[int, int] = {}  # tokens of prompts, not told yet
 
     def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
         if len(text) >= self.profile.context_tokens:
@@ -38,6 +41,8 @@ class ScriptedGenerator:
         text = "".join(map(chr, prompt))
         if sampling.top_p == 0.5:
             raise InvalidParameter.of("top_p", "this model dislikes a half")
+        if self._caching and text in self.added:
+            self._cached[number] = len(text) - 1
         self.added.append(text)
         self._sampling[number] = sampling
         script = text.rpartition("«")[2].partition("»")[0] if "«" in text else text
@@ -66,7 +71,8 @@ class ScriptedGenerator:
             finish: Finish = "" if script else self._ends[number]
             chosen = (Chosen(said.encode(), -0.5, ((b"x", -1.5),)),)
             wanted = self._sampling[number].logprobs is not None
-            deltas.append(Delta(number, said, 1, finish, chosen if wanted else ()))
+            cached = self._cached.pop(number, 0)
+            deltas.append(Delta(number, said, 1, finish, chosen if wanted else (), cached))
             if finish:
                 del self.streams[number]
         return deltas, failures

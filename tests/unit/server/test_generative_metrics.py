@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from mofang.surface.server.telemetry import exposition
-from stream_bench import Bench, run
+from stream_bench import Bench, read, run
 
 LONG = {"model": "smol", "prompt": "«" + "long" * 20 + "»", "max_tokens": 80}
 
@@ -35,6 +35,25 @@ def test_tokens_and_times_of_answers_are_counted() -> None:
         assert found[f"gen_ai_server_time_to_first_token_seconds_sum{{{place}}}"] > 0
 
     run(scenario)
+
+
+def test_what_was_cached_is_told_metered_and_counted() -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = {"model": "smol", "prompt": "Once upon a time «ab»"}
+        tokens = len(asked["prompt"])
+        for cached in (0, tokens - 1):
+            usage = read(await bench.ask("/v1/completions", **asked))["usage"]
+            assert usage["prompt_tokens"] == tokens
+            assert usage["prompt_tokens_details"] == {"cached_tokens": cached}
+        quantities = [record.quantities for record in bench.records]
+        assert [each["input_tokens"] for each in quantities] == [tokens, 1]
+        assert [each["cached_tokens"] for each in quantities] == [0, tokens - 1]
+        place = 'gateway="g",endpoint="smol"'
+        counted = [shown(bench)[f'gen_ai_client_token_usage_sum{{{place},gen_ai_token_type="{kind}"}}']
+                   for kind in ("input", "cached")]  # fmt: skip
+        assert counted == [2 * tokens, tokens - 1]
+
+    run(scenario, caching=True)
 
 
 def test_how_full_a_replica_is_shows_while_it_is_and_ends() -> None:
