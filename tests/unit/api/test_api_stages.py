@@ -259,6 +259,34 @@ def test_a_variant_is_deployed_by_its_name_or_by_a_policy(house: House, admin: h
     assert page.count("<circle") == 2
 
 
+def test_a_new_endpoint_of_a_variant_begins_as_its_search_found_best(house: House, admin: httpx.Client) -> None:
+    version = house.version()
+    registry, variants = house.platform.registry, house.platform.variants
+    for letter in "ef":
+        files = (replace(version.artifact.files[0], sha256=letter * 64),)
+        artifact = replace(version.artifact, files=files)
+        made = NewVariant(f"variant-{letter}", artifact, Lineage("compress", parent=version.digest))
+        registry.register_variants(version, [made])
+        best = {"deploy": {"replicas": 2, "limits": {"max_batch_rows": 16}, "options": {"threads": 1}}}
+        row = Variant("digits", version.digest, made.name, artifact.digest, "", comparison(), "", 1, f"job_{letter}")
+        variants.record([replace(row, settings=best) if letter == "e" else row])
+
+    def runs(name: str, **wanted: object) -> tuple[int, int, object]:
+        rollout = good(admin.put(f"/endpoints/{name}", json={"version": "digits", **wanted}), 202)["rollout"]
+        for state in ("draining", "done"):
+            house.deployments.move_rollout(rollout["id"], state)  # type: ignore[arg-type]
+        made = good(admin.get(f"/endpoints/{name}"))["active"]
+        return made["replicas"], made["limits"]["max_batch_rows"], made["options"]
+
+    usual = runs("plain", variant="variant-f")
+    assert runs("best", variant="variant-e") == (2, 16, {"threads": 1})
+    assert runs("told", variant="variant-e", replicas=3) == (3, 16, {"threads": 1})
+    assert runs("plain", variant="variant-e") == usual
+    assert runs("plain", variant="variant-e", tuned=True) == (2, 16, {"threads": 1})
+    wanted = {"version": "digits@1+variant-f", "tuned": True}
+    assert code_of(admin.put("/endpoints/best", json=wanted)) == "version.not_tuned"
+
+
 def test_models_versions_and_aliases(house: House, admin: httpx.Client) -> None:
     house.version(content=b"one")
     house.version(content=b"two")

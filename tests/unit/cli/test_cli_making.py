@@ -166,6 +166,10 @@ def test_compress_shows_the_variant_beside_the_original(mofang: Terminal, tmp_pa
     assert re.search(r"registered (irises@\d+)\+int8-dynamic: \1 by int8 dynamic", ran.out)
     assert "1 rows, 1 thread" in ran.out
     assert "points on 30 rows" in ran.out
+    assert re.search(r"runs best +\d replicas?(, \d threads? each), batches of \d+: [\d,]+ rows/s", ran.out)
+    assert "many, all cores" in ran.out
+    assert "many rows, all cores" in page.read_text()
+    assert "runs best with" in page.read_text()
     assert "2: int8 static minmax" in ran.err
     assert "<svg" in page.read_text()
     shown = mofang.good("variants", "irises")

@@ -57,6 +57,14 @@ class Comparison:
         return min(self.latencies, key=lambda each: (-each.batch, each.threads))
 
     @property
+    def shown(self) -> tuple[Latency, Latency, Latency, Latency]:
+        """One row and the largest batch, on one thread and on all that were tried: what tables show."""
+        found = {(each.batch, each.threads): each for each in self.latencies}
+        batches, threads = ({key[at] for key in found} for at in (0, 1))
+        one, many, all_cores = min(batches), max(batches), max(threads)
+        return self.one, found[one, all_cores], self.many, found[many, all_cores]
+
+    @property
     def size_ratio(self) -> float:
         """The variant's bytes as a share of the parent's."""
         return self.size_bytes / self.parent_size_bytes

@@ -5,8 +5,9 @@ Called by the control API, from what is stored; nothing is drawn before somebody
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from mofang.make.compress.compare import Comparison
 from mofang.make.compress.pick import points
@@ -20,6 +21,8 @@ _MORE = """
 .chosen { fill: var(--good); stroke: var(--good); fill-opacity: .55; } .line { stroke: var(--bar); fill: none; }
 .limit { stroke: var(--bad); stroke-dasharray: 4 4; }
 """
+
+_TIMES = ("one row, 1 thread", "one row, all cores", "many rows, 1 thread", "many rows, all cores")
 
 
 def variants_html(version: str, found: Sequence[Variant]) -> str:
@@ -56,6 +59,9 @@ def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
         (compared.quality.metric, f"{points(compared.drop)} points", _between(compared)),
         ("answers", compared.quality.parity or "not compared", "beside the original's"),
     ]
+    if settings := picked.settings:
+        rows = f"{settings['rows_per_second']:,.0f} rows/s"
+        tiles.append(("runs best with", rows, _setting(settings)))
     for name, value, beside in tiles:
         yield f'<div class="tile"><span>{_text(name)}</span><b>{_text(value)}</b><span>{_text(beside)}</span></div>'
     yield "</div>"
@@ -64,11 +70,12 @@ def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
 def _table(compared: Sequence[Variant]) -> Iterator[str]:
     if not compared:
         return
-    heads = ("steps", "quality", "change, points", "95 %", "p", "size", "one row", "many rows", "memory", "")
+    heads = ("steps", "quality", "change, points", "95 %", "p", "size", *_TIMES, "memory", "")
     yield "<h2>What was measured</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for each in compared:
         found = each.comparison
         assert found is not None
+        one, one_on_all, many, many_on_all = found.shown
         word = "picked" if each.is_picked else "front" if each.is_front else "off"
         cells = (
             f"{found.quality.value:.4f}",
@@ -76,8 +83,10 @@ def _table(compared: Sequence[Variant]) -> Iterator[str]:
             _between(found),
             f"{found.quality.p_value:.2g}",
             f"{found.size_bytes / 1e6:.3g} MB ({1 / found.size_ratio:.1f}x)",
-            f"{found.one.median_us / 1e3:.3g} ms ({1 / found.one.ratio:.1f}x)",
-            f"{found.many.rows_per_second:,.0f}/s ({1 / found.many.ratio:.1f}x)",
+            f"{one.median_us / 1e3:.3g} ms ({1 / one.ratio:.1f}x)",
+            f"{one_on_all.median_us / 1e3:.3g} ms ({1 / one_on_all.ratio:.1f}x)",
+            f"{many.rows_per_second:,.0f}/s ({1 / many.ratio:.1f}x)",
+            f"{many_on_all.rows_per_second:,.0f}/s ({1 / many_on_all.ratio:.1f}x)",
             f"{found.memory_bytes / 1e6:.0f} MB" if found.memory_bytes else "",
         )
         said = "registered" if each.accepted else each.refusal
@@ -93,6 +102,10 @@ def _refused(found: Sequence[Variant]) -> Iterator[str]:
     for each in found:
         yield f'<tr><td>{_text(each.told)}</td><td class="left">{_text(each.refusal)}</td></tr>'
     yield "</table>"
+
+
+def _setting(settings: Mapping[str, Any]) -> str:
+    return f"{settings['instances']} replicas of {settings['threads']} threads, batches of {settings['batch_rows']}"
 
 
 def _between(found: Comparison) -> str:

@@ -5,8 +5,8 @@ Called by the pipeline (writes) and the control API (reads). The artifacts thems
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -53,6 +53,7 @@ variants = Table(
     Column("told", Text, nullable=False, server_default=text("''")),
     Column("is_front", Boolean, nullable=False, server_default=false()),
     Column("is_picked", Boolean, nullable=False, server_default=false()),
+    Column("settings", Text, nullable=False, server_default=text("'{}'")),
 )
 
 
@@ -73,6 +74,7 @@ class Variant:
     told: str = ""  # the same in one line
     is_front: bool = False  # whether no other of its search is better in every way
     is_picked: bool = False  # whether it is what the search was for
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how it runs best here, see ``tuning.told``; of the pick
     id: str = ""
     created_at: int = 0
 
@@ -126,6 +128,14 @@ class VariantStore:
         with self._database.read() as connection:
             return [_variant(row) for row in connection.execute(query)]
 
+    def settings(self, digest: str) -> Mapping[str, Any]:
+        """Return how the variant of this digest runs best, as its newest search found; empty if that is not known."""
+        query = select(variants.c.settings).where(self._visible(), variants.c.digest == digest)
+        query = query.where(variants.c.settings != "{}").order_by(variants.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return msgspec.json.decode(found) if found else {}
+
     def _visible(self) -> ColumnElement[bool]:
         return visible(self._database.scope, "variant", variants.c.id)
 
@@ -152,11 +162,13 @@ class _Registered:
 def _row(variant: Variant) -> dict[str, Any]:
     comparison = None if variant.comparison is None else asdict(variant.comparison)
     values = {name: getattr(variant, name) for name in variants.c.keys()}  # noqa: SIM118 - a column collection
-    return {**values, "comparison": canonical_json(comparison).decode()}
+    settings = canonical_json(dict(variant.settings)).decode()
+    return {**values, "comparison": canonical_json(comparison).decode(), "settings": settings}
 
 
 def _variant(row: Row[Any]) -> Variant:
-    return Variant(**{**row._asdict(), "comparison": _comparison(row.comparison)})
+    settings = msgspec.json.decode(row.settings)
+    return Variant(**{**row._asdict(), "comparison": _comparison(row.comparison), "settings": settings})
 
 
 def _comparison(stored: str) -> Comparison | None:

@@ -12,8 +12,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,20 @@ def front(settings: Sequence[Setting]) -> list[Setting]:
         if not kept or each.rows_per_second > kept[-1].rows_per_second:
             kept.append(each)
     return kept
+
+
+def told(setting: Setting, engine: str) -> dict[str, Any]:
+    """Return what was measured, and under ``deploy`` what a deployment needs for it, as jobs and variants keep it."""
+    return {
+        **asdict(setting),
+        "latency_ms": setting.latency_ms,
+        "rows_per_second": setting.rows_per_second,
+        "deploy": {
+            "replicas": setting.instances,
+            "limits": {"max_batch_rows": setting.batch_rows},
+            "options": {"threads": setting.threads} if takes_threads(engine) else {},
+        },
+    }
 
 
 def measure(

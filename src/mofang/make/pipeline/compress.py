@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import msgspec
 
@@ -26,6 +27,8 @@ from mofang.make.compress.seldom import Seldom
 from mofang.make.compress.step import Steps, named, packed, told
 from mofang.make.compress.store import Variant
 from mofang.make.compress.subject import Means, Subject
+from mofang.make.compress.tuning import best, measure
+from mofang.make.compress.tuning import told as told_setting
 from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.pipeline.material import Material, Order, material
@@ -35,6 +38,8 @@ from mofang.make.register.store import NewVariant
 from mofang.make.workshop import Workshop
 
 _MOST_REGISTERED = 6  # of one search: the pick, and what else of the front is good enough
+_TUNING_TIMES = 4  # as long as a batch is timed, the pick is tuned
+_ANSWER_MS = 50.0  # within which a request is to be answered, where nobody says
 
 
 def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
@@ -63,8 +68,13 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
         except NoVariant as refusal:
             tools.variants.record(_rows(version, tried, {}, (), data, wish, tools))
             raise _refused(version, tried, refusal) from refusal
+        settings = _settings(version, search.folder(picked.steps), data, wish, tools, progress)
         registered = _register(version, search, finals, data, tools, progress)
-    rows = tools.variants.record(_rows(version, tried, registered, picked.steps, data, wish, tools))
+    rows = [
+        replace(each, settings=settings) if each.is_picked else each
+        for each in _rows(version, tried, registered, picked.steps, data, wish, tools)
+    ]
+    rows = tools.variants.record(rows)
     name = str(registered[picked.steps])
     progress.report("register", 1.0, f"{name} registered, the best of {len(rows)} candidates")
     return {"version": str(version), "picked": name, "variants": [asdict(row) for row in rows]}
@@ -128,6 +138,18 @@ def _finals(search: Search, tried: Sequence[Tried], wish: Wish, tools: Workshop,
         progress.report("search", 1.0, f"timing again: {told(each.steps)}")
         finals.append(Tried(each.steps, search.again(each.steps, tools.timing_seconds, progress)))
     return finals
+
+
+def _settings(
+    version: ModelVersion, folder: Path, data: Material, wish: Wish, tools: Workshop, progress: Progress
+) -> Mapping[str, Any]:
+    """Find by measuring how the pick runs best on this machine, while a request is answered within the limit."""
+    row = {name: array[:1] for name, array in data.exam.rows.items()}
+    goal_ms = wish.max_latency_ms or _ANSWER_MS
+    seconds = _TUNING_TIMES * tools.timing_seconds
+    batchable = version.artifact.signature.batchable
+    found = measure("onnx", folder, row, goal_ms, seconds, progress, batchable=batchable)
+    return told_setting(best(found, goal_ms), "onnx")
 
 
 def _register(

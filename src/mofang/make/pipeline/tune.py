@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import example_row
 from mofang.base.engines.catalog import generator_names
-from mofang.make.compress.arena import takes_threads
-from mofang.make.compress.tuning import Setting, best, front, measure
+from mofang.make.compress.tuning import best, front, measure, told
 from mofang.make.pipeline.outcome import Result, Spec
 from mofang.make.workshop import Workshop
 
@@ -38,19 +34,6 @@ def tune_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
         "digest": version.digest,
         "latency_ms": goal_ms,
         "kept": chosen.latency_ms <= goal_ms,
-        "chosen": _told(chosen, engine),
-        "front": [_told(each, engine) for each in front(found)],
-    }
-
-
-def _told(setting: Setting, engine: str) -> dict[str, Any]:
-    return {
-        **asdict(setting),
-        "latency_ms": setting.latency_ms,
-        "rows_per_second": setting.rows_per_second,
-        "deploy": {
-            "replicas": setting.instances,
-            "limits": {"max_batch_rows": setting.batch_rows},
-            "options": {"threads": setting.threads} if takes_threads(engine) else {},
-        },
+        "chosen": told(chosen, engine),
+        "front": [told(each, engine) for each in front(found)],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -67,6 +68,7 @@ class VariantView(BaseModel):
 
     ``technique`` is its name among the variants of its version, ``told`` how it was made, ``steps`` the same as JSON.
     ``comparison`` is null if it could not be made; ``version`` is 0 if it was not registered, and ``refusal`` says why.
+    ``settings`` is how the pick runs best on the server's machine, empty of others; a new endpoint begins with it.
     """
 
     id: str
@@ -84,6 +86,7 @@ class VariantView(BaseModel):
     told: str
     is_front: bool
     is_picked: bool
+    settings: dict[str, Any]
     created_at: int
 
 

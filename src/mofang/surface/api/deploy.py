@@ -72,6 +72,7 @@ class LimitsBody(Body):
 class DeployBody(Body):
     """The version to serve (MODEL[@VERSION]). What is left out stays as it is in the active revision.
 
+    A new endpoint of a variant that a search picked begins with the replicas, threads and batches measured there.
     ``variant`` names a variant of it, or says which to choose: ``fastest within 0.5 points``; ``smallest`` and
     ``cheapest`` are the other words.
     """
@@ -173,7 +174,7 @@ class Deploy:
         now = self._current(name)
         of = Owned("endpoint", name)
         with self._changes.record(who, "endpoint.deploy", name, of=of, before=_told(now)) as entry:
-            found = self._tuned(version) if body.tuned else {}
+            found = self._tuned(version) if body.tuned else {} if now else self._measured(version)
             limits = LimitsBody(**found.get("limits", {})).over(now.limits if now else ReplicaLimits())
             options = dict(_options(body, now, version))
             rollout = self._deployments.deploy(
@@ -235,11 +236,18 @@ class Deploy:
         return {name: attach(self._registry, version, name, ref) for name, ref in refs.items()}
 
     def _tuned(self, version: ModelVersion) -> dict[str, Any]:
-        """Return what the newest tuning of these very files found; raise NotTuned if there is none."""
+        """Return what the newest tuning of these very files found, or their search; raise NotTuned without any."""
         for job in self._jobs.list("tune", "succeeded", _MOST_TUNINGS):
             if job.result.get("digest") == version.digest:
                 return dict(job.result["chosen"]["deploy"])
+        if found := self._measured(version):
+            return found
         raise NotTuned(f"{version} was not tuned here yet", hint=f"`mofang tune {version}`")
+
+    def _measured(self, version: ModelVersion) -> dict[str, Any]:
+        """Return what the search that picked this variant found it to run best with; empty if none did."""
+        found = self._variants.settings(version.digest) if version.variant else {}
+        return dict(found["deploy"]) if found else {}
 
     def _tell(self, entry: Entry, rollout: Rollout) -> None:
         """Say what a rollout makes the active revision, once it has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 VARIANT_JSON = (
     "id, model, parent, technique (its name), digest, dataset, comparison (quality, size_bytes, parent_size_bytes, "
     "memory_bytes, parent_memory_bytes, latencies; null if it could not be made), accepted, refusal, version, job, "
-    "steps, told, is_front, is_picked, created_at"
+    "steps, told, is_front, is_picked, settings (how the pick runs best here: instances, threads, batch_rows, "
+    "batch_ms, latency_ms, rows_per_second, deploy; of others empty), created_at"
 )
 VARIANTS_JSON = f"version, registered (versions, each with variant, its name), candidates, each: {VARIANT_JSON}"
 HTML = click.option("--html", type=click.Path(path_type=Path), help="Write all that was measured there, as a page.")
@@ -139,7 +140,11 @@ def _draw_picked(variant: Variant) -> None:
         threads = f"{each['threads']} thread{'s' if each['threads'] > 1 else ''}"
         table.append((f"  {each['batch']} rows, {threads}", *said, _times(*times, "faster", "slower")))
     screen.table(("", ">variant", ">original", ""), table)
-    screen.fields([("answers", quality["parity"]), ("digest", variant.digest)])
+    fields = [("answers", quality["parity"]), ("digest", variant.digest)]
+    if best := variant.settings:
+        told = f"{best['rows_per_second']:,.0f} rows/s, answers in about {best['latency_ms']:.3g} ms"
+        fields.append(("runs best", f"{_setting(best)}: {told}; a new endpoint begins so"))
+    screen.fields(fields)
 
 
 def _sizes(name: str, ours: int, theirs: int) -> tuple[str, str, str, str]:
@@ -150,10 +155,10 @@ def _draw_candidates(found: Variants) -> None:
     """Draw what was measured, the fastest first; what no other beats is marked."""
     screen.say(f"\n  candidates of the newest search ({len(found.candidates)})")
     measured = [each for each in found.candidates if each.comparison]
-    measured.sort(key=lambda each: _ratio(each, min))
+    measured.sort(key=lambda each: _ratios(each)[0])
     rows = [_row(each) for each in measured]
-    heads = ("  steps", ">points", ">size", ">one row", ">many rows", "", "")
-    screen.table(heads, rows, empty="  none could be measured")
+    times = (">one row", ">many rows", ">one, all cores", ">many, all cores")
+    screen.table(("  steps", ">points", ">size", *times, "", ""), rows, empty="  none could be measured")
     refused = [each for each in found.candidates if not each.comparison]
     for each in refused:
         screen.say(f"  {each.told}: {each.refusal}")
@@ -167,19 +172,24 @@ def _row(variant: Variant) -> tuple[str, ...]:
         f"  {variant.told}",
         _points(quality["parent"] - quality["value"]),
         f"{found['parent_size_bytes'] / found['size_bytes']:.1f}x smaller",
-        f"{1 / _ratio(variant, min):.1f}x faster",
-        f"{1 / _ratio(variant, max):.1f}x faster",
+        *(f"{1 / ratio:.1f}x faster" for ratio in _ratios(variant)),
         mark,
         "registered" if variant.accepted else variant.refusal,
     )
 
 
-def _ratio(variant: Variant, which: Any) -> float:
-    """Return the share of the original's time on one thread, with the least or the largest batch."""
+def _ratios(variant: Variant) -> list[float]:
+    """Return the shares of the original's time: the least and the largest batch, on one thread, then on all cores."""
     latencies: Sequence[Any] = (variant.comparison or {})["latencies"]
-    batch = which(each["batch"] for each in latencies)
-    found = next(each for each in latencies if each["batch"] == batch)
-    return float(found["median_us"] / found["parent_median_us"])
+    found = {(each["threads"], each["batch"]): each["median_us"] / each["parent_median_us"] for each in latencies}
+    threads, batches = (sorted({key[at] for key in found}) for at in (0, 1))
+    return [found[threads[core], batches[batch]] for core in (0, -1) for batch in (0, -1)]
+
+
+def _setting(best: Mapping[str, Any]) -> str:
+    threads = f", {best['threads']} thread{'s' if best['threads'] > 1 else ''} each"
+    instances = f"{best['instances']} replica{'s' if best['instances'] > 1 else ''}"
+    return f"{instances}{threads if best['deploy']['options'] else ''}, batches of {best['batch_rows']}"
 
 
 def _times(new: float, old: float, better: str, worse: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class Variant:
     told: str = ""  # the same in one line
     is_front: bool = False
     is_picked: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how the pick runs best where the server is
 
 
 @dataclass(frozen=True, slots=True)
