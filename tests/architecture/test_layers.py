@@ -42,6 +42,7 @@ HEAVY = {
     "torch_pruning": {"torch"},
     "optuna": {"optuna"},
     "tensorflow": {"tensorflow"},
+    "mindspore": {"mindspore"},
     "ray": {"ray"},
 }
 """Framework -> the module (or package) names that may import it."""

@@ -459,3 +459,73 @@ def test_a_saved_model_becomes_onnx_in_the_toolchain_of_tensorflow(push: Push, t
     found = ask({"rows": expected["rows"]})
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-6)
     assert found["best"].tolist() == expected["scores"].argmax(axis=1).tolist()
+
+
+# --- MindSpore ----------------------------------------------------------------------------------------------------
+
+MINDIR = """
+import sys
+import numpy as np, mindspore as ms
+from mindspore import nn, ops
+
+class Net(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, weight_init="normal")
+        self.norm = nn.BatchNorm2d(4)
+        self.dense = nn.Dense(16, 3, weight_init="normal")
+        self.relu, self.pool, self.softmax = nn.ReLU(), nn.MaxPool2d(4, 4), nn.Softmax()
+
+    def construct(self, pixels):
+        found = self.pool(self.relu(self.norm(self.conv(pixels))))
+        found = self.dense(ops.reshape(found, (found.shape[0], 16)))
+        return found, self.softmax(found)
+
+ms.set_seed(0)
+net = Net()
+net.set_train(False)
+rows = None if sys.argv[2] == "open" else int(sys.argv[2])
+ms.export(net, ms.Tensor(shape=[rows, 1, 8, 8], dtype=ms.float32), file_name=sys.argv[1], file_format="MINDIR")
+pixels = np.random.default_rng(1).normal(size=(rows or 5, 1, 8, 8)).astype("float32")
+scores, probabilities = net(ms.Tensor(pixels))
+np.savez(sys.argv[1], pixels=pixels, scores=scores.asnumpy(), probabilities=probabilities.asnumpy())
+"""
+
+
+def _export(chains: Toolchains, folder: Path, rows: str) -> None:
+    """Write ``net.mindir`` and ``net.npz``, what it answers."""
+    program = folder / "net.py"
+    program.write_text(MINDIR)  # MindSpore reads the source of what it compiles
+    made = [chains.python("mindspore"), program, folder / "net", rows]
+    subprocess.run(made, check=True, capture_output=True, cwd=folder)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("rows", "proved"), [("open", 6), ("1", 1)])
+def test_mindir_becomes_onnx_in_the_toolchain_of_mindspore(push: Push, tmp_path: Path, rows: str, proved: int) -> None:
+    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
+    chains.install("mindspore", Silent())  # once; it is kept for the next time
+    _export(chains, tmp_path, rows)
+    version, ask = push((tmp_path / "net.mindir").read_bytes())
+    signature = version.artifact.signature
+    assert version.artifact.engine == "onnx"
+    size = "n" if rows == "open" else rows
+    assert [str(spec) for spec in signature.inputs] == [f"pixels: [{size}, 1, 8, 8] FP32"]
+    assert [str(spec) for spec in signature.outputs] == [f"output_{at}: [{size}, 3] FP32" for at in (0, 1)]
+    conversion = version.lineage.conversion
+    assert conversion is not None
+    assert (conversion.format, conversion.proof["rows"]) == ("mindir", proved)
+    expected = np.load(tmp_path / "net.npz")
+    found = ask({"pixels": expected["pixels"]})
+    np.testing.assert_allclose(found["output_0"], expected["scores"], atol=1e-5)
+    np.testing.assert_allclose(found["output_1"], expected["probabilities"], atol=1e-6)
+
+
+def test_mindir_that_is_cut_short_is_refused(push: Push, tmp_path: Path) -> None:
+    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
+    chains.install("mindspore", Silent())
+    _export(chains, tmp_path, "1")
+    content = bytearray((tmp_path / "net.mindir").read_bytes())
+    content[200:400] = os.urandom(200)
+    with pytest.raises((InvalidModel, ConversionFailed)):
+        push(bytes(content))

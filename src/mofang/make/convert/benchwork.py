@@ -33,7 +33,18 @@ _SYSTEM = (
 
 
 _RUN: frozenset[FormatName] = frozenset(
-    {"pickle", "skops", "mlflow", "keras", "keras.h5", "torch.export", "torchscript", "torch.state", "savedmodel"}
+    {
+        "pickle",
+        "skops",
+        "mlflow",
+        "keras",
+        "keras.h5",
+        "torch.export",
+        "torchscript",
+        "torch.state",
+        "savedmodel",
+        "mindir",
+    }
 )
 """Formats whose files name what is to be run: a pickle anything, the others what their loaders let through."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mofang.base.domain.errors import ExtraMissing, UnknownFormat
+from mofang.base.domain.errors import ExtraMissing
 from mofang.base.domain.tensors import Array, Signature
 from mofang.base.domain.work import Progress
 from mofang.make.convert.bench import Made, Wishes
@@ -37,6 +37,7 @@ _OPENERS = MappingProxyType(
         "keras": "keras:open_keras",
         "keras.h5": "keras:open_h5",
         "savedmodel": "pushed.tensorflow:open_folder",
+        "mindir": "pushed.mindspore:open_file",
         "huggingface": "pushed.transformers.torch:open_folder",
     }
 )
@@ -99,10 +100,6 @@ def folder_writer() -> Callable[[Path, Path], str]:
 
 def opener(name: FormatName) -> Opener:
     """Return what opens pushed files of a format; raise ExtraMissing if its framework is not installed."""
-    if name not in _OPENERS:
-        raise UnknownFormat(
-            f"{FORMATS[name].title} is recognised, but not converted here", hint=f"{FORMATS[name].needs}, and push that"
-        )
     module, _, function = _OPENERS[name].partition(":")
     try:
         found: Opener = getattr(import_module(f"mofang.make.convert.{module}"), function)

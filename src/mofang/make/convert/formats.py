@@ -70,7 +70,13 @@ FORMATS: Mapping[str, Format] = _table(
         "toolchain `tensorflow`",
         toolchain="tensorflow",
     ),
-    Format("mindir", "MindSpore MindIR", "a protobuf whose version is text", "export it as ONNX from MindSpore"),
+    Format(
+        "mindir",
+        "MindSpore MindIR",
+        "a protobuf whose version is text",
+        "toolchain `mindspore`",
+        toolchain="mindspore",
+    ),
     Format(
         "huggingface", "Hugging Face folder", "`config.json` with a `model_type`, and weights", "extra `transformers`"
     ),

@@ -45,6 +45,14 @@ TOOLCHAINS: Mapping[str, Toolchain] = MappingProxyType(
             size_bytes=1_500_000_000,
             imports="tf2onnx",
         ),
+        "mindspore": Toolchain(
+            "mindspore",
+            "MindSpore, to read MindIR",
+            ("mindspore>=2.10,<2.11", "numpy<2"),  # its compiled parts know no newer NumPy
+            packages=10,
+            size_bytes=2_800_000_000,
+            imports="mindspore",
+        ),
     }
 )
 

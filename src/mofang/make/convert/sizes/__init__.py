@@ -1,0 +1,1 @@
+"""Sizes that an exporter wrote down where the model leaves them open."""
