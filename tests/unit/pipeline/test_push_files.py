@@ -15,7 +15,9 @@ from mofang.base.domain.errors import (
     UnknownFormat,
 )
 from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
 from mofang.base.domain.work import Progress
+from mofang.make.evaluate.card import model_card
 from mofang.make.pipeline import push_files
 from mofang.make.workshop import Workshop
 
@@ -146,6 +148,24 @@ def test_labels_and_names_are_given_at_the_push_or_later(tools: Workshop, progre
     assert at_once["digest"] == second.digest
 
 
+def test_meanings_are_said_follow_a_name_and_are_taken_away(tools: Workshop, progress: Progress) -> None:
+    graph = graphs.classifier(WEIGHTS).SerializeToString()
+    push_files(_spec(tools, {"m.onnx": graph}), tools, progress)
+
+    def edited(parent: int, **wishes: Any) -> ModelVersion:
+        spec = {"model": "letters", "files": [], "parent": parent, "wishes": wishes}
+        return tools.registry.get(VersionRef("letters", str(push_files(spec, tools, progress)["version"])))
+
+    said = edited(1, meanings={"features": "grey of each pixel, 0 to 1", "probabilities": "of each letter"})
+    assert said.artifact.meanings == {"features": "grey of each pixel, 0 to 1", "probabilities": "of each letter"}
+    named = edited(said.number, rename={"features": "pixels"})
+    assert named.artifact.meanings == {"pixels": "grey of each pixel, 0 to 1", "probabilities": "of each letter"}
+    assert "| input | `pixels: [n, 4] FP32` grey of each pixel, 0 to 1 |" in model_card(named, "", None)
+    first = tools.registry.get(VersionRef.parse("letters@1"))
+    assert edited(said.number, meanings={"features": "", "probabilities": ""}) == first
+    assert len({first.digest, said.digest, named.digest}) == 3
+
+
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
@@ -155,6 +175,7 @@ def test_labels_and_names_are_given_at_the_push_or_later(tools: Workshop, progre
         ({"rename": {"features": "label"}}, "'features' cannot be called 'label'"),
         ({"rename": {"features": "weights"}}, "'features' cannot be called 'weights'"),
         ({"rename": {"features": ""}}, "'features' cannot be called ''"),
+        ({"meanings": {"pixel": "grey"}}, "a meaning was given for 'pixel', which is neither an input nor an output"),
     ],
 )
 def test_signatures_that_do_not_fit_are_refused(

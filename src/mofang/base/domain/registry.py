@@ -40,17 +40,24 @@ def check_files(files: Iterable[FileEntry]) -> list[FileEntry]:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What an engine can load: files, the engine's name, the signature, and labels of the classes if it has any."""
+    """What an engine can load: files, the engine's name, the signature, and labels of the classes if it has any.
+
+    ``meanings`` says in words what inputs and outputs are, by name, and in what unit.
+    """
 
     engine: str
     files: tuple[FileEntry, ...]
     signature: Signature
     labels: tuple[str, ...] = ()
+    meanings: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """``sha256:<hex>`` over every byte of every file, engine, signature and labels (canonical JSON)."""
-        text = canonical_json(asdict(self))
+        """``sha256:<hex>`` over every byte of every file, engine, signature, labels and meanings (canonical JSON)."""
+        told = asdict(self)
+        if not self.meanings:
+            del told["meanings"]  # without any, a version is the same as before there were meanings
+        text = canonical_json(told)
         return "sha256:" + hashlib.sha256(text).hexdigest()
 
     @property

@@ -38,6 +38,7 @@ class Wishes:
     input_shape: tuple[int, ...] = ()  # of a model whose file does not say: without the batch
     labels: tuple[str, ...] = ()  # of the classes, in order
     rename: dict[str, str] = field(default_factory=dict)  # inputs and outputs: from, to
+    meanings: dict[str, str] = field(default_factory=dict)  # of inputs and outputs, by their new names
 
 
 @dataclass(frozen=True, slots=True)

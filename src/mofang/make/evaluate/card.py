@@ -65,7 +65,8 @@ def _body(version: ModelVersion, dataset: str, report: Report | None) -> Iterato
     yield f"| engine | {version.artifact.engine}, {version.artifact.size_bytes:,} bytes |"
     for kind, specs in (("input", version.artifact.signature.inputs), ("output", version.artifact.signature.outputs)):
         for spec in specs:
-            yield f"| {kind} | `{_cell(str(spec))}` |"
+            meaning = version.artifact.meanings.get(spec.name, "")
+            yield f"| {kind} | `{_cell(str(spec))}`{meaning and f' {_cell(meaning)}'} |"
     named = {"source": lineage.source, "run": lineage.run, "data": lineage.dataset, "recipe": lineage.recipe}
     for name, value in {**named, "code": lineage.code, "made from": lineage.parent}.items():
         if value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -66,6 +67,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     if edited is not None:
         lineage = replace(edited.lineage, source="edit", parent=edited.digest, code=code())
     artifact = _labelled(artifact, wishes.labels or (edited.artifact.labels if edited else ()))
+    artifact = _explained(artifact, wishes, edited.artifact.meanings if edited else {})
     metrics = edited.metrics if edited else None
     version, created = tools.registry.register(model, artifact, lineage, metrics)
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
@@ -74,6 +76,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
         "signature": asdict(artifact.signature),
         "engine": artifact.engine,
         "labels": artifact.labels,
+        "meanings": artifact.meanings,
         "conversion": None if conversion is None else asdict(conversion),
         **told(version, created),
     }
@@ -96,6 +99,20 @@ def _labelled(artifact: Artifact, labels: tuple[str, ...]) -> Artifact:
             hint="give one label for each class, in the order of the probabilities",
         )
     return replace(artifact, labels=labels)
+
+
+def _explained(artifact: Artifact, wishes: Wishes, before: Mapping[str, str]) -> Artifact:
+    """Return ``artifact`` with what its inputs and outputs mean; an empty text takes a meaning away."""
+    known = [spec.name for spec in (*artifact.signature.inputs, *artifact.signature.outputs)]
+    for name in wishes.meanings:
+        if name not in known:
+            raise InvalidModel(
+                f"a meaning was given for {name!r}, which is neither an input nor an output",
+                hint=f"there are: {', '.join(known)}",
+            )
+    kept = {wishes.rename.get(name, name): text for name, text in before.items()}
+    meanings = {name: text for name, text in {**kept, **wishes.meanings}.items() if text}
+    return replace(artifact, meanings=meanings) if meanings else artifact
 
 
 def _language_model(engine_name: str, entries: list[FileEntry], folder: Path) -> Artifact:

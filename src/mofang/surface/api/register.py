@@ -56,6 +56,9 @@ class WishesBody(Body):
     rename: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict, max_length=1000
     )
+    meanings: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=1000)]] = Field(
+        default_factory=dict, max_length=1000
+    )
 
 
 class VersionBody(Body):

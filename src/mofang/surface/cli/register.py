@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import click
 
 from mofang.base.domain.errors import InvalidName
 from mofang.base.domain.names import now_us
+from mofang.base.domain.tensors import TensorSpec
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import board, follow_job
 from mofang.surface.cli.session import Session, plain
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 MODEL_JSON = "name, created_at, versions (how many), newest (number), aliases (alias: number)"
 _LABELS_SHOWN = 20
 VERSION_JSON = (
-    "model, number, digest, artifact (engine, files, signature, labels), lineage (source, run, dataset, recipe, code, "
-    "parent, conversion), metrics, aliases, created_at"
+    "model, number, digest, artifact (engine, files, signature, labels, meanings), lineage (source, run, dataset, "
+    "recipe, code, parent, conversion), metrics, aliases, created_at"
 )
 
 
 _LABELS = click.option("--labels", default="", metavar="A,B,...", help="Of the classes, in their order.")
+_MEANING = click.option(
+    "--meaning", multiple=True, metavar="NAME=TEXT", help="What an input or output is, and in what unit."
+)
 _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for an input or output.")
 
 
@@ -36,7 +40,7 @@ _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Anoth
     "push",
     example="mofang push encoder model.onnx",
     json="One object: job, model, version (number), digest, created (false: it was there already), signature, engine, "
-    "labels, conversion (format, files, proof, why_native; null if it came as ONNX).",
+    "labels, meanings, conversion (format, files, proof, why_native; null if it came as ONNX).",
 )
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
@@ -51,6 +55,7 @@ _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Anoth
 )
 @_LABELS
 @_RENAME
+@_MEANING
 @click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
 @click.pass_obj
 def push(session: Session, /, name: str, files: tuple[Path, ...], engine: str, detach: bool, **said: Any) -> None:
@@ -69,7 +74,8 @@ def push(session: Session, /, name: str, files: tuple[Path, ...], engine: str, d
             architecture=said["architecture"],
             input_shape=_shape(said["input_shape"]),
             labels=_words(said["labels"]),
-            rename=_pairs(said["rename"]),
+            rename=_pairs(said["rename"], "--rename", "OLD=NEW"),
+            meanings=_pairs(said["meaning"], "--meaning", "NAME=TEXT"),
         )
         job = session.client.register.push(name, [*files], engine=engine, wishes=wishes, on_progress=on_progress)
     if detach:
@@ -92,23 +98,23 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
+def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
-    for old, equals, new in pairs:
-        if not (old and equals and new):
-            raise click.BadParameter(f"{old!r} names no pair: write OLD=NEW", param_hint="--rename")
-    return {old: new for old, _, new in pairs}
+    for name, equals, said in pairs:
+        if not (name and equals and (said or option == "--meaning")):
+            raise click.BadParameter(f"{name!r} names no pair: write {form}", param_hint=option)
+    return {name: said for name, _, said in pairs}
 
 
 def _draw_pushed(result: Mapping[str, Any]) -> None:
     name = f"{result['model']}@{result['version']}"
     screen.heading(f"registered {name}" if result.get("created", True) else f"{name} is the same: nothing new was made")
-    signature = result.get("signature") or {}
+    signature, meanings = result.get("signature") or {}, result.get("meanings") or {}
     screen.fields(
         [
             ("digest", result["digest"]),
-            ("takes", "\n".join(_tensor(spec) for spec in signature.get("inputs", ()))),
-            ("gives", "\n".join(_tensor(spec) for spec in signature.get("outputs", ()))),
+            ("takes", _tensors((_spec(each) for each in signature.get("inputs", ())), meanings)),
+            ("gives", _tensors((_spec(each) for each in signature.get("outputs", ())), meanings)),
             ("labels", _labels(result.get("labels", ()))),
             *_conversion(result.get("conversion")),
         ]
@@ -136,9 +142,13 @@ def _conversion(conversion: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return lines
 
 
-def _tensor(spec: Mapping[str, Any]) -> str:
-    dims = ", ".join("n" if size < 0 else str(size) for size in spec["shape"])
-    return f"{spec['name']}: [{dims}] {spec['datatype']}"
+def _spec(told: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(told["name"], told["datatype"], tuple(told["shape"]))
+
+
+def _tensors(specs: Iterable[TensorSpec], meanings: Mapping[str, str]) -> str:
+    """Return one line for each, with what it means beside it."""
+    return "\n".join(f"{spec}  {meanings.get(spec.name, '')}".rstrip() for spec in specs)
 
 
 models = topic("models", "Models: what they are, and what they take and give.", usual="list")
@@ -219,18 +229,26 @@ def show_version(session: Session, version: str) -> None:
     "edit",
     example="mofang versions edit digits@1 --labels zero,one",
     json="One object: job, model, version (number), digest, created (false: it was there already), signature, engine, "
-    "labels, conversion.",
+    "labels, meanings, conversion.",
 )
 @click.argument("version", metavar="MODEL@VERSION")
 @_LABELS
 @_RENAME
+@_MEANING
 @click.pass_obj
-def edit_version(session: Session, version: str, labels: str, rename: tuple[str, ...]) -> None:
-    """Make a version with other labels, or other names of inputs and outputs, of one that there is.
+def edit_version(
+    session: Session, version: str, labels: str, rename: tuple[str, ...], meaning: tuple[str, ...]
+) -> None:
+    """Make a version with other labels, or other names or meanings of inputs and outputs, of one that there is.
 
     The one that there is stays as it was: versions never change.
     """
-    job = session.client.register.edit(version, labels=_words(labels), rename=_pairs(rename))
+    job = session.client.register.edit(
+        version,
+        labels=_words(labels),
+        rename=_pairs(rename, "--rename", "OLD=NEW"),
+        meanings=_pairs(meaning, "--meaning", "NAME=TEXT"),
+    )
     result = follow_job(session, job.id).result
     session.answer({"job": job.id, **result}, lambda: _draw_pushed(result))
 
@@ -268,8 +286,8 @@ def _about(version: ModelVersion) -> list[tuple[str, str]]:
     return [
         ("digest", version.digest),
         ("engine", f"{artifact.engine}, {format.size(artifact.size_bytes)}"),
-        ("takes", "\n".join(str(spec) for spec in artifact.signature.inputs)),
-        ("gives", "\n".join(str(spec) for spec in artifact.signature.outputs)),
+        ("takes", _tensors(artifact.signature.inputs, artifact.meanings)),
+        ("gives", _tensors(artifact.signature.outputs, artifact.meanings)),
         ("labels", _labels(artifact.labels)),
         *_conversion(None if lineage.conversion is None else asdict(lineage.conversion)),
         ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in version.metrics.items())),

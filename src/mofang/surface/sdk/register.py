@@ -45,7 +45,8 @@ class Wishes:
 
     ``allow_pickle``: open a pickle, which runs what its maker put into it, once and locked in. ``architecture``: which
     network bare weights are for. ``input_shape``: of one input, without the batch, where the file does not say.
-    ``labels``: of the classes, in order. ``rename``: inputs and outputs, from one name to another.
+    ``labels``: of the classes, in order. ``rename``: inputs and outputs, from one name to another. ``meanings``: what
+    inputs and outputs are, and in what unit, by name.
     """
 
     allow_pickle: bool = False
@@ -53,6 +54,7 @@ class Wishes:
     input_shape: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Register:
@@ -76,7 +78,7 @@ class Register:
         ``files`` is a file, several, a folder, or a mapping of paths inside the artifact to files here. Their format is
         recognised by what is in them, and they are converted to ONNX if they are none; with ``engine`` they are loaded
         by that engine as they are. The job's result is
-        ``{"model", "version", "digest", "created", "signature", "engine", "labels", "conversion"}``.
+        ``{"model", "version", "digest", "created", "signature", "engine", "labels", "meanings", "conversion"}``.
         """
         check_name("model", name)  # before gigabytes travel
         named = _name_files(files)
@@ -114,14 +116,23 @@ class Register:
         """Register files that are uploaded already; return the job that checks them."""
         return self._create(name, {"files": [asdict(entry) for entry in files], "engine": engine}, wishes)
 
-    def edit(self, reference: str, *, labels: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> Job:
-        """Register a version again with other labels, or other names of inputs and outputs; return the job.
+    def edit(
+        self,
+        reference: str,
+        *,
+        labels: Sequence[str] = (),
+        rename: Mapping[str, str] | None = None,
+        meanings: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Register a version again with other labels, or other names or meanings of inputs and outputs; return the job.
 
         The version itself stays as it is: the edited one is the next, and names it as its parent.
         """
         version = self.get_version(reference)
         body = {"files": [asdict(entry) for entry in version.artifact.files], "parent": version.number}
-        return self._create(version.model, body, Wishes(labels=tuple(labels), rename=rename or {}))
+        return self._create(
+            version.model, body, Wishes(labels=tuple(labels), rename=rename or {}, meanings=meanings or {})
+        )
 
     def _create(self, name: str, body: dict[str, object], wishes: Wishes | None) -> Job:
         path = f"/models/{segment(name)}/versions"
