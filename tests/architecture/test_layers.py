@@ -21,7 +21,7 @@ HEAVY = {
     "catboost": {"catboost"},
     "keras": {"keras"},
     "transformers": {"transformers"},
-    "gguf": {"gguf"},
+    "gguf": {"gguf", "ggufadapter"},
     "vowpalwabbit": {"vowpalwabbit"},
     "xgboost": {"xgboost"},
     "lightgbm": {"lightgbm"},

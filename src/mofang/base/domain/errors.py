@@ -744,7 +744,7 @@ class AdapterRefused(Invalid):
     """An adapter cannot be served as it was asked."""
 
     code = "engine.adapter"
-    hint = "engine `transformers` computes each request with the adapter it names"
+    hint = "engines `transformers` and `llamacpp` compute each request with the adapter it names"
 
 
 class EngineLoadFailed(Conflict):

@@ -18,7 +18,7 @@ ENGINE = "lora"
 INSIDE = "adapter"
 """The folder of a base with an adapter where the adapter is."""
 FILES = ("adapter_config.json", "adapter_model.safetensors")
-TAKERS = frozenset({"transformers"})
+TAKERS = frozenset({"llamacpp", "transformers"})
 """Engines that compute each stream with the adapter it names."""
 
 
@@ -27,7 +27,8 @@ def check_takes(engine: str, names: Collection[str]) -> None:
     if names and engine not in TAKERS:
         raise AdapterRefused(
             f"engine {engine!r} computes no adapter by request",
-            hint="push the base as a Hugging Face folder with `--engine transformers`; or merge the adapter into it",
+            hint="push a GGUF base with `--engine llamacpp`, a Hugging Face folder with `--engine transformers`; "
+            "or merge the adapter into it",
         )
 
 

@@ -86,7 +86,7 @@ class Gguf:
     @property
     def context_length(self) -> int:
         """How many tokens it was trained to see at once; 0 if the file does not say."""
-        return self._count(f"{self.architecture}.context_length")
+        return self.count("context_length")
 
     @property
     def vocabulary(self) -> int:
@@ -104,8 +104,9 @@ class Gguf:
         """How many weights it has."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
-    def _count(self, key: str) -> int:
-        found = self.metadata.get(key)
+    def count(self, name: str) -> int:
+        """Return a number the file says of its architecture, e.g. of ``block_count``; 0 if it does not say."""
+        found = self.metadata.get(f"{self.architecture}.{name}")
         return found if isinstance(found, int) else 0
 
 

@@ -4,6 +4,10 @@ The second engine for GGUF files: it knows more architectures and more processor
 tells alternatives to tokens and what was cached, and is slower where many streams are computed at once. The library
 computes in threads of its own and calls back with every token; ``step`` collects what came. It always opens a port on
 the loopback; a key that nobody knows keeps everybody out of it but this engine, which counts tokens there.
+
+Each LoRA adapter has a server of its own over the same mapped file. One server could change adapters by request, but
+then streams of different adapters wait until all of another have ended, and one is begun with what was cached under
+another.
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +35,10 @@ from mofang.base.domain.errors import (
     PromptTooLong,
 )
 from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampling
+from mofang.base.engines.adapters import INSIDE
 from mofang.base.engines.base import Options
 from mofang.base.engines.gguf import Gguf, read_gguf
+from mofang.base.engines.ggufadapter import write_adapter
 from mofang.base.engines.inbox import Inbox
 from mofang.base.engines.options import chosen as options_of
 
@@ -40,28 +48,35 @@ _MOST_ALTERNATIVES = 20
 
 
 class LlamaCppEngine:
-    """A ``*.gguf`` file in a llama.cpp server without a client.
+    """A ``*.gguf`` file in a llama.cpp server without a client, and one more for each adapter.
 
-    Options: see :mod:`.options`; the cache is shared out among the slots.
+    Options: see :mod:`.options`; the cache is shared out among the servers, and among their slots. An adapter in a
+    folder ``adapter`` is laid over the file where a stream names none.
     """
 
-    def __init__(self, folder: Path, options: Options) -> None:
-        """Load the model. Raises EngineLoadFailed, InvalidOption, or InvalidModel for a damaged file."""
+    def __init__(self, folder: Path, options: Options, adapters: Mapping[str, Path] = MappingProxyType({})) -> None:
+        """Load the model, and ``adapters`` by name from their folders.
+
+        Raises EngineLoadFailed, InvalidOption, or InvalidModel for a damaged file.
+        """
         chosen = {name: int(value) for name, value in options_of("llamacpp", options).items()}
         files = sorted(folder.glob("*.gguf"))
         if len(files) != 1:
             raise InvalidModel(f"the artifact has {len(files)} .gguf files, one is needed")
         about = read_gguf(files[0])
+        chosen["cache_mb"] //= 1 + len(adapters)
         context = about.context_length or _CONTEXT_TOKENS
         fitting = (chosen["cache_mb"] << 20) // _token_bytes(about) // chosen["slots"]
         context = min(chosen["context"] or context, context, fitting)
         self._key = secrets.token_urlsafe(24)
-        try:
-            self._server = xllamacpp.Server(self._parameters(files[0], chosen, context))
-            self._address = urlsplit(self._server.listening_address)
-            words = self._ask("GET", "/props", None)
-        except Exception as error:  # the library raises RuntimeError for everything
-            raise EngineLoadFailed(f"llama.cpp cannot load the model: {error}") from error
+        own = folder / INSIDE
+        laid = {"": own if own.is_dir() else None, **adapters}
+        self._servers = {
+            name: self._serve(self._parameters(files[0], chosen, context), about, adapter)
+            for name, adapter in laid.items()
+        }
+        self._address = urlsplit(self._servers[""].listening_address)
+        words = self._ask("GET", "/props", None)
         self.profile = Profile(
             context_tokens=context,
             slots=chosen["slots"],
@@ -72,6 +87,7 @@ class LlamaCppEngine:
             constraints=("json", "schema"),
             alternatives=_MOST_ALTERNATIVES,
             vocabulary=about.vocabulary,
+            adapters=tuple(adapters),
         )
         self._inbox: Inbox[_Stream, Mapping[str, Any] | None] = Inbox()  # what the library says; None: it has ended
 
@@ -124,7 +140,7 @@ class LlamaCppEngine:
     def close(self) -> None:
         """Let go of the server; the streams it still has end with it."""
         self._inbox.cancel_all()
-        del self._server
+        self._servers.clear()
 
     def _compute(self, number: int, stream: _Stream, body: Mapping[str, Any]) -> None:
         """Have a stream computed, in a thread of its own; an error in the callback would end it silently."""
@@ -134,10 +150,23 @@ class LlamaCppEngine:
             return stream.cancelled
 
         try:
-            self._server.handle_completions(dict(body), told)
+            self._servers[stream.sampling.adapter].handle_completions(dict(body), told)
         except Exception as error:  # whatever it is, the stream's owner has to know
             self._inbox.put(number, {"error": {"message": str(error)}})
         self._inbox.put(number, None)
+
+    def _serve(self, params: Any, about: Gguf, adapter: Path | None) -> Any:
+        """Start a server, over whose model an adapter is laid if there is one."""
+        with tempfile.TemporaryDirectory() as room:  # the library reads an adapter once, and keeps it
+            if adapter is not None:
+                written = Path(room, "adapter.gguf")
+                write_adapter(adapter, about, written)
+                params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(written), 1.0)]
+            try:
+                return xllamacpp.Server(params)
+            except Exception as error:  # the library raises RuntimeError for everything
+                what = "the adapter" if adapter is not None else "the model"
+                raise EngineLoadFailed(f"llama.cpp cannot load {what}: {error}") from error
 
     def _parameters(self, path: Path, chosen: Mapping[str, int], context: int) -> Any:
         params = xllamacpp.CommonParams()
