@@ -165,7 +165,7 @@ def main() -> None:
 
 def _row(name: str, tools: Workshop, seconds: float) -> Row:
     makers: dict[str, Callable[[], cases.Registered]] = {
-        "fashion": lambda: cases.trained("fashion-resnet", tools, Teller()),
+        "fashion": lambda: cases.fashion(tools, Teller()),
         "efficientnet": lambda: cases.efficientnet(tools),
         "minilm": lambda: cases.minilm(tools, Teller()),
         "forest": lambda: cases.forest(tools, Teller()),

@@ -38,12 +38,15 @@ def test_students_are_smaller_and_trained_alike(spec: Network) -> None:
         assert student.network.learning_rate == 0.03
 
 
-def test_a_residual_network_is_taught_to_a_few_plain_layers() -> None:
+@pytest.mark.parametrize(
+    ("width", "channels"), [(16, [16, 16, 32, 32, 40, 40]), (24, [16, 16, 32, 32, 56, 56]), (4, [4, 4, 8, 8, 8, 8])]
+)
+def test_a_residual_network_is_taught_to_a_few_plain_layers(width: int, channels: list[int]) -> None:
     schema = examples_of(np.zeros((10, 28, 28), np.float32), np.arange(10)).schema
-    teacher = ResNet(blocks=(2, 2, 2), width=16)
+    teacher = ResNet(blocks=(2, 2, 2), width=width)
     (student,) = students(teacher)
     layers = [each for each in Net(blueprint(student.network, schema)).modules() if isinstance(each, torch.nn.Conv2d)]
-    assert [each.out_channels for each in layers] == [16, 16, 32, 32, 40, 40]
+    assert [each.out_channels for each in layers] == channels
     assert count_parameters(student.network, schema) * 3.7 < count_parameters(teacher, schema)
 
 
@@ -62,7 +65,7 @@ def all_proposals(can: Can) -> list[Steps]:
 def test_a_student_is_taught_and_quantised() -> None:
     found = all_proposals(Can(students=instead_of_trees(), trees=True, calibration=True, epochs=4))
     (student,) = instead_of_trees()
-    taught = (student, Distil(32, soft=0.9))
+    taught = (student, Distil(48, soft=0.9))
     assert found.index(taught) + 1 == found.index((*taught, Int8("static")))
     assert found.index((Thin(0.5),)) < found.index(taught)
     assert not any(isinstance(step, Student) for steps in all_proposals(Can()) for step in steps)

@@ -21,6 +21,7 @@ from mofang.make.prepare.dataset import examples_of
 from mofang.make.recipe import Augment, Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 from mofang.make.train.catalog import trainer
 from mofang.make.train.model import TrainedModel
+from mofang.make.train.torch.loop import precision
 from mofang.make.train.torch.network import Net, read_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -166,6 +167,21 @@ def test_half_precision_learns_too(digits: Rows) -> None:
     model = train(Dense(epochs=3, precision="bfloat16", **QUICK), digits[0][:800], digits[1][:800])
     assert model.curve[-1]["accuracy"] > 0.85
     assert all(value.dtype != torch.bfloat16 for value in model.pipeline.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("spec", "amx", "dtype"),
+    [(ResNet(), False, torch.bfloat16), (Dense(), False, torch.float32), (Dense(), True, torch.bfloat16),
+     (ResNet(precision="float32"), True, torch.float32)],
+    ids=["convolutions with AVX-512", "products with AVX-512", "products with AMX", "as told"],
+)  # fmt: skip
+def test_half_precision_is_taken_where_it_is_faster(
+    spec: Network, amx: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    with precision(spec, torch.device("cpu")):
+        assert (torch.zeros(2, 2) @ torch.zeros(2, 2)).dtype == dtype
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(digits: Rows, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from mofang.make.compress.step import Student
 from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 
 _VGG_STAGES = 4  # that widen
+_CHANNELS = 8  # widths are multiples of it: what vectors of a processor take without a rest
 
 
 def students(spec: Network) -> tuple[Student, ...]:
@@ -39,9 +40,14 @@ def instead_of_trees() -> tuple[Student, ...]:
 
 
 def _narrow(spec: ResNet) -> tuple[int, ...]:
-    """Return the widths of the stages; the last, which has most of the weights, is narrower by three eighths."""
-    *stages, last = _stages(spec.width, len(spec.blocks))
-    return (*stages, max(last * 5 // 8, 1))
+    """Return the widths of the stages: two thirds of the original's, where that is not below what one product takes.
+
+    The last stage has most of the weights; it is narrower than the original's by three eighths at least.
+    """
+    width = min(spec.width, max(spec.width * 2 // 3 // _CHANNELS * _CHANNELS, 2 * _CHANNELS))
+    *stages, last = _stages(width, len(spec.blocks))
+    most = _stages(spec.width, len(spec.blocks))[-1] * 5 // 8
+    return (*stages, min(last, most // _CHANNELS * _CHANNELS or most))
 
 
 def _stages(width: int, count: int) -> tuple[int, ...]:

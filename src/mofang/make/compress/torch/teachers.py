@@ -22,6 +22,7 @@ from mofang.make.evaluate.suite import predict, predict_numbers
 from mofang.make.prepare.dataset import Examples
 from mofang.make.prepare.feed import feed
 from mofang.make.train.torch.batches import Prepared
+from mofang.make.train.torch.loop import precision
 from mofang.make.train.torch.network import Net
 
 Teacher = Callable[[Examples, Progress], Tensor]
@@ -49,11 +50,12 @@ class Network:
         return torch.cat([self._say(part.to(device)).cpu() for part in rows.split(_ROWS_AT_ONCE)])
 
     def _say(self, rows: Tensor) -> Tensor:
-        with torch.no_grad(), Given(self.net) as given:
+        how = precision(self.net.plan.spec, rows.device)
+        with torch.no_grad(), how, Given(self.net) as given:
             found = self.net(rows).reshape(len(rows), -1).float()
         if not self.net.plan.classes:
             found = found * self.net.target_deviation + self.net.target_mean
-        return torch.cat([found, given.rows], dim=1) if self.hints else found
+        return torch.cat([found, given.rows.float()], dim=1) if self.hints else found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mofang.base.domain.errors import TrainingFailed
-from mofang.make.recipe import Descent
+from mofang.make.recipe import Cnn, Descent, ResNet, Vgg
 from mofang.make.train.rates import Rates, epochs_since_best, falls
 from mofang.make.train.torch.batches import Batches
 from mofang.make.train.torch.checkpoint import Checkpoint
@@ -192,11 +192,17 @@ class _Loop:
 
 def precision(spec: Descent, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which products are computed as ``spec`` says; sums and weights stay float32."""
-    is_fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    if spec.precision == "bfloat16" or (spec.precision == "auto" and is_fast):
+    if spec.precision == "bfloat16" or (spec.precision == "auto" and _gains(spec, device)):
         context: AbstractContextManager[Any] = torch.autocast(device.type, torch.bfloat16)
         return context
     return nullcontext()
+
+
+def _gains(spec: Descent, device: torch.device) -> bool:
+    """Whether products in bfloat16 take less time: with AVX-512 it is those of convolutions, 1.4 to 2 times less."""
+    if device.type == "cuda" or torch.cpu._is_amx_tile_supported():
+        return True
+    return isinstance(spec, Cnn | Vgg | ResNet) and torch.cpu._is_avx512_bf16_supported()
 
 
 def _seed(seed: int, number: int, purpose: str) -> int:
