@@ -37,6 +37,7 @@ KEYS = {
     "dense": "epochs = 12\nlearning_rate = 0.02\nhidden = [16]\nbatch_size = 32\nclass_weights = 'balanced'",
     "mlp": "epochs = 12\nlearning_rate = 0.02\nhidden = [16]\nbatch_size = 32",
     "random_forest": "trees = 20",
+    "logistic_regression": "epochs = 30\nlearning_rate = 0.02",
 }
 
 

@@ -49,9 +49,9 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 
 class LogisticRegression(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logistic_regression"):
-    """A linear model of classes, trained by stochastic gradient descent on the log loss."""
+    """A linear model of classes, trained by stochastic gradient descent on the log loss; of several labels one each."""
 
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "multilabel")
     length: ClassVar[str] = "epochs"
 
     epochs: Epochs = 10

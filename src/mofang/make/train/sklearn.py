@@ -89,7 +89,14 @@ def _classifier(spec: Train, rows: int) -> Any:
     match spec:
         case LogisticRegression():
             return SGDClassifier(
-                loss="log_loss", learning_rate="constant", eta0=spec.learning_rate, alpha=spec.alpha, n_jobs=-1
+                loss="log_loss",
+                learning_rate="constant",
+                eta0=spec.learning_rate,
+                alpha=spec.alpha,
+                max_iter=spec.epochs,
+                tol=None,
+                random_state=spec.seed,
+                n_jobs=-1,
             )
         case Mlp():
             return MLPClassifier(
@@ -129,7 +136,7 @@ def _growth(spec: RandomForest | DecisionTree) -> dict[str, int]:
 
 def _steps(spec: Train, target: Target) -> int:
     match spec:
-        case RandomForest() if target.ndim == 2:
+        case RandomForest() | LogisticRegression() if target.ndim == 2:  # a model of each label, one after the other
             return 1
         case LogisticRegression() | Mlp():
             return spec.epochs
@@ -146,7 +153,7 @@ def _fit(spec: Train, estimator: Any, rows: Rows, target: Target) -> Iterator[No
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 match spec:
-                    case LogisticRegression():
+                    case LogisticRegression() if target.ndim == 1:
                         # Each call would shuffle alike: another seed gives another order of rows.
                         estimator.set_params(random_state=(spec.seed + step) % 2**32)
                         estimator.partial_fit(rows, target, classes=kinds)
