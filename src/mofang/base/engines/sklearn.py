@@ -22,12 +22,15 @@ _OUTPUTS: Mapping[str, str] = {"label": "predict", "probabilities": "predict_pro
 
 
 class SklearnEngine:
-    """``folder/model.skops``: one input, outputs ``label`` and ``probabilities``, or ``value``. No options."""
+    """``folder/model.skops``: outputs ``label`` and ``probabilities``, or ``value``. No options.
+
+    It takes one input, or several columns [n] that are one table for it.
+    """
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Load the estimator. Raises EngineLoadFailed."""
         refuse_options("sklearn", options)
-        self.signature = _one_input(read_signature(folder))
+        self.signature = _fitting(read_signature(folder))
         self._estimator = _read_estimator(folder / "model.skops")
         for spec in self.signature.outputs:
             if spec.name not in _OUTPUTS or not hasattr(self._estimator, _OUTPUTS[spec.name]):
@@ -35,9 +38,7 @@ class SklearnEngine:
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs. Raises EngineFailed."""
-        (features,) = inputs.values()
-        if features.dtype == np.object_:
-            features = _strings(features)
+        features = _features([inputs[spec.name] for spec in self.signature.inputs])
         outputs: dict[str, Array] = {}
         for spec in self.signature.outputs:
             try:
@@ -63,9 +64,21 @@ def _strings(texts: Array) -> Any:
         raise EngineFailed(f"a text is no UTF-8: {error}") from error
 
 
-def _one_input(signature: Signature) -> Signature:
-    if len(signature.inputs) != 1:
-        raise EngineLoadFailed(f"an estimator takes one input, 'signature.json' names {len(signature.inputs)}")
+def _features(columns: list[Array]) -> Any:
+    if len(columns) == 1:
+        return _strings(columns[0]) if columns[0].dtype == np.object_ else columns[0]
+    table = np.empty((len(columns[0]), len(columns)), np.object_)
+    for at, values in enumerate(columns):
+        table[:, at] = _strings(values) if values.dtype == np.object_ else values.tolist()
+    return table
+
+
+def _fitting(signature: Signature) -> Signature:
+    several = len(signature.inputs) > 1 and all(spec.shape == (-1,) for spec in signature.inputs)
+    if len(signature.inputs) != 1 and not several:
+        raise EngineLoadFailed(
+            f"an estimator takes one input, or columns [n]; 'signature.json' names {len(signature.inputs)} inputs"
+        )
     return signature
 
 

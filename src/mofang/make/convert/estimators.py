@@ -20,7 +20,7 @@ def places(pipeline: Any) -> list[NDArray[np.float64]]:
     before, last = pipeline[:-1], pipeline[-1]
     found: list[set[float]] = [set() for _ in range(columns)]
     for step in pipeline:
-        for column, values in _ranges(step, columns):
+        for column, values in ranges(step, columns):
             found[column].update(values)
     thresholds: list[set[float]] = [set() for _ in range(columns)]
     for column, value in _thresholds(last):
@@ -31,8 +31,8 @@ def places(pipeline: Any) -> list[NDArray[np.float64]]:
     return [np.array(sorted(each), np.float64) for each in found]
 
 
-def _ranges(step: Any, columns: int) -> Iterator[tuple[int, list[float]]]:
-    """Yield what a scaler or imputer knows of each column."""
+def ranges(step: Any, columns: int) -> Iterator[tuple[int, list[float]]]:
+    """Yield by column what a scaler or imputer knows of it."""
     for low, high in (("data_min_", "data_max_"), ("mean_", "scale_"), ("center_", "scale_")):
         first: Any = getattr(step, low, None)
         second: Any = getattr(step, high, None)

@@ -5,13 +5,14 @@ Called by the converters with the protobuf of a graph; it imports no framework i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Signature, TensorSpec
 
-_FLOAT, _INT64 = 1, 7  # TensorProto.FLOAT, TensorProto.INT64
+_FLOAT, _INT64, _BYTES = 1, 7, 8  # TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 _INT = 2  # AttributeProto.INT
 
 
@@ -94,6 +95,32 @@ def name_winner(graph: Any) -> None:
     label.elem_type = _INT64
     label.shape.dim.add(dim_param="n")
     graph.output.sort(key=lambda output: output.name)
+
+
+def take_rows(graph: Any, known: Sequence[str], inputs: Sequence[TensorSpec]) -> None:
+    """Let a graph take ``inputs`` [n] where it takes columns [n, 1], called ``known``; texts of any locale."""
+    columns = {name: f"column of {spec.name}" for name, spec in zip(known, inputs, strict=True)}
+    for node in graph.node:
+        node.input[:] = [columns.get(name, name) for name in node.input]
+        if node.op_type == "StringNormalizer":  # the locale it asks for is not everywhere; this one is
+            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.attribute.add(name="locale", s=b"C", type=3)
+    shape = graph.initializer.add(name="one_column", dims=[2], data_type=_INT64)
+    shape.int64_data.extend([-1, 1])
+    first = []
+    for column, spec in zip(columns.values(), inputs, strict=True):
+        first.append(type(graph.node[0])(op_type="Reshape", name=column, input=[spec.name, "one_column"]))
+        first[-1].output.append(column)
+    nodes = [*first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for each, spec in zip(graph.input, inputs, strict=True):
+        each.name, taken = spec.name, each.type.tensor_type
+        taken.elem_type = _BYTES if spec.datatype == "BYTES" else _FLOAT
+        del taken.shape.dim[:]
+        taken.shape.dim.add(dim_param="n")
 
 
 def sort_opsets(model: Any) -> None:

@@ -34,9 +34,9 @@ def table_trials(places: Places, categories: Sequence[int] = ()) -> list[Trial]:
     """
     random = np.random.default_rng(0)
     columns = list(categories)
-    single = _rows(places, random, _ROWS, _KINDS).astype(np.float32)
+    single = rows_at(places, random, _ROWS, _KINDS).astype(np.float32)
     # Not on the spot: in double precision, rounding the input itself to single may cross a threshold.
-    exact = _rows(places, random, _ROWS, _KINDS_OF_DOUBLES)
+    exact = rows_at(places, random, _ROWS, _KINDS_OF_DOUBLES)
     for rows in (single, exact):
         rows[:, columns] = np.abs(np.round(rows[:, columns]))
     trials = [
@@ -56,7 +56,8 @@ def table_trials(places: Places, categories: Sequence[int] = ()) -> list[Trial]:
     return trials
 
 
-def _rows(places: Places, random: np.random.Generator, rows: int, kinds: Sequence[int]) -> NDArray[np.float64]:
+def rows_at(places: Places, random: np.random.Generator, rows: int, kinds: Sequence[int]) -> NDArray[np.float64]:
+    """Return ``rows`` rows, a column for each of ``places``, drawn as :func:`_column` does."""
     columns = [_column(np.unique(column[np.isfinite(column)]), random, random.choice(kinds, rows)) for column in places]
     return np.stack(columns, axis=1) if columns else np.zeros((rows, 0))
 

@@ -22,8 +22,16 @@ from mofang.base.engines.native import TRUSTED_TYPES
 from mofang.make.convert import trees
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
+from mofang.make.convert.columns.sklearn import Columns, columns_of
 from mofang.make.convert.estimators import places
-from mofang.make.convert.graph import labels_signature, name_labels, name_value, regression_signature, sort_opsets
+from mofang.make.convert.graph import (
+    labels_signature,
+    name_labels,
+    name_value,
+    regression_signature,
+    sort_opsets,
+    take_rows,
+)
 from mofang.make.convert.probes import table_trials
 from mofang.make.convert.texts import sklearn as texts
 
@@ -39,7 +47,6 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.preprocessing import StandardScaler
 
     signature = _signature(pipeline)
@@ -53,6 +60,14 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
         model = convert_sklearn(pipeline, name="mofang", initial_types=inputs, options=options)
     except (MissingConverter, MissingShapeCalculator, NameError, RuntimeError, NotImplementedError) as error:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
+    _write(model, pipeline, folder)
+    return signature
+
+
+def _write(model: Any, pipeline: Any, folder: Path) -> None:
+    """Give what the converter made our outputs, mend it, and write ``folder/model.onnx``."""
+    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+
     if is_multilabel(pipeline):
         name_labels(model.graph, len(pipeline.classes_))
     elif isinstance(pipeline[-1], RandomForestClassifier | ExtraTreesClassifier):
@@ -63,7 +78,6 @@ def to_onnx(pipeline: Any, folder: Path) -> Signature:
     sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    return signature
 
 
 def save(pipeline: Any, folder: Path, signature: Signature | None = None) -> Signature:
@@ -135,6 +149,8 @@ def _open(model: Any, target: Path, progress: Progress) -> Made:
 
     if texts.reads_texts(model):
         return _open_texts(model, target, progress)
+    if (columns := columns_of(model)) is not None:
+        return _open_columns(columns, target, progress)
     if not isinstance(model, BaseEstimator) or not hasattr(model, "n_features_in_"):
         raise InvalidModel(
             f"the file holds a {type(model).__module__}.{type(model).__qualname__}, no fitted scikit-learn estimator",
@@ -169,6 +185,44 @@ def _open_texts(pipeline: Any, target: Path, progress: Progress) -> Made:
         target,
         progress,
     )
+
+
+def _open_columns(columns: Columns, target: Path, progress: Progress) -> Made:
+    signature = Signature(columns.inputs, _outputs(columns.pipeline))
+    return onnx_or_native(
+        Attempt(
+            write=lambda folder: _columns_to_onnx(columns, folder),
+            source=lambda asked: reference(columns.pipeline, columns.rows(asked)),
+            trials=columns.trials(),
+            keep=lambda folder: "sklearn" if save(columns.pipeline, folder, signature) else "",
+            packages=("scikit-learn", "skl2onnx"),
+            labels=_texts(columns.pipeline),
+        ),
+        target,
+        progress,
+    )
+
+
+def _columns_to_onnx(columns: Columns, folder: Path) -> None:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = columns.pipeline
+    options: dict[Any, Any] = {StandardScaler: {"div": "div"}}
+    if hasattr(pipeline, "classes_"):
+        options[id(pipeline)] = {"zipmap": False}
+    for counter in columns.counters():
+        options |= texts.splitting(counter)
+    kinds = {"BYTES": StringTensorType, "FP32": FloatTensorType}
+    known = [f"c{at}" for at in range(len(columns.inputs))]
+    given = [(name, kinds[spec.datatype]([None, 1])) for name, spec in zip(known, columns.inputs, strict=True)]
+    try:
+        model = convert_sklearn(pipeline, "mofang", given, options=options)
+    except Exception as error:  # converters raise whatever they like of what they do not know
+        raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {_first_line(error)}") from error
+    take_rows(model.graph, known, columns.inputs)
+    _write(model, pipeline, folder)
 
 
 def _texts(model: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ anything but ASCII; the trials hold texts that show it, and what differs is serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ import numpy as np
 
 from mofang.base.domain.errors import ConversionFailed
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
-from mofang.make.convert.graph import name_value, sort_opsets
+from mofang.make.convert.graph import name_value, sort_opsets, take_rows
 from mofang.make.convert.parity import Trial
 
 TEXT = "text"
-_INT64, _STRING = 7, 8  # of TensorProto
 _ROWS, _WORDS = 256, 12
 _WORD = r"(?u)\b\w\w+\b"  # scikit-learn's own, the only one whose meaning is known here
 _SPLIT = r"[\p{L}\p{N}_]{2,}"  # the same, in the words of the graph's expressions
@@ -46,18 +45,21 @@ def strings(inputs: Mapping[str, Array]) -> list[str]:
 
 def trials(pipeline: Any) -> list[Trial]:
     """Return texts to try: of words the pipeline knows, in any case, between words and signs that it does not."""
-    random = np.random.default_rng(0)
-    known = sorted(pipeline[0].vocabulary_)
-    made = []
-    for _ in range(_ROWS):
-        words = [str(known[index]) for index in random.integers(0, len(known), random.integers(1, _WORDS))]
-        shown = [random.choice([word, word, word.upper(), word.title(), f"{word},", f"({word})"]) for word in words]
-        made.append(random.choice([" ", "  ", "\n"]).join([*shown, "unseen"][: len(shown) + random.integers(0, 2)]))
-    texts = np.array([text.encode() for text in (*_STRANGE, *made)], np.object_)
+    texts = sentences(sorted(map(str, pipeline[0].vocabulary_)), _ROWS, np.random.default_rng(0))
     return [
         Trial("in batches of 1", {TEXT: texts[:64]}, batch=1),
         Trial("in batches of 256", {TEXT: texts}, batch=256),
     ]
+
+
+def sentences(known: Sequence[str], rows: int, random: np.random.Generator) -> Array:
+    """Return ``rows`` texts of known words in any case, between words and signs nobody knows, and some strange ones."""
+    made = []
+    for _ in range(rows):
+        words = [known[index] for index in random.integers(0, len(known), random.integers(1, _WORDS))]
+        shown = [random.choice([word, word, word.upper(), word.title(), f"{word},", f"({word})"]) for word in words]
+        made.append(random.choice([" ", "  ", "\n"]).join([*shown, "unseen"][: len(shown) + random.integers(0, 2)]))
+    return np.array([text.encode() for text in (*_STRANGE, *made)], np.object_)
 
 
 def write(pipeline: Any, signature: Signature, folder: Path) -> None:
@@ -66,14 +68,9 @@ def write(pipeline: Any, signature: Signature, folder: Path) -> None:
     from skl2onnx.common.data_types import StringTensorType
     from sklearn.preprocessing import StandardScaler
 
-    counter = pipeline[0]
-    options: dict[Any, Any] = {StandardScaler: {"div": "div"}}
+    options: dict[Any, Any] = {StandardScaler: {"div": "div"}, **splitting(pipeline[0])}
     if hasattr(pipeline, "classes_"):
         options[id(pipeline)] = {"zipmap": False}
-    if counter.analyzer == "word":
-        if counter.token_pattern != _WORD:
-            raise ConversionFailed(f"words are split by {counter.token_pattern!r}, which the graph reads otherwise")
-        options[id(counter)] = {"tokenexp": _SPLIT}
     try:
         model = convert_sklearn(pipeline, "mofang", [(TEXT, StringTensorType([None, 1]))], options=options)
     except Exception as error:  # converters raise whatever they like of what they do not know
@@ -81,29 +78,16 @@ def write(pipeline: Any, signature: Signature, folder: Path) -> None:
         raise ConversionFailed(f"the pipeline cannot be converted to ONNX: {first}") from error
     if not hasattr(pipeline, "classes_"):
         name_value(model.graph)
-    _take_rows(model.graph)
+    take_rows(model.graph, [TEXT], signature.inputs)
     sort_opsets(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _take_rows(graph: Any) -> None:
-    """Let the graph take texts [n] in place of [n, 1], and make letters small wherever it is loaded."""
-    for node in graph.node:
-        node.input[:] = ["texts_in_column" if name == TEXT else name for name in node.input]
-        if node.op_type == "StringNormalizer":  # the locale it asks for is not everywhere; this one is
-            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-            node.attribute.add(name="locale", s=b"C", type=3)
-    shape = graph.initializer.add(name="one_column", dims=[2], data_type=_INT64)
-    shape.int64_data.extend([-1, 1])
-    first = type(graph.node[0])(op_type="Reshape", name="as_column", input=[TEXT, "one_column"])
-    first.output.append("texts_in_column")
-    nodes = [first, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    taken = graph.input[0].type.tensor_type
-    taken.elem_type = _STRING
-    del taken.shape.dim[:]
-    taken.shape.dim.add(dim_param="n")
+def splitting(counter: Any) -> dict[int, dict[str, str]]:
+    """Return the converter's options for how ``counter`` splits words; raise ConversionFailed if it cannot be said."""
+    if counter.analyzer != "word":
+        return {}
+    if counter.token_pattern != _WORD:
+        raise ConversionFailed(f"words are split by {counter.token_pattern!r}, which the graph reads otherwise")
+    return {id(counter): {"tokenexp": _SPLIT}}

@@ -1,0 +1,1 @@
+"""Pipelines over columns of several kinds."""
