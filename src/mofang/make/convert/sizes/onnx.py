@@ -91,4 +91,4 @@ def _open_constant(graph: Any, name: str, constant: Any, another: np.ndarray[Any
             hint="export the model with the sizes it shall be served at",
         )
     sizes[sizes != another] = _KNOWN_FROM_THE_REST
-    constant.CopyFrom(numpy_helper.from_array(sizes))
+    constant.CopyFrom(numpy_helper.from_array(sizes, constant.name))
