@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
+import weakref
 from contextlib import closing
 
 import pytest
@@ -17,7 +19,7 @@ from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import Overloaded, ReplicaLost, ReplicaUnavailable
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.frames import MAGIC, encode_call
-from mofang.base.placement.process import ProcessPlacement, probe
+from mofang.base.placement.process import ProcessPlacement, ProcessReplica, probe
 
 
 def run(main) -> None:
@@ -201,6 +203,29 @@ def test_probing_tells_how_a_worker_stands(stage: Stage) -> None:
         assert hello.fault.code == "engine.load"
 
     run(main())
+
+
+def test_a_closed_replica_is_gone_without_a_collection(stage: Stage) -> None:
+    """A model loaded on demand has a new one each time; in a cycle they would lie about until the collector looks."""
+
+    async def main() -> weakref.ref[ProcessReplica]:
+        stage.start_worker()
+        await until(lambda: stage_is_up(stage))
+        replica = await ProcessPlacement().open(stage.spec)
+        assert (await replica.submit(call(7))).outputs["y"][0, 0] == 14
+        await replica.close()
+        return weakref.ref(replica)
+
+    async def look() -> None:
+        left = await main()
+        await asyncio.sleep(0)  # what the loop still had to call
+        assert left() is None
+
+    gc.disable()
+    try:
+        run(look())
+    finally:
+        gc.enable()
 
 
 def test_a_worker_that_does_not_exist_does_not_open(stage: Stage) -> None:

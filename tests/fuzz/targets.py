@@ -22,9 +22,12 @@ from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Call
 from mofang.base.domain.usage import UsageRecord
 from mofang.base.engines.gguf import read_gguf
+from mofang.base.identity.addresses import check_network, client_address
+from mofang.base.identity.deputies import check_word, word
 from mofang.base.identity.keys import new_key, parse_key
 from mofang.base.placement.frames import FrameError, FrameReader, encode_call, encode_calls
 from mofang.base.storage.journal import JournalWriter, read_records, segments
+from mofang.base.users.rules import parse_rules
 from mofang.make.prepare import arff, csv, idx, jsonl, npy, npz
 from mofang.make.prepare.stream import Stream, gather
 from mofang.make.recipe import Prepare, parse_recipe
@@ -191,6 +194,18 @@ TARGETS: dict[str, Target] = {
     "journal": Target(_file("segment", _journal), [_segment()]),
     "gguf": Target(_file("model.gguf", read_gguf), [ggufs.gguf()]),
     "keys": Target(lambda data: parse_key(data.decode("latin-1")), [new_key().text.encode()]),
+    "deputies": Target(
+        lambda data: check_word(data.decode("latin-1"), bytes(32), {}, 0), [word(bytes(32), "A1b2C3d4E5", 9).encode()]
+    ),
+    "proxies": Target(
+        lambda data: client_address("127.0.0.1", data.decode("latin-1"), ["127.0.0.0/8", "::1/128"]),
+        [b"10.0.0.1, 127.0.0.1", b"[::1], ::ffff:127.0.0.1, fe80::1%eth0"],
+    ),
+    "networks": Target(lambda data: check_network(data.decode("latin-1")), [b"10.0.0.0/8", b"::1/128"]),
+    "roles": Target(
+        lambda data: parse_rules(data.decode("latin-1")),
+        [b"groups=ml-admins -> admin; groups=acme-* -> developer@tenant:acme"],
+    ),
     "recipe": Target(lambda data: parse_recipe(data.decode("utf-8", "replace"), "r.toml"), [_RECIPE]),
     "csv": Target(_file("a.csv", _table(csv.read)), [b"a,b,y\n1,x,2\n3,z,4\n", b'a,y\n"1,2",3\n']),
     "jsonl": Target(_file("a.jsonl", _table(jsonl.read)), [b'{"a":1,"y":2}\n{"a":null,"y":3}\n']),

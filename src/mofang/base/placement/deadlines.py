@@ -36,10 +36,11 @@ class Deadlines:
             self._timer = asyncio.get_running_loop().call_later(delay, self._pass)
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timer, and let go of who listed tickets, who mostly holds this: nothing is watched any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._waiting, self._ended = tuple, None
 
     def _pass(self) -> None:
         self._timer = None

@@ -115,7 +115,8 @@ class ProcessReplica:
         self._idle: asyncio.Future[None] | None = None  # what close() awaits
         self._ended = asyncio.Event()  # set while there is no connection
         self._begin_outage()
-        self._connecting = loop.create_task(stay_connected(self, spec.socket, self._ended), name=f"connect {spec.id}")
+        connecting = stay_connected(self, spec.socket, self._ended)
+        self._connecting: asyncio.Future[None] = loop.create_task(connecting, name=f"connect {spec.id}")
 
     @property
     def is_connected(self) -> bool:
@@ -166,6 +167,7 @@ class ProcessReplica:
         self._connecting.cancel()
         await asyncio.wait([self._connecting])
         await self._ended.wait()
+        self._connecting = self._idle  # the task's CancelledError holds frames that hold this replica
 
     # --- calls on their way out ---------------------------------------------------------------------------------------
 

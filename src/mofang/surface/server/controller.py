@@ -23,7 +23,7 @@ from mofang.sell.budget.lender import Lender
 from mofang.sell.budget.release import release_dead
 from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.anchoring import Anchoring
-from mofang.surface.server.child import run_child
+from mofang.surface.server.child import freeze, run_child
 from mofang.surface.server.controlapp import ControlPort, control_app
 from mofang.surface.server.counting import open_counters
 from mofang.surface.server.floor import ShopFloor
@@ -164,6 +164,7 @@ async def control(stop: asyncio.Event) -> None:
         asyncio.create_task(_for_ever(controller.anchor_for_ever)),
         serving,
     ]
+    freeze()
     await stop.wait()
     port.should_exit = True
     await gateways.close()

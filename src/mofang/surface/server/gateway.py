@@ -7,7 +7,6 @@ Unix socket, so that users see one port and a slow query never touches inference
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -44,7 +43,7 @@ from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
 from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.protocols.regions import Regions
-from mofang.surface.server.child import run_child
+from mofang.surface.server.child import freeze, run_child
 from mofang.surface.server.counting import counters_of
 from mofang.surface.server.descriptors import affordable_connections
 from mofang.surface.server.exchange import Direct, Limits, Refused, Route, Router, Streamed, Whole
@@ -199,8 +198,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
     serving_alone = asyncio.create_task(_serve_alone(fleet, folders.snapshot))
     grpc = await serve_grpc(lane, settings.grpc, limits=_grpc_limits(settings), once=once, generator=generator)
     await http.serve(listener)
-    gc.collect()
-    gc.freeze()  # what is loaded by now stays: no full collection has to look at it while requests wait
+    freeze()
     await stop.wait()
     lane.draining = generator.draining = True
     http.begin_drain()
