@@ -36,6 +36,7 @@ class Workshop:
     scratch: Path
     job: str = ""  # id of the job itself
     timing_seconds: float = 1.5  # how long `compress` times each batch size
+    upstreams: str = ""  # file that says where other servers are
     internal: bool = False  # whether data may be fetched from addresses that are not public
     toolchains: Toolchains = field(default_factory=Toolchains)
 

@@ -214,6 +214,25 @@ def test_compression_starts_as_a_job(house: House, admin: httpx.Client) -> None:
     assert actions(admin) == [("compression.start", "digits@1")]
 
 
+def test_the_teacher_of_a_search_is_what_an_endpoint_answers_with(house: House, admin: httpx.Client) -> None:
+    house.version()
+
+    def taught(teacher: str) -> str:
+        made = good(admin.post("/variants", json={"version": "digits", "teacher": teacher}), 202)
+        return str(house.platform.jobs.get(made["job"]).spec["teacher"])
+
+    wanted = {"version": "digits", "teacher": "endpoint:oracle"}
+    assert code_of(admin.post("/variants", json=wanted)) == "endpoint.not_found"
+    rollout = good(admin.put("/endpoints/oracle", json={"version": "digits@1"}), 202)["rollout"]
+    assert code_of(admin.post("/variants", json=wanted)) == "endpoint.not_found"  # it answers nothing yet
+    for state in ("draining", "done"):
+        house.deployments.move_rollout(rollout["id"], state)  # type: ignore[arg-type]
+    assert taught("endpoint:oracle") == "digits@1"
+    assert taught("digits@1") == "digits@1"
+    assert taught("upstream:other/oracle") == "upstream:other/oracle"
+    assert code_of(admin.post("/variants", json={**wanted, "teacher": "digits@7"})) == "version.not_found"
+
+
 def test_a_variant_is_deployed_by_its_name_or_by_a_policy(house: House, admin: httpx.Client) -> None:
     version = house.version()
     small, fast = (

@@ -12,7 +12,8 @@ from mofang.base.domain.work import Silent
 from mofang.make.compress.pick import Wish
 from mofang.make.compress.propose import Can, Tried, propose
 from mofang.make.compress.seldom import Limited, Seldom
-from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Steps, Thin, told
+from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Steps, Student, Thin, told
+from mofang.make.recipe import Dense
 
 WISH = Wish(0.005)
 
@@ -64,6 +65,13 @@ def test_the_best_calibration_ends_what_is_pruned() -> None:
     lost = {"int8 static minmax": 0.004, "int8 static percentile": 0.003}
     steps = _search(Can(network=True, calibration=True, epochs=2), lost)
     assert (Prune(0.5), Distil(2), Int8("static", "entropy")) in steps
+
+
+def test_a_teacher_that_was_named_teaches_every_network() -> None:
+    can = Can(network=True, epochs=2, students=(Student(Dense()),), teacher="upstream:other/oracle")
+    taught = [step for each in _search(can, {}) for step in each if isinstance(step, Distil)]
+    assert len(taught) > 2
+    assert {step.teacher for step in taught} == {"upstream:other/oracle"}
 
 
 def test_the_share_to_thin_closes_in_on_the_most_that_is_allowed() -> None:

@@ -52,6 +52,7 @@ class Can:
     calibration: bool = False
     epochs: float = 3.0  # of training after pruning
     students: tuple[Student, ...] = ()  # smaller networks that could learn from it
+    teacher: str = ""  # whom to learn from instead of the original
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +186,14 @@ def _last(can: Can, known: _Known) -> Step | None:
 
 def _shrunk(share: float, can: Can, last: Step | None) -> tuple[Steps, ...]:
     """Return what to try of one share: trained by the original, and then with integers."""
-    taught: Steps = (Prune(share), Distil(can.epochs))
+    taught: Steps = (Prune(share), Distil(can.epochs, teacher=can.teacher))
     return (taught, (*taught, last)) if last else (taught,)
 
 
 def _students(can: Can, known: _Known) -> Iterator[Steps]:
     """Teach smaller networks from the beginning: for longer than one that was pruned, since they are cheap to train."""
     for student in can.students:
-        taught: Steps = (student, Distil(_FROM_NOTHING * can.epochs, soft=_MOSTLY))
+        taught: Steps = (student, Distil(_FROM_NOTHING * can.epochs, soft=_MOSTLY, teacher=can.teacher))
         yield taught
         if can.calibration:
             yield (*taught, Int8("static", known.calibration() or "minmax"))
@@ -227,4 +228,4 @@ def _finer(known: _Known, can: Can) -> Iterator[Steps]:
     if taught is None:
         return
     yield (*best[:taught], Tune(can.epochs), *best[taught + 1 :])
-    yield (*best[:taught], Distil(2 * can.epochs), *best[taught + 1 :])
+    yield (*best[:taught], Distil(2 * can.epochs, teacher=can.teacher), *best[taught + 1 :])

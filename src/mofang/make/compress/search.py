@@ -16,7 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from mofang.base.domain.errors import EngineFailed, EngineLoadFailed, ExtraMissing, NoVariant, TrainingFailed
+from mofang.base.domain.errors import (
+    EngineFailed,
+    EngineLoadFailed,
+    ExtraMissing,
+    NoVariant,
+    TrainingFailed,
+    UpstreamFailed,
+)
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
 from mofang.base.engines.catalog import load_engine
@@ -30,7 +37,7 @@ from mofang.make.compress.seldom import Limited, Seldom
 from mofang.make.compress.step import Steps, fingerprint
 from mofang.make.compress.subject import Means, Subject
 
-_REFUSALS = (NoVariant, ExtraMissing, EngineFailed, EngineLoadFailed, TrainingFailed)
+_REFUSALS = (NoVariant, ExtraMissing, EngineFailed, EngineLoadFailed, TrainingFailed, UpstreamFailed)
 """What means that one candidate is none; everything else ends the search."""
 
 

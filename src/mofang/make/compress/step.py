@@ -64,7 +64,8 @@ class Distil(_Step, frozen=True, tag="distil"):
 
     ``soft`` is the share of the loss that compares with the teacher, at ``temperature``; the rest compares with labels.
     With ``hints``, the weight of one more term, rows are also to be alike where the teacher finds them alike, in what
-    the last layer is given (Tung and Mori, 2019). ``teacher`` is another version than the original, ``model@version``.
+    the last layer is given (Tung and Mori, 2019). ``teacher`` is another than the original: ``model@version``,
+    or ``upstream:SERVER/MODEL``.
     """
 
     epochs: Epochs

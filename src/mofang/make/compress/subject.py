@@ -40,7 +40,7 @@ class Means:
     ``original`` is the version as it is, the teacher of those that learn. ``examples`` are the training rows with their
     target, which is empty if nobody knows the labels; None if nobody knows the rows. ``calibration`` has inputs by name
     as clients send them, n rows each; empty if there are none. ``scratch`` gives a new empty folder that lasts as long
-    as the job. ``teacher`` opens another version by its name, for steps that learn from one.
+    as the job. ``teacher`` opens another model by its name, for steps that learn from one.
     """
 
     original: Subject

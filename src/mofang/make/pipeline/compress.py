@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,12 @@ from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import Artifact, Lineage, ModelVersion
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
+from mofang.base.engines.upstreams import look_up
 from mofang.make.compress.arena import arena
 from mofang.make.compress.catalog import abilities
+from mofang.make.compress.endpoint import UPSTREAM, Endpoint
 from mofang.make.compress.pick import Wish, complaints, front, pick, price
-from mofang.make.compress.propose import Tried, measured
+from mofang.make.compress.propose import Can, Tried, measured
 from mofang.make.compress.search import Budget, Original, Search
 from mofang.make.compress.seldom import Seldom
 from mofang.make.compress.step import Steps, named, packed, told
@@ -33,6 +35,7 @@ from mofang.make.evaluate.gate import parse_gate
 from mofang.make.evaluate.suite import evaluate
 from mofang.make.pipeline.material import Material, Order, material
 from mofang.make.pipeline.outcome import Result, Spec, code
+from mofang.make.prepare.feed import feed
 from mofang.make.prepare.onnx import IMAGE
 from mofang.make.register.store import NewVariant
 from mofang.make.workshop import Workshop
@@ -47,7 +50,8 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 
     ``spec`` is an :class:`Order`: ``max_drop``, ``max_latency_ms``, ``max_size_mb`` and ``objective`` are a
     :class:`Wish`; ``seconds`` and ``trials`` (0: any) the budget; ``dataset`` (a digest; empty: the one it was made
-    from) or ``calibration`` (SHA-256 of a file that ``filename`` names) and ``metric`` what it is measured on. All
+    from) or ``calibration`` (SHA-256 of a file that ``filename`` names) and ``metric`` what it is measured on;
+    ``teacher`` whom networks learn from instead of it, ``model@version`` or ``upstream:SERVER/MODEL``. All
     candidates and their measurements are kept, whatever comes of them; NoVariant tells why none was accepted. A search
     that was interrupted goes on with the next candidate.
     """
@@ -111,16 +115,41 @@ def _searching(
     )
     batchable = version.artifact.signature.batchable
     with tools.engine("onnx", folder) as engine, arena("onnx", folder, data.exam.rows, batchable=batchable) as grounds:
+        can = replace(abilities(means), teacher=order.teacher)
+        if order.teacher:
+            _check_teacher(can, data, means, progress)
         progress.report("search", 0.0, f"asking {version} as it is")
         size = version.artifact.size_bytes
-        original = Original("onnx", folder, size, engine, data.exam.answers(engine, progress), abilities(means))
+        original = Original("onnx", folder, size, engine, data.exam.answers(engine, progress), can)
         budget = Budget(order.seconds, order.trials, tools.timing_seconds / 3)
         yield Search(original, means, data.exam, grounds, wish, budget, tools.scratch / f"search-{_key(order)}")
 
 
+def _check_teacher(can: Can, data: Material, means: Means, progress: Progress) -> None:
+    """Ask the teacher one row, so that a search does not fail late; raise NoVariant if nothing would learn from it."""
+    if data.examples is None or not (can.network or can.students):
+        raise NoVariant(
+            "a teacher is asked for, and nothing here can learn from it",
+            hint="networks that were trained here learn, and networks in place of trees; leave the teacher out",
+        )
+    progress.report("search", 0.0, f"asking the teacher {can.teacher}")
+    first = replace(data.examples, features=data.examples.features[:1], target=data.examples.target[:1])
+    assert means.teacher is not None
+    with means.teacher(can.teacher) as teacher:
+        teacher.infer(feed(first, teacher.signature))
+
+
 @contextmanager
 def _teacher(version: ModelVersion, tools: Workshop, name: str) -> Iterator[Engine]:
-    """Load another version to learn from: ``model@version``, or a number or an alias of the same model."""
+    """Open whom to learn from: ``upstream:SERVER/MODEL``, ``model@version``, or a number or alias of the same model."""
+    if name.startswith(UPSTREAM):
+        server, _, model = name.removeprefix(UPSTREAM).partition("/")
+        if not model:
+            raise NoVariant(f"the teacher {name!r} has no model", hint=f"write {UPSTREAM}SERVER/MODEL")
+        place = look_up(tools.upstreams, server)
+        with closing(Endpoint(place.base_url, place.key(), model)) as endpoint:
+            yield endpoint
+        return
     found = tools.registry.get(VersionRef.parse(name) if "@" in name else VersionRef(version.model, name))
     with tools.folder() as root:
         folder = tools.registry.folder(found, root)

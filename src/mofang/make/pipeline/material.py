@@ -39,6 +39,7 @@ class Order(msgspec.Struct, frozen=True):
     calibration: str = ""
     filename: str = ""
     metric: Wanted = "auto"
+    teacher: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

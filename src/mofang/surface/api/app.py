@@ -61,7 +61,7 @@ def _routers(p: Platform, app: FastAPI) -> list[APIRouter]:
         prepare.router(p.datasets),
         train.router(p.runs, p.registry, p.jobs, changes, p.sources),
         evaluate.router(p.evaluations, p.registry, p.jobs, changes),
-        compress.router(p.variants, p.registry, p.jobs, p.owners, changes),
+        compress.router(p.variants, p.registry, p.jobs, p.owners, p.deployments, changes),
         uploads.router(p.blobs, p.owners, p.uploads, p.upload_limit_bytes),
         register.router(p.registry, p.evaluations, p.jobs, p.owners, changes),
         export.router(p.registry, p.jobs, p.blobs, changes),

@@ -8,17 +8,19 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from mofang.base.domain.errors import BlobNotFound
+from mofang.base.domain.errors import BlobNotFound, EndpointNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.owners import Owners
 from mofang.make.compress.compare import Comparison
+from mofang.make.compress.endpoint import UPSTREAM
 from mofang.make.compress.page import variants_html
 from mofang.make.compress.pick import Objective
 from mofang.make.compress.quality import Wanted
 from mofang.make.compress.store import Variant, VariantStore
 from mofang.make.register.store import Registry
+from mofang.run.deploy.deployments import Deployments
 from mofang.surface.api.access import Caller, Route, table
 from mofang.surface.api.changes import Changes
 from mofang.surface.api.fields import (
@@ -39,6 +41,7 @@ from mofang.surface.api.fields import (
 
 _MAX_SECONDS = 86_400.0
 _MAX_TRIALS = 10_000
+_ENDPOINT = "endpoint:"  # a teacher that answers here
 _HTML = {"response_class": Response, "responses": {200: {"content": {"text/html": {}}}}}
 
 
@@ -47,7 +50,9 @@ class VariantBody(Body):
 
     ``max_drop`` is a share of 1, null: any. Latency is of one row on one thread. ``calibration`` is the SHA-256 of an
     uploaded .npy or .npz of what the model is asked, called ``filename``; ``dataset`` the digest of other data than the
-    version was made from. ``seconds`` and ``trials``: 0 is no limit.
+    version was made from. ``seconds`` and ``trials``: 0 is no limit. Networks learn from ``teacher`` instead of the
+    version: MODEL@VERSION, ``endpoint:NAME`` of this server (the version that answers there now), or
+    ``upstream:SERVER/MODEL`` of another that speaks the Open Inference Protocol, as the setting ``upstreams`` has it.
     """
 
     version: Reference
@@ -61,6 +66,7 @@ class VariantBody(Body):
     calibration: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     filename: Text = Field("", max_length=255)
     metric: Wanted = "auto"
+    teacher: Text = Field("", max_length=512)
 
 
 class VariantView(BaseModel):
@@ -110,12 +116,19 @@ class Compress:
     """The routes of `compress`."""
 
     def __init__(
-        self, variants: VariantStore, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes
+        self,
+        variants: VariantStore,
+        registry: Registry,
+        jobs: JobStore,
+        owners: Owners,
+        deployments: Deployments,
+        changes: Changes,
     ) -> None:
         self._variants = variants
         self._registry = registry
         self._jobs = jobs
         self._owners = owners
+        self._deployments = deployments
         self._changes = changes
 
     def start_compression(self, body: VariantBody, who: Caller) -> Submitted:
@@ -124,13 +137,32 @@ class Compress:
         if body.calibration and not self._owners.has("upload", body.calibration):
             raise BlobNotFound(f"no upload has the digest {body.calibration!r}")
         owner = self._registry.owner(version.model)
+        teacher = self._named(body.teacher)
         with self._changes.record(
             who, "compression.start", str(version), of=owner, before=None, max_drop=str(body.max_drop)
         ) as entry:
-            spec = {**body.model_dump(), "version": str(version)}
+            spec = {**body.model_dump(), "version": str(version), "teacher": teacher}
             job = self._jobs.submit("compress", spec, who.key_id, owner)
             entry.after = {"job": job.id}
         return Submitted(job=job.id)
+
+    def _named(self, teacher: str) -> str:
+        """Return the teacher of a job; of an endpoint the version that answers now, so that it stays the same."""
+        if teacher.startswith(_ENDPOINT):
+            return self._answering(teacher.removeprefix(_ENDPOINT))
+        if "@" in teacher and not teacher.startswith(UPSTREAM):
+            return str(self._registry.get(VersionRef.parse(teacher)))
+        return teacher
+
+    def _answering(self, endpoint: str) -> str:
+        """Return the version that an endpoint answers with now. Raises EndpointNotFound if it answers nothing yet."""
+        self._deployments.get_endpoint(endpoint)
+        active, _ = self._deployments.standing([endpoint])
+        if endpoint not in active:
+            raise EndpointNotFound(f"endpoint {endpoint!r} answers nothing yet")
+        found = active[endpoint]
+        variant = f"+{found.variant}" if found.variant else ""
+        return str(self._registry.get(VersionRef.parse(f"{found.model}@{found.version}{variant}")))
 
     def start_tuning(self, body: TuningBody, who: Caller) -> Submitted:
         """Find by measuring how to run a version on this machine, as a job; a deployment may use it."""
@@ -165,9 +197,16 @@ class Compress:
         return Response(text, media_type="text/html; charset=utf-8", headers=STILL)
 
 
-def router(variants: VariantStore, registry: Registry, jobs: JobStore, owners: Owners, changes: Changes) -> APIRouter:
+def router(
+    variants: VariantStore,
+    registry: Registry,
+    jobs: JobStore,
+    owners: Owners,
+    deployments: Deployments,
+    changes: Changes,
+) -> APIRouter:
     """Make the router of `compress`."""
-    api = Compress(variants, registry, jobs, owners, changes)
+    api = Compress(variants, registry, jobs, owners, deployments, changes)
     of_version = "/models/{name}/versions/{selector}/variants"
     return table(
         "compress",

@@ -60,6 +60,8 @@ _DETACH = click.option("--detach", is_flag=True, help="Return at once; the job g
 @click.option("--dataset", default="", metavar="DIGEST", help="Measure on other data than the version was made from.")
 @click.option("--metric", type=click.Choice(["auto", "agreement", "cosine"]), default="auto",
               help="How to compare answers where nobody knows the truth.")  # fmt: skip
+@click.option("--teacher", default="", metavar="WHO",
+              help="Whom networks learn from: MODEL@VERSION, endpoint:NAME or upstream:SERVER/MODEL.")  # fmt: skip
 @HTML
 @_DETACH
 @click.pass_obj

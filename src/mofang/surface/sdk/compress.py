@@ -73,13 +73,16 @@ class Compress:
         dataset: str = "",
         calibration: Path | str | None = None,
         metric: Literal["auto", "agreement", "cosine"] = "auto",
+        teacher: str = "",
     ) -> Job:
         """Search for variants of ``MODEL@VERSION`` that lose ``max_drop`` of quality at most; return the job.
 
         ``objective`` is what is to become small: the time of one row (``latency``), the ``size``, the time of a row in
         a batch (``cost``), or all in ``balance``. The search ends after ``seconds`` or ``trials`` (0: no limit).
         ``calibration`` is a file of what a pushed model is asked, .npy or .npz; ``metric`` how answers are compared
-        where nobody knows the truth. The job's result is ``{"version", "picked", "variants"}``; it fails with NoVariant
+        where nobody knows the truth. Networks learn from ``teacher`` instead of the version: ``MODEL@VERSION``,
+        ``endpoint:NAME``, or ``upstream:SERVER/MODEL``. The job's result is
+        ``{"version", "picked", "variants"}``; it fails with NoVariant
         if nothing is good enough.
         """
         upload = self._register.upload(Path(calibration)).sha256 if calibration else ""
@@ -95,6 +98,7 @@ class Compress:
             "calibration": upload,
             "filename": Path(calibration).name if calibration else "",
             "metric": metric,
+            "teacher": teacher,
         }
         return self._jobs.get(self._wire.call("POST", "/variants", Submitted, body).job)
 

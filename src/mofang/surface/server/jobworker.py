@@ -98,6 +98,7 @@ def _workshop(stores: Stores, settings: Settings, job: str) -> Workshop:
         registry=stores.registry,
         scratch=folders.jobs / job,
         job=job,
+        upstreams=settings.upstreams,
         internal=settings.sources_internal,
         toolchains=Toolchains(folders.toolchains),
     )
