@@ -194,26 +194,33 @@ def cancel(server: Server, rounds: int) -> None:
 
 async def cut_streams(server: Server, rounds: int) -> Cuts:
     served, chance, cuts = Served(server), random.Random(3), Cuts()
-    others = [await held(served, text) for text in prompts(15, chance)]
-    for reader, _ in others:
+    others: list[asyncio.StreamWriter] = []
+    while len(cuts.waiting) < rounds:
+        others += await fill(served, server, 15, chance)
+        reader, victim = await held(served, endless(1, chance)[0])
         await spoken(reader)
-    for _ in range(rounds):
-        victim = await held(served, prompts(1, chance)[0])
-        await spoken(victim[0])
         asked = time.perf_counter()
         waiting = asyncio.create_task(served._ask(prompts(1, chance)[0], 2, asked))
-        await full(server, running=16, waiting=1)
+        await asyncio.sleep(0.3)
+        counts = await state(server) == (16, 1)  # else a stream ended by itself, and it waits no more
         cut_at = time.perf_counter()
-        victim[1].close()
-        cuts.waiting.append((await waiting)[0] - (cut_at - asked))
-        await full(server, running=15, waiting=0)
-        cuts.free.append((await served._ask(prompts(1, chance)[0], 2, time.perf_counter()))[0])
+        victim.close()
+        first = (await waiting)[0] - (cut_at - asked)
+        await asyncio.sleep(0.3)
+        free = (await served._ask(prompts(1, chance)[0], 2, time.perf_counter()))[0]
         marks = await served._ask(prompts(1, chance)[0], 16, 0.0)
-        cuts.steps += [after - before for before, after in pairwise(marks)]
-        await full(server, running=15, waiting=0)
-    for _, writer in others:
+        if counts and await state(server) == (15, 0):
+            cuts.waiting.append(first)
+            cuts.free.append(free)
+            cuts.steps += [after - before for before, after in pairwise(marks)]
+    for writer in others:
         writer.close()
     return cuts
+
+
+def endless(count: int, chance: random.Random) -> list[str]:
+    """Return texts of about 68 tokens after which the model says the same word for ever."""
+    return [f"{chance.randrange(10**6)}" + f" {chance.choice(WORDS)}" * 62 for _ in range(count)]
 
 
 async def spoken(reader: asyncio.StreamReader) -> None:
@@ -222,16 +229,23 @@ async def spoken(reader: asyncio.StreamReader) -> None:
         assert line, "the stream broke off"
 
 
-async def full(server: Server, **wanted: int) -> None:
-    """Wait until the metrics tell so many streams."""
-    headers = {"authorization": f"Bearer {server.key}"}
-    async with asyncio.timeout(20), httpx.AsyncClient(headers=headers) as client:
-        while True:
-            text = (await client.get(f"{server.url}/metrics")).text
-            found = {name: told(text, f"mofang_generate_{name}") for name in wanted}
-            if found == wanted:
-                return
-            await asyncio.sleep(0.02)
+async def fill(served: Served, server: Server, wanted: int, chance: random.Random) -> list[asyncio.StreamWriter]:
+    """Begin streams until so many go on: some end by themselves."""
+    writers = []
+    while missing := max(0, wanted - (await state(server))[0]):
+        for text in endless(missing, chance):
+            reader, writer = await held(served, text)
+            await spoken(reader)
+            writers.append(writer)
+        await asyncio.sleep(0.1)
+    return writers
+
+
+async def state(server: Server) -> tuple[int, int]:
+    """Return how many streams run and wait."""
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {server.key}"}) as client:
+        text = (await client.get(f"{server.url}/metrics")).text
+    return told(text, "mofang_generate_running"), told(text, "mofang_generate_waiting")
 
 
 def told(metrics: str, gauge: str) -> int:
