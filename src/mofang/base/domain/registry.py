@@ -80,6 +80,25 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens that a language model said in a second: to one stream, and to all of several ``streams`` together."""
+
+    one: float
+    several: float
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Why a version is computed by its engine, where several can: what was measured of each, and on what machine."""
+
+    engine: str
+    why: str
+    machine: str
+    speeds: dict[str, Speed] = field(default_factory=dict)  # by engine; of those that could be measured
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """Where a version came from; empty strings where it does not apply (a pushed file has no recipe)."""
 
@@ -91,6 +110,7 @@ class Lineage:
     parent: str = ""  # digest of the version a variant was made from
     steps: str = ""  # how a variant was made of it, in one line
     conversion: Conversion | None = None  # of what was pushed in another framework's format
+    choice: Choice | None = None  # of the engine, where it was measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.generation import TEXT_SIGNATURE
+from mofang.base.domain.registry import Choice
 from mofang.base.domain.tensors import Signature
 from mofang.base.engines.gguf import read_gguf
+from mofang.make.convert.trial import compare, machine
 
 _KINDS = frozenset({"llama", "qwen2", "qwen3"})
 _TYPES = frozenset({"F32", "F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"})
@@ -23,8 +25,8 @@ _PROCESSORS = frozenset({"x86_64", "AMD64"})
 def engine_for(folder: Path, processor: str = "") -> tuple[str, str]:
     """Return the engine that the GGUF file in ``folder`` is usually computed with, and why. Raises InvalidModel.
 
-    ``openvino``, the faster one with many streams, where it reads the file and is made for ``processor`` (left out: the
-    one there is); else ``llamacpp``.
+    ``openvino``, usually the faster one with many streams, where it reads the file and is made for ``processor`` (left
+    out: the one there is); else ``llamacpp``.
     """
     about = read_gguf(next(iter(sorted(folder.rglob("*.gguf")))))
     processor = processor or platform.machine()
@@ -37,7 +39,15 @@ def engine_for(folder: Path, processor: str = "") -> tuple[str, str]:
         return "llamacpp", f"OpenVINO does not read tensors of type {', '.join(strange)}"
     if processor not in _PROCESSORS:
         return "llamacpp", f"the processor is {processor}"
-    return "openvino", f"OpenVINO reads {about.architecture!r}, and is the faster one with many streams"
+    return "openvino", f"OpenVINO reads {about.architecture!r}, and is usually the faster one with many streams"
+
+
+def choose_engine(folder: Path) -> Choice:
+    """Return the engine for the GGUF file in ``folder``: measured, if both can read it. Raises InvalidModel."""
+    engine, why = engine_for(folder)
+    if engine != "openvino":
+        return Choice(engine, why, machine())
+    return compare(next(iter(sorted(folder.rglob("*.gguf")))), (engine, "llamacpp"), why)
 
 
 def inspect(folder: Path) -> Signature:

@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from mofang.base.domain.errors import InvalidModel, PickleRefused
+from mofang.base.domain.errors import InvalidModel, ModelNotFound, PickleRefused
 from mofang.base.domain.names import VersionRef, check_name
-from mofang.base.domain.registry import Artifact, Conversion, FileEntry, Lineage
+from mofang.base.domain.registry import Artifact, Choice, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines import adapters
@@ -63,7 +63,7 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             progress.report("convert", 0.0, "looking into what was pushed")
             found = recognise(pushed)
             _check_engine(engine, found)
-            artifact, lineage = _recognised(found, wishes, entries, parent, tools, progress)
+            artifact, lineage = _recognised(model, found, wishes, entries, parent, tools, progress)
     if edited is not None:
         lineage = replace(edited.lineage, source="edit", parent=edited.digest, code=code())
     artifact = _labelled(artifact, wishes.labels or (edited.artifact.labels if edited else ()))
@@ -71,13 +71,14 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
     metrics = edited.metrics if edited else None
     version, created = tools.registry.register(model, artifact, lineage, metrics)
     progress.report("register", 1.0, f"{version} {'registered' if created else 'was there already'}")
-    conversion = version.lineage.conversion
+    conversion, choice = version.lineage.conversion, version.lineage.choice
     return {
         "signature": asdict(artifact.signature),
         "engine": artifact.engine,
         "labels": artifact.labels,
         "meanings": artifact.meanings,
         "conversion": None if conversion is None else asdict(conversion),
+        "choice": None if choice is None else asdict(choice),
         **told(version, created),
     }
 
@@ -128,7 +129,13 @@ def _check_engine(engine: str, found: Recognised) -> None:
 
 
 def _recognised(
-    found: Recognised, wishes: Wishes, entries: list[FileEntry], parent: Path, tools: Workshop, progress: Progress
+    model: str,
+    found: Recognised,
+    wishes: Wishes,
+    entries: list[FileEntry],
+    parent: Path,
+    tools: Workshop,
+    progress: Progress,
 ) -> tuple[Artifact, Lineage]:
     progress.report("convert", 0.1, f"it is {found.title}{' inside MLflow' if found.inside else ''}")
     if found.format == "onnx":
@@ -136,9 +143,13 @@ def _recognised(
     if found.format == "gguf":
         named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
         folder = tools.blobs.materialise(named, parent / "artifact")
-        engine, why = gguf.engine_for(folder)
-        progress.report("convert", 0.9, f"{engine} computes it: {why}")
-        return _language_model(engine, named, folder), Lineage("push", code=code())
+        artifact = _language_model("", named, folder)
+        choice = _chosen_before(tools, model, artifact)
+        if choice is None:
+            progress.report("convert", 0.5, "measuring which engine computes it faster here")
+            choice = gguf.choose_engine(folder)
+        progress.report("convert", 0.9, f"{choice.engine} computes it: {choice.why}")
+        return replace(artifact, engine=choice.engine), Lineage("push", code=code(), choice=choice)
     if found.format == "lora":
         return _folder(adapters.ENGINE, found, entries, parent, tools), Lineage("push", code=code())
     if found.format == "huggingface" and causal.is_causal(found.path):
@@ -160,6 +171,16 @@ def _recognised(
     kept = _as_on_disk([*_of(found, entries, parent), *beside], parent / "pushed")
     conversion = Conversion(f"{found.inside} {found.format}".strip(), kept, made.proof, made.why_native)
     return artifact, Lineage("push", code=code(*made.packages), conversion=conversion)
+
+
+def _chosen_before(tools: Workshop, model: str, artifact: Artifact) -> Choice | None:
+    """Return what was measured of the same files, so that the same push gives the same version."""
+    try:
+        versions = tools.registry.list_versions(model)
+    except ModelNotFound:
+        return None
+    made = (each.lineage.choice for each in versions if each.artifact.files == artifact.files)
+    return next((choice for choice in made if choice is not None and choice.speeds), None)
 
 
 def _code_of(wishes: Wishes, parent: Path) -> Path | None:

@@ -25,7 +25,7 @@ MODEL_JSON = "name, created_at, versions (how many), newest (number), aliases (a
 _LABELS_SHOWN = 20
 VERSION_JSON = (
     "model, number, digest, artifact (engine, files, signature, labels, meanings), lineage (source, run, dataset, "
-    "recipe, code, parent, conversion), metrics, aliases, created_at"
+    "recipe, code, parent, conversion, choice), metrics, aliases, created_at"
 )
 
 
@@ -40,7 +40,8 @@ _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Anoth
     "push",
     example="mofang push encoder model.onnx",
     json="One object: job, model, version (number), digest, created (false: it was there already), signature, engine, "
-    "labels, meanings, conversion (format, files, proof, why_native; null if it came as ONNX).",
+    "labels, meanings, conversion (format, files, proof, why_native; null if it came as ONNX), choice "
+    "(engine, why, machine, speeds; null if none was to be made).",
 )
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
@@ -116,6 +117,7 @@ def _draw_pushed(result: Mapping[str, Any]) -> None:
             ("takes", _tensors((_spec(each) for each in signature.get("inputs", ())), meanings)),
             ("gives", _tensors((_spec(each) for each in signature.get("outputs", ())), meanings)),
             ("labels", _labels(result.get("labels", ()))),
+            *_choice(result.get("choice")),
             *_conversion(result.get("conversion")),
         ]
     )
@@ -125,6 +127,18 @@ def _draw_pushed(result: Mapping[str, Any]) -> None:
 def _labels(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_LABELS_SHOWN])
     return shown if len(labels) <= _LABELS_SHOWN else f"{shown}, and {len(labels) - _LABELS_SHOWN} more"
+
+
+def _choice(choice: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Say which engine computes it, why, and what was measured."""
+    if choice is None:
+        return []
+    lines = [("chosen", f"{choice['engine']}: {choice['why']}")]
+    told = [f"{engine}: {speed['one']:,.0f} tokens/s to one stream, {speed['several']:,.0f} to {speed['streams']}"
+            for engine, speed in choice["speeds"].items()]  # fmt: skip
+    if told:
+        lines.append(("measured", "\n".join([*told, f"on {choice['machine']}"])))
+    return lines
 
 
 def _conversion(conversion: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -289,6 +303,7 @@ def _about(version: ModelVersion) -> list[tuple[str, str]]:
         ("takes", _tensors(artifact.signature.inputs, artifact.meanings)),
         ("gives", _tensors(artifact.signature.outputs, artifact.meanings)),
         ("labels", _labels(artifact.labels)),
+        *_choice(None if lineage.choice is None else asdict(lineage.choice)),
         *_conversion(None if lineage.conversion is None else asdict(lineage.conversion)),
         ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in version.metrics.items())),
         ("from", " ".join(part for part in (lineage.source, lineage.run) if part)),
