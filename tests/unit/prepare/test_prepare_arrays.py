@@ -55,7 +55,7 @@ def test_fashion_mnist_is_known_by_its_folder(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (gzip.compress(_idx(TRAIN), mtime=0)[:-20], "is damaged"),
-        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 8 + bytes(4)), "is empty"),
+        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 8 + bytes(4), mtime=0), "is empty"),
         (b"not gzip at all", "is damaged"),
         (gzip.compress(b"hello world", mtime=0), "is no IDX file"),
         (gzip.compress(_idx(TRAIN)[:9], mtime=0), "ends inside its header"),

@@ -6,8 +6,7 @@ computes in threads of its own and calls back with every token; ``step`` collect
 the loopback; a key that nobody knows keeps everybody out of it but this engine, which counts tokens there.
 
 Each LoRA adapter has a server of its own over the same mapped file. One server could change adapters by request, but
-then streams of different adapters wait until all of another have ended, and one is begun with what was cached under
-another.
+then streams of different adapters wait until all of another have ended.
 """
 
 from __future__ import annotations
