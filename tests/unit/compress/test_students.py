@@ -65,7 +65,7 @@ def all_proposals(can: Can) -> list[Steps]:
 def test_a_student_is_taught_and_quantised() -> None:
     found = all_proposals(Can(students=instead_of_trees(), trees=True, calibration=True, epochs=4))
     (student,) = instead_of_trees()
-    taught = (student, Distil(48, soft=0.9))
+    taught = (student, Distil(32, soft=0.9))
     assert found.index(taught) + 1 == found.index((*taught, Int8("static")))
     assert found.index((Thin(0.5),)) < found.index(taught)
     assert not any(isinstance(step, Student) for steps in all_proposals(Can()) for step in steps)
