@@ -77,9 +77,12 @@ def measure(engine: str, folder: Path) -> Speed | str:
                 command, env={**kept, "HOME": room, "TMPDIR": room}, cwd=room, timeout=_PATIENCE_SECONDS,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            return msgspec.json.decode(told.read_bytes(), type=Speed | str)
         except subprocess.TimeoutExpired:
             return f"it took over {_PATIENCE_SECONDS:.0f} s"
+        except OSError as error:
+            return f"no process could be started for it: {error.strerror}"
+        try:
+            return msgspec.json.decode(told.read_bytes(), type=Speed | str)
         except (OSError, msgspec.MsgspecError):
             return f"its process ended with status {done.returncode}"
 
