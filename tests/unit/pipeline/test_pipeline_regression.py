@@ -58,7 +58,8 @@ def test_a_gate_of_numbers_stops_the_version(tools: Workshop) -> None:
 
 
 def test_what_does_not_fit_the_task_is_told_before_training(tools: Workshop) -> None:
-    with pytest.raises(InvalidDataset, match="'logistic_regression' does classification and multilabel; the target holds numbers"):
+    told = "'logistic_regression' does classification and multilabel; the target holds numbers"
+    with pytest.raises(InvalidDataset, match=told):
         _train(tools, "logistic_regression")
     with pytest.raises(InvalidGate, match="target holds numbers"):
         _train(tools, "random_forest", "accuracy >= 0.8")
