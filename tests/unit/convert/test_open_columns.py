@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -19,31 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mofang.base.domain.tensors import Array
-from mofang.base.domain.work import Silent
 from mofang.base.engines.base import warm_up
 from mofang.base.engines.catalog import load_engine
-from mofang.make.convert.bench import Made, Wishes
-from mofang.make.convert.catalog import opener
-from mofang.make.convert.recognise import format_of
+from mofang.make.convert.bench import Made
 
 ROWS = 200
 Open = Callable[[Any], Made]
-
-
-@pytest.fixture
-def pushed(tmp_path: Path) -> Open:
-    """Save a fitted pipeline with skops, and open the file as a push does."""
-
-    def run(pipeline: Any) -> Made:
-        path = tmp_path / "pushed"
-        path.write_bytes(skops.io.dumps(pipeline))
-        (tmp_path / "artifact").mkdir()
-        found = format_of(path)
-        assert found is not None
-        with warnings.catch_warnings(action="ignore"):
-            return opener(found)(path, tmp_path / "artifact", Wishes(), Silent())
-
-    return run
 
 
 def _table(seed: int, words: tuple[str, ...] = ("good service", "bad service", "fine", "slow reply")) -> Any:

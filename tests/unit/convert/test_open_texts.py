@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from mofang.base.domain.errors import EngineFailed
 from mofang.base.domain.tensors import TensorSpec
-from mofang.base.domain.work import Silent
 from mofang.base.engines.base import warm_up
 from mofang.base.engines.catalog import load_engine
-from mofang.make.convert.bench import Made, Wishes
-from mofang.make.convert.catalog import opener
-from mofang.make.convert.recognise import format_of
+from mofang.make.convert.bench import Made
 
 TEXTS = [
     "The cat sat on the mat", "Dogs bark at cats", "Rain falls in spring", "It's raining, again!", "CATS and dogs",
@@ -31,22 +26,6 @@ TEXTS = [
 ACCENTS = [*TEXTS, "Élan vital et café", "naïve café owners"] * 2
 ASKED = ["The CAT sat; again", "", "Dogs   in\nspring", "unknown words only"]
 Open = Callable[[Any], Made]
-
-
-@pytest.fixture
-def pushed(tmp_path: Path) -> Open:
-    """Save a fitted pipeline with skops, and open the file as a push does."""
-
-    def run(pipeline: Any) -> Made:
-        path = tmp_path / "pushed"
-        path.write_bytes(skops.io.dumps(pipeline))
-        (tmp_path / "artifact").mkdir()
-        found = format_of(path)
-        assert found is not None
-        with warnings.catch_warnings(action="ignore"):
-            return opener(found)(path, tmp_path / "artifact", Wishes(), Silent())
-
-    return run
 
 
 def _fitted(counter: Any, model: Any, texts: list[str]) -> Any:

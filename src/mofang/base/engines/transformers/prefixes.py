@@ -49,9 +49,9 @@ class Prefixes:
         The last one is left to be read, since what comes after it is not kept.
         """
         tokens = np.asarray(prompt, np.int64)
-        fitting = [each for each in self._prompts if each.adapter == adapter]
-        best = max(fitting, key=lambda each: each.shared(tokens), default=None)
-        size = min(best.shared(tokens), len(tokens) - 1) if best is not None else 0
+        fitting = [(each.shared(tokens), each) for each in self._prompts if each.adapter == adapter]
+        shared, best = max(fitting, key=lambda each: each[0], default=(0, None))
+        size = min(shared, len(tokens) - 1)
         if best is None or size < _FEWEST_TOKENS:
             return [], 0
         self._prompts.remove(best)
