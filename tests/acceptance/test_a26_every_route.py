@@ -81,6 +81,7 @@ ASKS = {
     "/api/v1/audit/inclusion",
     "/api/v1/audit/consistency",
     "/api/v1/usage/focus",
+    "/api/v1/versions",
 }  # GET, and nothing to answer without a question
 OF_TENANTS = {
     "/api/v1/usage/reconciliation": (403, "key.reach"),

@@ -144,6 +144,14 @@ def test_versions_and_aliases(mofang: Terminal, graph: Path) -> None:
     assert "model.onnx" in mofang.good("versions", "show", "named").out
     assert "champion" in mofang.good("versions", "list", "named").out
     assert mofang("promote", "named@9").code == 5
+    digest = mofang.good("versions", "show", "named", "--json").json["digest"]
+    assert "named@1" in mofang.good("versions", "find", digest).out
+    begins = digest.removeprefix("sha256:")[:12]  # as usage shows it
+    assert "named@1" in [
+        f"{each['model']}@{each['number']}" for each in mofang.good("versions", "find", begins, "--json").json["items"]
+    ]
+    assert "nothing has this digest" in mofang.good("versions", "find", "0" * 12).out
+    assert mofang("versions", "find", "../../etc").code == 2
 
 
 def test_evaluate_holds_a_version_to_a_gate(mofang: Terminal, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
+from watched import Watched
 
 import graphs
+from ggufs import gguf
 from models import MINILM_INT8, fetch
 from mofang.base.domain.errors import (
     BlobNotFound,
@@ -15,8 +17,9 @@ from mofang.base.domain.errors import (
     UnknownFormat,
 )
 from mofang.base.domain.names import VersionRef
-from mofang.base.domain.registry import ModelVersion
+from mofang.base.domain.registry import Choice, ModelVersion, Speed
 from mofang.base.domain.work import Progress
+from mofang.make.convert import gguf as convert_gguf
 from mofang.make.evaluate.card import model_card
 from mofang.make.pipeline import push_files
 from mofang.make.workshop import Workshop
@@ -199,3 +202,24 @@ def test_a_model_of_another_server_is_a_file_that_names_it(tools: Workshop, prog
     for files, told in wrong:
         with pytest.raises(InvalidModel, match=told):
             push_files(_spec(tools, files, engine="upstream"), tools, progress)
+
+
+def test_a_file_that_was_measured_is_not_measured_again(
+    tools: Workshop, progress: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = {"openvino": Speed(10.0, 20.0, 4), "llamacpp": Speed(10.0, 90.0, 4)}
+    found = [Choice("openvino", "the machine is busy", "x86_64, 2 cores"),
+             Choice("llamacpp", "4.5 times openvino", "x86_64, 2 cores", measured),
+             Choice("openvino", "of another file", "x86_64, 2 cores", measured)]  # fmt: skip
+    monkeypatch.setattr(convert_gguf, "choose_engine", lambda folder: found.pop(0))
+    spec = _spec(tools, {"some.gguf": gguf()}, engine="")
+    busy = push_files(spec, tools, progress)
+    assert (busy["engine"], busy["choice"]["speeds"]) == ("openvino", {})
+    first = push_files(spec, tools, progress)  # what could not be measured is measured with the next push
+    assert (first["engine"], first["version"]) == ("llamacpp", 2)
+    progress.messages.clear()
+    again = push_files(spec, tools, progress)
+    assert not any(message.startswith("measuring") for message in progress.messages)
+    assert {**again, "created": True} == first
+    other = _spec(tools, {"some.gguf": gguf() + bytes(32)}, engine="")
+    assert push_files(other, tools, progress)["choice"]["why"] == "of another file"

@@ -1,5 +1,6 @@
 """Which engine is taken for a GGUF file: by what was measured, and, where nothing could be, by what each can read."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_a_measurement_that_fails_is_a_reason_and_no_error(tmp_path: Path) -> No
     choice = choose_engine(tmp_path)
     assert (choice.engine, choice.speeds) == ("openvino", {})
     assert "not measured" in choice.why
+
+
+def test_a_busy_machine_is_a_reason_to_take_the_usual_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.gguf").write_bytes(gguf())
+    monkeypatch.setattr(os, "getloadavg", lambda: (100.0 * (os.cpu_count() or 1), 0.0, 0.0))
+    monkeypatch.setattr(trial, "measure", lambda *_: pytest.fail("those who share the machine come first"))
+    choice = choose_engine(tmp_path)
+    assert (choice.engine, choice.speeds) == ("openvino", {})
+    assert choice.why.endswith("not measured, since the machine is busy")
 
 
 def test_where_one_engine_alone_can_nothing_is_measured(tmp_path: Path) -> None:

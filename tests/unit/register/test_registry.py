@@ -9,8 +9,10 @@ from mofang.base.domain.errors import DigestMismatch, InvalidName, ModelNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature, TensorSpec
+from mofang.base.engines.adapters import ENGINE
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database
+from mofang.make.register.adapters import attach
 from mofang.make.register.store import Registry
 
 LINEAGE = Lineage("train", run="run_1", dataset="sha256:dd", recipe="sha256:ee", code="mofang 0.1.0")
@@ -42,7 +44,24 @@ def test_versions_are_numbered_per_model_and_come_back_whole(registry: Registry,
     assert registry.get(VersionRef.parse("digits@1")) == first
     assert registry.get(VersionRef.parse("digits")) == second
     assert registry.find(VersionRef.parse("digits@3")) is None
-    assert registry.find_digest(first.digest) == [first, other]
+    assert registry.find_digest(first.digest) == registry.find_digest(first.digest[:20]) == [first, other]
+    assert registry.find_digest(second.digest) == [second]
+    assert registry.find_digest("sha256:" + "0" * 12) == []
+
+
+def test_a_base_with_an_adapter_has_a_digest_of_its_own_and_names_those_of_both(
+    registry: Registry, blobs: DiskBlobs
+) -> None:
+    base, _ = registry.register("smol", replace(_artifact(blobs, b"1"), engine="llamacpp"), LINEAGE)
+    terse, _ = registry.register("terse", replace(_artifact(blobs, b"2"), engine=ENGINE), Lineage())
+    served = attach(registry, base, "terse", VersionRef("terse"))
+    assert attach(registry, base, "terse", VersionRef("terse")) == served
+    (whole,) = registry.find_digest(served.digest)
+    assert (str(whole), served.version) == ("smol@1+terse", "terse@1")
+    assert (whole.lineage.parent, whole.lineage.adapter) == (base.digest, terse.digest)
+    other, _ = registry.register("terse", replace(_artifact(blobs, b"3"), engine=ENGINE), Lineage())
+    again = attach(registry, base, "terse", VersionRef("terse"))  # the next version of the adapter
+    assert len({base.digest, terse.digest, other.digest, served.digest, again.digest}) == 5
 
 
 def test_the_same_artifact_again_is_the_same_version(registry: Registry, blobs: DiskBlobs) -> None:

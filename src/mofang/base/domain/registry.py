@@ -109,6 +109,7 @@ class Lineage:
     code: str = ""  # version of mofang and of the framework
     parent: str = ""  # digest of the version a variant was made from
     steps: str = ""  # how a variant was made of it, in one line
+    adapter: str = ""  # digest of the version that was laid over the parent
     conversion: Conversion | None = None  # of what was pushed in another framework's format
     choice: Choice | None = None  # of the engine, where it was measured
 

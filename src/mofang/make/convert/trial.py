@@ -66,7 +66,7 @@ def choose(first: str, usual: str, found: Mapping[str, Speed | str]) -> Choice:
     return Choice(fastest, f"{said}; {failed}" if times and failed else said, machine(), speeds)
 
 
-def measure(engine: str, folder: Path) -> Speed | str:
+def measure(engine: str, folder: Path, patience_seconds: float = _PATIENCE_SECONDS) -> Speed | str:
     """Return how fast ``engine`` is on the model in ``folder``, in a process of its own, or why that is not known."""
     with TemporaryDirectory() as room:
         told = Path(room, "told")
@@ -74,11 +74,11 @@ def measure(engine: str, folder: Path) -> Speed | str:
         kept = {name: os.environ[name] for name in ("LANG", "LD_LIBRARY_PATH", "PATH") if name in os.environ}
         try:
             done = subprocess.run(
-                command, env={**kept, "HOME": room, "TMPDIR": room}, cwd=room, timeout=_PATIENCE_SECONDS,
+                command, env={**kept, "HOME": room, "TMPDIR": room}, cwd=room, timeout=patience_seconds,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return f"it took over {_PATIENCE_SECONDS:.0f} s"
+            return f"it took over {patience_seconds:g} s"
         except OSError as error:
             return f"no process could be started for it: {error.strerror}"
         try:

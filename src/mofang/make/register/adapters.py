@@ -15,6 +15,8 @@ from mofang.make.register.store import NewVariant, Registry
 def attach(registry: Registry, base: ModelVersion, name: str, ref: VersionRef) -> Adapter:
     """Register ``base`` with the adapter ``ref`` as a variant called ``name``, once.
 
+    Its digest covers every byte of both, and is what an answer is metered under; its lineage names the digest of each.
+
     Raises InvalidName, ModelNotFound, VersionNotFound, or AdapterRefused for what is none, or where none is taken.
     """
     check_name("adapter", name)
@@ -27,7 +29,7 @@ def attach(registry: Registry, base: ModelVersion, name: str, ref: VersionRef) -
     laid = [replace(entry, path=f"{INSIDE}/{entry.path}") for entry in adapter.artifact.files]
     files = sorted((*base.artifact.files, *laid), key=lambda entry: entry.path)
     whole = Artifact(base.artifact.engine, tuple(files), base.artifact.signature, base.artifact.labels)
-    lineage = Lineage("adapt", parent=base.digest, steps=f"adapter {adapter}")
+    lineage = Lineage("adapt", parent=base.digest, steps=f"adapter {adapter}", adapter=adapter.digest)
     made = registry.register_variants(base, [NewVariant(name, whole, lineage)])
     variant = next(each.variant for each in made if each.digest == whole.digest)
     return Adapter(str(adapter), whole.digest, variant)

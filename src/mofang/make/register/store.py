@@ -198,10 +198,11 @@ class Registry:
             return None
 
     def find_digest(self, digest: str) -> list[ModelVersion]:
-        """Return every version and variant, of any model, whose artifact has ``digest``."""
+        """Return every version and variant, of any model, whose artifact's digest is ``digest``, or begins so."""
         mine = self._visible(versions.c.model)
-        query = select(versions).where(versions.c.digest == digest, mine).order_by(versions.c.model)
-        apart = select(variants).where(variants.c.digest == digest, self._visible(variants.c.model))
+        until = digest + "g"  # after every hexadecimal digit
+        query = select(versions).where(versions.c.digest.between(digest, until), mine).order_by(versions.c.model)
+        apart = select(variants).where(variants.c.digest.between(digest, until), self._visible(variants.c.model))
         with self._database.read() as connection:
             rows = connection.execute(apart.order_by(variants.c.model, variants.c.number))
             small = [_version(_manifest(row), row.digest, ()) for row in rows]

@@ -35,6 +35,10 @@ from mofang.surface.api.fields import (
 
 """In a path, the selector of a model's newest version; no alias may have this name."""
 
+Digest = Annotated[
+    str, Query(pattern=r"^sha256:[0-9a-f]{8,64}$", description="a digest of usage or an invoice, or how it begins")
+]
+AfterVersion = Annotated[Text, Query(max_length=150, description="cursor: `next` of the page before")]
 BeforeNumber = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="cursor: `next` of the page before")]
 
 
@@ -106,6 +110,11 @@ class Register:
         """Return a version by number or alias; ``newest`` is the newest. ``NUMBER+VARIANT`` is a variant of it."""
         return self._registry.get(version_of(name, selector))
 
+    def find_versions(self, digest: Digest, after: AfterVersion = "", limit: Limit = 100) -> Page[ModelVersion]:
+        """Return every version and variant with a digest; the lineage of a variant names what it was made of."""
+        found = sorted(self._registry.find_digest(digest), key=str)
+        return page([it for it in found if str(it) > after], limit, str)
+
     def create_version(self, name: ModelName, body: VersionBody, who: Caller) -> Submitted:
         """Recognise uploaded files, convert them, and register them as a version, as a job."""
         check_files(FileEntry(**file.model_dump()) for file in body.files)
@@ -157,6 +166,7 @@ def router(
         Route("GET", "/models", "read", api.list_models),
         Route("GET", "/models/{name}", "read", api.get_model),
         Route("GET", versions, "read", api.list_versions),
+        Route("GET", "/versions", "read", api.find_versions),
         Route("POST", versions, "make", api.create_version, 202),
         Route("GET", f"{versions}/{{selector}}", "read", api.get_version),
         Route("PUT", "/models/{name}/aliases/{alias}", "make", api.set_alias),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mofang.base.domain.deployment import ROLLOUT_ENDED, Audience, Revision, Rollout
-from mofang.base.domain.errors import DeadlineExceeded, InvalidRequest, RolloutFailed
+from mofang.base.domain.errors import DeadlineExceeded, InvalidRequest, NotFound, RolloutFailed
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.surface.cli import format, screen
@@ -271,7 +271,19 @@ def list_endpoints(session: Session) -> None:
 def show(session: Session, name: str) -> None:
     """Show an endpoint: the signature it takes, its replicas, revisions and rollouts."""
     found = session.client.deploy.get_endpoint(name)
-    session.answer(found, lambda: _draw_endpoint(session, found))
+    chosen = _chosen(session, found.active)
+    session.answer(found, lambda: _draw_endpoint(session, found, chosen))
+
+
+def _chosen(session: Session, active: Revision | None) -> str:
+    """Say why the engine of a revision was chosen, where several can compute its version."""
+    if active is None:
+        return ""
+    try:
+        choice = session.client.register.get_version(active.ref).lineage.choice
+    except NotFound:  # a version of another project, shared
+        return ""
+    return choice.why if choice else ""
 
 
 @endpoints.verb(
@@ -301,7 +313,7 @@ def delete(session: Session, name: str) -> None:
     session.answer({"deleted": name}, lambda: screen.heading(f"{name} is no endpoint any more; its versions stay"))
 
 
-def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
+def _draw_endpoint(session: Session, found: EndpointDetail, chosen: str) -> None:
     name, active, now = found.endpoint.name, found.active, now_us()
     screen.heading(f"endpoint {name}" + (f" answers with {active.ref}" if active else ": no answer yet"))
     if active:
@@ -309,7 +321,7 @@ def _draw_endpoint(session: Session, found: EndpointDetail) -> None:
             [
                 ("revision", active.number),
                 ("digest", active.digest),
-                ("engine", active.engine),
+                ("engine", f"{active.engine}: {chosen}" if chosen else active.engine),
                 ("takes", "\n".join(map(str, active.signature.inputs))),
                 ("gives", "\n".join(map(str, active.signature.outputs))),
                 ("adapters", "\n".join(f"{name}: {it.version}" for name, it in active.adapters.items())),

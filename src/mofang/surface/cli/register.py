@@ -25,7 +25,7 @@ MODEL_JSON = "name, created_at, versions (how many), newest (number), aliases (a
 _LABELS_SHOWN = 20
 VERSION_JSON = (
     "model, number, digest, artifact (engine, files, signature, labels, meanings), lineage (source, run, dataset, "
-    "recipe, code, parent, conversion, choice), metrics, aliases, created_at"
+    "recipe, code, parent, steps, adapter, conversion, choice), metrics, aliases, created_at"
 )
 
 
@@ -239,6 +239,21 @@ def show_version(session: Session, version: str) -> None:
     session.answer(found, draw)
 
 
+@versions.verb("find", example="mofang versions find 3f9ab1c2d4e5", json=f"{{items}}, each: {VERSION_JSON}.")
+@click.argument("digest")
+@click.pass_obj
+def find_versions(session: Session, digest: str) -> None:
+    """List what has a digest, as usage and invoices name it (or as it begins), and the versions it was made of."""
+    found = session.client.register.find_versions(digest)
+    rows = [
+        (str(v), format.short_digest(v.digest), format.short_digest(v.lineage.parent), v.lineage.steps or "-",
+         format.short_digest(v.lineage.adapter))
+        for v in found
+    ]  # fmt: skip
+    heads = ("version", "digest", "made from", "by", "adapter")
+    session.answer_list(found, lambda: screen.table(heads, rows, empty="nothing has this digest"))
+
+
 @versions.verb(
     "edit",
     example="mofang versions edit digits@1 --labels zero,one",
@@ -311,6 +326,7 @@ def _about(version: ModelVersion) -> list[tuple[str, str]]:
         ("recipe", lineage.recipe and format.short_digest(lineage.recipe)),
         ("parent", lineage.parent and format.short_digest(lineage.parent)),
         ("made by", lineage.steps),
+        ("adapter", lineage.adapter and format.short_digest(lineage.adapter)),
         ("code", lineage.code),
         ("created", format.moment(version.created_at)),
     ]

@@ -157,6 +157,11 @@ class Register:
         path = f"/models/{segment(model)}/versions/{segment(selector or 'newest')}"
         return self._wire.get(path, ModelVersion)
 
+    def find_versions(self, digest: str) -> list[ModelVersion]:
+        """Return every version and variant whose digest is ``digest``, or begins so; ``sha256:`` may be left out."""
+        whole = digest if digest.startswith("sha256:") else f"sha256:{digest}"
+        return [*walk(self._wire, "/versions", ModelVersion, {"digest": whole})]
+
     def promote(self, model: str, number: int, alias: str = "champion", *, force: bool = False) -> ModelVersion:
         """Let ``alias`` point to version ``number``; return that version.
 
