@@ -103,3 +103,32 @@ def classifier(weights: NDArray[np.float32], *, names: Sequence[str] = ()) -> on
         value("probabilities", ("n", weights.shape[1])),
     ]
     return model(nodes, [value("features", ("n", weights.shape[0]))], outputs, constants)
+
+
+def masked_mean(*, heeds: bool = True) -> onnx.ModelProto:
+    """What an encoder is in little: ``ids`` and ``mask`` [n, t] INT64 become ``mean`` [n, 3] and ``steps`` [n, t, 3].
+
+    ``mean`` is that of the vectors of the tokens where ``mask`` is 1, ``steps`` are the vectors less it. One that does
+    not heed the mask takes the mean of all.
+    """
+    ids, mask = value("ids", ("n", "t"), TensorProto.INT64), value("mask", ("n", "t"), TensorProto.INT64)
+    table = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    constants = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.array([1], np.int64), "steps_axis"),
+        numpy_helper.from_array(np.array([2], np.int64), "last_axis"),
+        numpy_helper.from_array(np.array(0 if heeds else 1, np.float32), "least"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["vectors"]),
+        helper.make_node("Cast", ["mask"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("Max", ["ones", "least"], ["weights"]),
+        helper.make_node("Unsqueeze", ["weights", "last_axis"], ["columns"]),
+        helper.make_node("Mul", ["vectors", "columns"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "steps_axis"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "steps_axis"], ["count"], keepdims=1),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+        helper.make_node("Unsqueeze", ["mean", "steps_axis"], ["row"]),
+        helper.make_node("Sub", ["vectors", "row"], ["steps"]),
+    ]
+    return model(nodes, [ids, mask], [value("mean", ("n", 3)), value("steps", ("n", "t", 3))], constants)

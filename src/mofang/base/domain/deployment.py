@@ -28,6 +28,7 @@ class ReplicaLimits:
     max_queue: int = 2048  # calls
     max_queue_bytes: int = 256 << 20
     join: bool = True  # whether calls may share a batch at all
+    pad: Mapping[str, int | str] = field(default_factory=dict)  # what inputs of several lengths are padded with
     on_demand: bool = False  # a worker runs while it is asked, and as long as there is memory; else always
 
 

@@ -740,6 +740,13 @@ class InvalidOption(Invalid):
     hint = "the reference lists the options of each engine"
 
 
+class PaddingRefused(Invalid):
+    """Requests of several lengths cannot be padded as the owner says: no such input, or answers would change."""
+
+    code = "endpoint.padding"
+    hint = "`--pad NAME=VALUE` for each input with an open length, `--no-pad` for none"
+
+
 class AdapterRefused(Invalid):
     """An adapter cannot be served as it was asked."""
 

@@ -18,6 +18,7 @@ from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array, Signature
 from mofang.base.engines.base import Engine
 from mofang.base.placement.deadlines import expired
+from mofang.base.placement.padding import Padding, bucket
 from mofang.base.placement.party import Joined
 from mofang.base.placement.queue import FairQueue
 from mofang.base.placement.ticket import Ticket
@@ -37,19 +38,22 @@ class Batch:
 
 
 class Shapes:
-    """Tells which calls of a model can share a batch: those that differ in nothing but their rows.
+    """Tells which calls of a model can share a batch: those that differ in nothing but their rows, or are ``padded``.
 
     ``joinable`` turns false for good when a model turns out not to answer row by row, whatever its signature says.
     """
 
-    def __init__(self, signature: Signature, *, join: bool = True) -> None:
+    def __init__(self, signature: Signature, *, join: bool = True, padding: Padding | None = None) -> None:
         self.joinable = join and signature.batchable
+        self.padding = padding
         self._ragged = tuple(spec.name for spec in signature.inputs if any(size < 0 for size in spec.shape[1:]))
 
     def key(self, call: Call) -> object:
         """Return a value that is equal for calls that can be joined."""
         if not self._ragged:
             return None
+        if self.padding is not None and (length := self.padding.length(call)):
+            return bucket(length)
         return tuple(call.inputs[name].shape[1:] for name in self._ragged if name in call.inputs)
 
 
@@ -113,7 +117,7 @@ def compute(engine: Engine, shapes: Shapes, batch: Batch) -> tuple[list[Outcome]
     started = time.monotonic()
     outcomes: list[Outcome] | None = None
     try:
-        outcomes = _split(batch, engine.infer(_joined(batch.tickets)), started)
+        outcomes = _split(batch, engine.infer(_joined(batch.tickets, shapes)), started, shapes)
         shapes.joinable = shapes.joinable and outcomes is not None
     except Exception as error:
         if len(batch.tickets) == 1:
@@ -144,14 +148,16 @@ def _alone(engine: Engine, shapes: Shapes, ticket: Ticket) -> Outcome:
     return compute(engine, shapes, Batch([ticket], ticket.call.rows, now))[0][0]
 
 
-def _joined(tickets: list[Ticket]) -> Mapping[str, Array]:
+def _joined(tickets: list[Ticket], shapes: Shapes) -> Mapping[str, Array]:
     first = tickets[0].call.inputs
     if len(tickets) == 1:
         return first
+    if shapes.padding is not None:
+        return shapes.padding.join([ticket.call for ticket in tickets])
     return {name: np.concatenate([ticket.call.inputs[name] for ticket in tickets]) for name in first}
 
 
-def _split(batch: Batch, outputs: Mapping[str, Array], started: float) -> list[Outcome] | None:
+def _split(batch: Batch, outputs: Mapping[str, Array], started: float, shapes: Shapes) -> list[Outcome] | None:
     """Give each call its rows; None if the outputs do not have a row for each row of the inputs."""
     total_us = round((time.monotonic() - started) * 1e6)
     if len(batch.tickets) == 1:
@@ -166,7 +172,10 @@ def _split(batch: Batch, outputs: Mapping[str, Array], started: float) -> list[O
         # Differences of a running share, so that the parts add up to the whole.
         share_us = total_us * end // batch.rows - total_us * start // batch.rows
         queue_us = round((started - ticket.queued_at) * 1e6)
-        outcomes.append(Answer({name: array[start:end] for name, array in items}, share_us, queue_us, batch.rows))
+        own = {name: array[start:end] for name, array in items}
+        if shapes.padding is not None:
+            own = shapes.padding.back(own, ticket.call)
+        outcomes.append(Answer(own, share_us, queue_us, batch.rows))
         start = end
     return outcomes
 

@@ -21,6 +21,7 @@ from mofang.base.engines.base import Engine, Interruptible
 from mofang.base.placement.batcher import Batch, Outcome, Shapes, compute, compute_party, form
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.pace import Pace
+from mofang.base.placement.padding import Padding
 from mofang.base.placement.party import Joined, Party
 from mofang.base.placement.patience import Patience
 from mofang.base.placement.queue import FairQueue
@@ -43,13 +44,15 @@ _PURGE_SECONDS = 0.05  # at most so often is a full queue searched for calls nob
 class Replica:
     """A :class:`ReplicaHandle` on an engine in this process. Made in any thread, it then lives in one event loop."""
 
-    def __init__(self, engine: Engine, limits: ReplicaLimits, tally: Tally | None = None) -> None:
+    def __init__(
+        self, engine: Engine, limits: ReplicaLimits, tally: Tally | None = None, padding: Padding | None = None
+    ) -> None:
         self._engine = engine
         self._tally = tally or Uncounted()
         self._meters = metered(engine.signature)
         self._limits = limits
         self._queue = FairQueue(limits.max_queue, limits.max_queue_bytes)
-        self._shapes = Shapes(engine.signature, join=limits.join)
+        self._shapes = Shapes(engine.signature, join=limits.join, padding=padding)
         self._pace = Pace()
         self._patience = Patience()
         self._slowest: float | None = None  # seconds that no batch is expected to exceed, since it was asked last

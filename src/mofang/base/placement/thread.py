@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mofang.base.domain.deployment import ReplicaLimits, ReplicaSpec
 from mofang.base.engines.base import Load, Options, warm_up
+from mofang.base.placement.padding import prove
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.tally import Tally, Uncounted
 
@@ -25,15 +26,16 @@ def open_replica(
 ) -> Replica:
     """Load and warm up; blocks. What it computes is counted by ``tally``.
 
-    Raises EngineNotFound, EngineLoadFailed or WarmUpFailed.
+    Raises EngineNotFound, EngineLoadFailed, WarmUpFailed or PaddingRefused.
     """
     loaded = load(engine, folder, options or {})
     try:
         warm_up(loaded)
+        padding = prove(loaded, limits.pad) if limits.pad else None
     except BaseException:
         loaded.close()
         raise
-    return Replica(loaded, limits, tally)
+    return Replica(loaded, limits, tally, padding)
 
 
 class ThreadPlacement:

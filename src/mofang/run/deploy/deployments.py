@@ -23,6 +23,7 @@ from mofang.base.domain.registry import ModelVersion
 from mofang.base.engines.adapters import check_base, check_takes
 from mofang.base.engines.catalog import generator_names
 from mofang.base.engines.options import checked
+from mofang.base.placement.padding import Padding
 from mofang.run.deploy.store import DeploymentStore
 
 MAX_REPLICAS = 64
@@ -48,13 +49,15 @@ class Deployments:
         """Ask that ``endpoint`` answer with ``version``; return the rollout that will do it.
 
         A new endpoint is for ``audience``, or for everyone. Raises RolloutInProgress if another has not ended,
-        InvalidOption, AdapterRefused, and NameTaken. Call it inside a transaction to join others to it.
+        InvalidOption, PaddingRefused, AdapterRefused, and NameTaken. Call it inside a transaction to join others to it.
         """
         check_name("endpoint", endpoint)
         check_base(version.artifact.engine)
         check_takes(version.artifact.engine, adapters or ())
         if not 1 <= replicas <= MAX_REPLICAS:
             raise Invalid(f"an endpoint has 1 to {MAX_REPLICAS} replicas, not {replicas}")
+        if limits is not None and limits.pad:
+            Padding(version.artifact.signature, limits.pad, f"model {version.model!r}")
         if limits is not None and limits.on_demand:
             _check_on_demand(version.artifact.engine, placement)
         revision = self._store.add_revision(

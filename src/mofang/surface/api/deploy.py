@@ -50,6 +50,7 @@ from mofang.surface.api.watching import watch
 
 _MOST_VARIANTS = 1000
 _MOST_TUNINGS = 1000  # that are looked through for the newest of a version
+TensorName = Annotated[str, Field(min_length=1, max_length=256)]
 OptionName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 
 
@@ -60,6 +61,7 @@ class LimitsBody(Body):
     max_wait_us: int | None = Field(default=None, ge=0, le=60_000_000)
     preferred_rows: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = Field(default=None, max_length=32)
     cache_bytes: int | None = Field(default=None, ge=0, le=2**40)
+    pad: dict[TensorName, int | Text] | None = Field(default=None, max_length=64)
     on_demand: bool | None = None
     max_queue: int | None = Field(default=None, ge=1, le=1_000_000)
     max_queue_bytes: int | None = Field(default=None, ge=1, le=2**40)

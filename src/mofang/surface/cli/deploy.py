@@ -67,6 +67,8 @@ CACHE = click.option(
 @MAX_WAIT
 @PREFER
 @CACHE
+@click.option("--pad", multiple=True, metavar="INPUT=VALUE", help="Lengths may differ in a batch: see the reference.")
+@click.option("--no-pad", is_flag=True, help="Without the padding it has.")
 @click.option("--on-demand/--always", default=None, help="Load it when it is asked, or keep it loaded.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the engine, e.g. context=4096.")
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=VERSION", help="Asked as ENDPOINT:NAME.")
@@ -87,6 +89,8 @@ def deploy(
     max_wait_us: int | None,
     prefer: str,
     cache_mb: int | None,
+    pad: tuple[str, ...],
+    no_pad: bool,
     on_demand: bool | None,
     tuned: bool,
     options: tuple[str, ...],
@@ -103,8 +107,8 @@ def deploy(
     """
     if not version:
         endpoint, version = VersionRef.parse(endpoint).model, endpoint
-    limits = {"max_batch_rows": max_batch, "max_wait_us": max_wait_us, "preferred_rows": _sizes(prefer)}
-    limits["on_demand"] = on_demand
+    limits: dict[str, Any] = {"max_batch_rows": max_batch, "max_wait_us": max_wait_us, "preferred_rows": _sizes(prefer)}
+    limits["on_demand"], limits["pad"] = on_demand, {} if no_pad else _pairs(pad)
     limits["cache_bytes"] = None if cache_mb is None else cache_mb << 20
     given = {name: value for name, value in limits.items() if value is not None}
     rollout = session.client.deploy.roll_out(
