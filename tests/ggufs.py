@@ -46,6 +46,17 @@ KEYS = (
     key(b"tokenizer.chat_template", TEXT, text(b"{{ messages }}")),
 )
 ROWS = (Row(), Row(b"output.weight", (32, 4), 8, 512))
+LORA_KEYS = (
+    ARCHITECTURE,
+    key(b"general.type", TEXT, text(b"adapter")),
+    key(b"adapter.type", TEXT, text(b"lora")),
+    key(b"adapter.lora.alpha", 6, struct.pack("<f", 16.0)),
+)
+LORA_ROWS = (
+    Row(b"blk.0.attn_q.weight.lora_a", (32, 4)),
+    Row(b"blk.0.attn_q.weight.lora_b", (4, 64), offset=512),
+)
+"""Of an adapter that changes a weight of 32 inputs and 64 outputs, in 1,536 bytes."""
 
 
 def gguf(

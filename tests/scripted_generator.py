@@ -17,8 +17,11 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 class ScriptedGenerator:
     """Implements ``GenerativeEngine``; counts steps and characters, and knows which streams it has."""
 
-    def __init__(self, slots: int = 2, context: int = 200, template: str = TEMPLATE, *, caching: bool = False) -> None:
-        """``caching``: of a prompt that it was given before, it computes the last token."""
+    def __init__(
+        self, slots: int = 2, context: int = 200, template: str = TEMPLATE, *, caching: bool = False, reads: int = 0
+    ) -> None:
+        """``caching``: of a prompt that it was given before, it computes the last token. ``reads``: so many characters
+        of prompts with a step, one prompt after the other as real engines do (0: all)."""
         self.profile = Profile(context, slots, slots * context, template, constraints=("json",), alternatives=1,
                                vocabulary=1 << 16)  # fmt: skip
         self.steps = 0
@@ -31,6 +34,8 @@ class ScriptedGenerator:
         self._ends: dict[int, Finish] = {}
         self._caching = caching
         self._cached: dict[int, int] = {}  # tokens of prompts, not told yet
+        self._reads = reads
+        self._unread: dict[int, int] = {}  # tokens of prompts
 
     def encode(self, text: str, *, opening: bool = False) -> Sequence[int]:
         if len(text) >= self.profile.context_tokens:
@@ -44,6 +49,8 @@ class ScriptedGenerator:
         if self._caching and text in self.added:
             self._cached[number] = len(text) - 1
         self.added.append(text)
+        if self._reads:
+            self._unread[number] = len(text)
         self._sampling[number] = sampling
         script = text.rpartition("«")[2].partition("»")[0] if "«" in text else text
         room = self.profile.context_tokens - len(text)
@@ -59,7 +66,14 @@ class ScriptedGenerator:
         self.steps += 1
         deltas: list[Delta] = []
         failures: dict[int, MofangError] = {}
+        room = self._reads
         for number, script in list(self.streams.items()):
+            if number in self._unread:
+                read = min(room, self._unread[number])
+                room, self._unread[number] = room - read, self._unread[number] - read
+                if self._unread[number]:
+                    continue
+                del self._unread[number]
             said = script.pop(0)
             self.computed += 1
             if said == "#":

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import peft
 import torch
@@ -14,6 +15,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from models import SMOLLM2, fetch
+from mofang.make.convert.language.gguf import write
+
+_LETTERS = range(3, 97)  # how a tokenizer of bytes begins: special tokens, then ! to ~
 
 
 @cache
@@ -61,3 +65,27 @@ def lora(base: Path, folder: Path, seed: int) -> Path:
     config = peft.LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     peft.get_peft_model(model, config).save_pretrained(folder)
     return folder
+
+
+def in_gguf(base: Path, folder: Path) -> Path:
+    """Write the model of a folder as a GGUF file into another."""
+    write(transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), base, folder)
+    return folder
+
+
+def question(base: Path, laid: Path | None) -> tuple[list[int], float]:
+    """Tokens after which PyTorch, with the adapter merged for good, finds a plain letter likeliest, and how likely.
+
+    Others are pieces of characters, of which llama.cpp tells nothing.
+    """
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if laid is not None:
+        model = peft.PeftModel.from_pretrained(model, laid).merge_and_unload()
+    model.eval()
+    for first in range(3, 260):
+        tokens = [260, first, 261, first, 262]
+        with torch.no_grad():
+            logits = model(torch.tensor([tokens])).logits[0, -1]
+        if int(logits.argmax()) in _LETTERS:
+            return tokens, float(torch.log_softmax(logits, dim=0).max())
+    raise AssertionError("this model never says a letter")

@@ -12,18 +12,19 @@ import pytest
 import torch
 import transformers
 from generator_suite import run
+from language_folders import in_gguf, question
 
 import tinylm
 from mofang.base.domain.errors import EngineLoadFailed, InvalidModel
 from mofang.base.domain.generation import Sampling
 from mofang.base.engines.catalog import load_generator
-from mofang.make.convert.language.gguf import write
+from mofang.base.engines.gguf import read_gguf
+from mofang.base.engines.ggufadapter import write_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft and transformers are not always in step
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 OPTIONS = {"context": 64, "slots": 2, "cache_mb": 64, "threads": 1}
 TEXT = "the river flows to the sea"
-_LETTERS = range(3, 97)  # how a tokenizer of bytes begins: special tokens, then ! to ~
 
 
 def adapter(base: Path, folder: Path, seed: int, **more: Any) -> Path:
@@ -33,29 +34,6 @@ def adapter(base: Path, folder: Path, seed: int, **more: Any) -> Path:
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     peft.get_peft_model(model, config).save_pretrained(folder)
     return folder
-
-
-def in_gguf(base: Path, folder: Path) -> Path:
-    write(transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), base, folder)
-    return folder
-
-
-def question(base: Path, laid: Path | None) -> tuple[list[int], float]:
-    """Tokens after which PyTorch, with the adapter merged for good, finds a plain letter likeliest, and how likely.
-
-    Others are pieces of characters, of which llama.cpp tells nothing.
-    """
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    if laid is not None:
-        model = peft.PeftModel.from_pretrained(model, laid).merge_and_unload()
-    model.eval()
-    for first in range(3, 260):
-        tokens = [260, first, 261, first, 262]
-        with torch.no_grad():
-            logits = model(torch.tensor([tokens])).logits[0, -1]
-        if int(logits.argmax()) in _LETTERS:
-            return tokens, float(torch.log_softmax(logits, dim=0).max())
-    raise AssertionError("this model never says a letter")
 
 
 @pytest.fixture
@@ -82,6 +60,31 @@ def test_each_stream_is_computed_with_the_adapter_it_names(tmp_path: Path, kind:
         for number, (_, wanted) in enumerate(asked, begin):
             assert told[number][0].chosen[0].logprob == pytest.approx(wanted, abs=0.03), names[number - begin]
     engine.close()
+
+
+def test_an_adapter_that_was_pushed_as_gguf_is_laid_over_as_it_is(base: Path, tmp_path: Path) -> None:
+    folder, laid = in_gguf(base, tmp_path / "gguf"), adapter(base, tmp_path / "one", 1)
+    (tmp_path / "raw").mkdir()
+    raw = tmp_path / "raw" / "adapter.gguf"
+    write_adapter(laid, read_gguf(folder / "model.gguf"), raw)
+    tokens, wanted = question(base, laid)
+    engine = load_generator("llamacpp", folder, OPTIONS, {"one": raw.parent})
+    engine.add(1, tokens, Sampling(max_tokens=2, temperature=0.0, logprobs=1, adapter="one"))
+    assert run(engine, 1)[0][1][0].chosen[0].logprob == pytest.approx(wanted, abs=0.03)
+    engine.close()
+    whole = raw.read_bytes()
+    for content, words in (
+        (whole[:-64], "cut short"),
+        (whole.replace(b"blk.0.attn_q", b"blk.7.attn_q"), r"'blk\.7\.attn_q\.weight', which the base does not have"),
+        (whole.replace(b"llama", b"qwen2"), "of 'qwen2', and the base of 'llama'"),
+    ):
+        raw.write_bytes(content)
+        with pytest.raises(InvalidModel, match=words):
+            load_generator("llamacpp", folder, OPTIONS, {"one": raw.parent})
+    raw.write_bytes(whole)
+    tinylm.write(tmp_path / "narrow", [TEXT], "llama", intermediate_size=48)
+    with pytest.raises(InvalidModel, match=r"ffn_\w+\.weight' of \[.*\], the base has"):
+        load_generator("llamacpp", in_gguf(tmp_path / "narrow", tmp_path / "thin"), OPTIONS, {"one": raw.parent})
 
 
 def test_a_stream_does_not_wait_for_those_of_another_adapter(base: Path, tmp_path: Path) -> None:

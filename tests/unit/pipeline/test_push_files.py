@@ -6,7 +6,7 @@ from onnx import TensorProto, numpy_helper
 from watched import Watched
 
 import graphs
-from ggufs import gguf
+from ggufs import LORA_KEYS, LORA_ROWS, gguf
 from models import MINILM_INT8, fetch
 from mofang.base.domain.errors import (
     BlobNotFound,
@@ -223,3 +223,14 @@ def test_a_file_that_was_measured_is_not_measured_again(
     assert {**again, "created": True} == first
     other = _spec(tools, {"some.gguf": gguf() + bytes(32)}, engine="")
     assert push_files(other, tools, progress)["choice"]["why"] == "of another file"
+
+
+def test_a_gguf_file_that_is_an_adapter_is_taken_as_one(tools: Workshop, progress: Watched) -> None:
+    whole, half = (gguf(LORA_KEYS, rows, weights=1536) for rows in (LORA_ROWS, LORA_ROWS[:1]))
+    pushed = push_files(_spec(tools, {"some.gguf": whole}, engine=""), tools, progress)
+    assert (pushed["engine"], pushed["choice"]) == ("lora", None)
+    (file,) = tools.registry.get(VersionRef("letters")).artifact.files
+    assert file.path == "adapter.gguf"
+    spec = _spec(tools, {"some.gguf": half}, "half", engine="")
+    with pytest.raises(InvalidModel, match="no half of a pair"):
+        push_files(spec, tools, progress)

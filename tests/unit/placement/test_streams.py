@@ -134,6 +134,27 @@ def test_a_tenant_with_long_prompts_cannot_starve_short_ones() -> None:
     assert [text[:1] for text in stage.engine.added][:6] == ["l", "s", "s", "s", "s", "l"]
 
 
+def test_long_prompts_in_free_slots_do_not_keep_a_short_one_waiting() -> None:
+    stage = Stage(slots=16, context=4000, reads=250)
+    for _ in range(12):
+        stage.ask("«" + "word " * 600 + "»", tenant="long", max_tokens=200)
+    stage.run(steps=5)
+    stage.ask("«hi»", tenant="short")
+    while 13 not in stage.told:
+        stage.run(steps=1)
+    assert len(stage.told) <= 3  # the prompt that was being read is the one it waited for
+    stage.run()
+    assert all(len(stage.told[number]) == 200 for number in range(1, 13))
+
+
+def test_short_prompts_are_read_side_by_side() -> None:
+    stage = Stage(slots=16, context=4000, reads=250)
+    for _ in range(12):
+        stage.ask("«" + "word " * 16 + "»")
+    stage.run(steps=1)
+    assert len(stage.engine.streams) == 12
+
+
 def test_the_cache_is_never_promised_twice() -> None:
     stage = Stage(slots=4, context=100)
     stage.engine.profile = stage.replica.profile = type(stage.engine.profile)(100, 4, 150)

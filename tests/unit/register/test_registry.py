@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mofang.base.domain.errors import DigestMismatch, InvalidName, ModelNotFound, VersionNotFound
+from mofang.base.domain.errors import AdapterRefused, DigestMismatch, InvalidName, ModelNotFound, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import Artifact, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature, TensorSpec
-from mofang.base.engines.adapters import ENGINE
+from mofang.base.engines.adapters import ENGINE, FILES
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database
 from mofang.make.register.adapters import attach
@@ -34,6 +34,13 @@ def _artifact(blobs: DiskBlobs, content: bytes) -> Artifact:
     return Artifact("onnx", (FileEntry("model.onnx", ref.sha256, ref.size_bytes),), SIGNATURE, ("ä", "b"))
 
 
+def _adapter(blobs: DiskBlobs, content: bytes) -> Artifact:
+    """A LoRA adapter as PEFT saves it."""
+    saved = [(name, blobs.put([content, name.encode()])) for name in FILES]
+    files = tuple(FileEntry(name, ref.sha256, ref.size_bytes) for name, ref in saved)
+    return Artifact(ENGINE, files, SIGNATURE)
+
+
 def test_versions_are_numbered_per_model_and_come_back_whole(registry: Registry, blobs: DiskBlobs) -> None:
     first, created = registry.register("digits", _artifact(blobs, b"1"), LINEAGE, {"accuracy": 0.9})
     second, _ = registry.register("digits", _artifact(blobs, b"2"), Lineage())
@@ -53,14 +60,20 @@ def test_a_base_with_an_adapter_has_a_digest_of_its_own_and_names_those_of_both(
     registry: Registry, blobs: DiskBlobs
 ) -> None:
     base, _ = registry.register("smol", replace(_artifact(blobs, b"1"), engine="llamacpp"), LINEAGE)
-    terse, _ = registry.register("terse", replace(_artifact(blobs, b"2"), engine=ENGINE), Lineage())
+    terse, _ = registry.register("terse", _adapter(blobs, b"2"), Lineage())
     served = attach(registry, base, "terse", VersionRef("terse"))
     assert attach(registry, base, "terse", VersionRef("terse")) == served
     (whole,) = registry.find_digest(served.digest)
     assert (str(whole), served.version) == ("smol@1+terse", "terse@1")
     assert (whole.lineage.parent, whole.lineage.adapter) == (base.digest, terse.digest)
-    other, _ = registry.register("terse", replace(_artifact(blobs, b"3"), engine=ENGINE), Lineage())
+    other, _ = registry.register("terse", _adapter(blobs, b"3"), Lineage())
     again = attach(registry, base, "terse", VersionRef("terse"))  # the next version of the adapter
+    of_gguf = Artifact(ENGINE, (FileEntry("adapter.gguf", "0" * 64, 4),), SIGNATURE)
+    registry.register("raw", of_gguf, Lineage())
+    assert attach(registry, base, "raw", VersionRef("raw")).version == "raw@1"
+    folder, _ = registry.register("folder", replace(_artifact(blobs, b"4"), engine="transformers"), LINEAGE)
+    with pytest.raises(AdapterRefused, match=r"'transformers' reads no adapter of the file 'adapter\.gguf'"):
+        attach(registry, folder, "raw", VersionRef("raw"))
     assert len({base.digest, terse.digest, other.digest, served.digest, again.digest}) == 5
 
 

@@ -1,4 +1,4 @@
-"""A LoRA adapter as PEFT saves it, written as the GGUF file that llama.cpp lays over a base.
+"""The GGUF file of a LoRA adapter that llama.cpp lays over a base: as it was pushed, or written of what PEFT saves.
 
 Names and order of weights differ between the two; the base's own file says which architecture both are of. What an
 adapter changes besides pairs of low rank (biases, whole modules, DoRA) has no place in such a file, and is refused.
@@ -17,7 +17,7 @@ from gguf.utility import LocalTensor, SafetensorsLocal
 from numpy.typing import NDArray
 
 from mofang.base.domain.errors import EngineLoadFailed, InvalidModel
-from mofang.base.engines.adapters import FILES, read_adapter
+from mofang.base.engines.adapters import FILES, GGUF_FILE, read_adapter, read_gguf_adapter
 from mofang.base.engines.gguf import Gguf
 
 Weights = NDArray[np.float32]
@@ -26,6 +26,29 @@ _PERMUTED = frozenset({"llama"})
 _KNOWN = _PERMUTED | {"qwen2", "qwen3"}
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def file_of(folder: Path, base: Gguf, room: Path) -> Path:
+    """Return the file of the adapter in ``folder``, which may be written into ``room``. Raises as ``write_adapter``."""
+    pushed = folder / GGUF_FILE
+    if pushed.is_file():
+        _check_fits(pushed, base)
+        return pushed
+    written = room / GGUF_FILE
+    write_adapter(folder, base, written)
+    return written
+
+
+def _check_fits(path: Path, base: Gguf) -> None:
+    architecture, changed = read_gguf_adapter(path)
+    if architecture != base.architecture:
+        raise InvalidModel(f"the adapter is of {architecture!r}, and the base of {base.architecture!r}")
+    there = {tensor.name: tensor.shape for tensor in base.tensors}
+    for weight, shape in changed.items():
+        if weight not in there:
+            raise InvalidModel(f"the adapter changes {weight!r}, which the base does not have")
+        if shape != there[weight]:
+            raise InvalidModel(f"the adapter changes {weight!r} of {list(shape)}, the base has {list(there[weight])}")
 
 
 def write_adapter(folder: Path, base: Gguf, target: Path) -> None:

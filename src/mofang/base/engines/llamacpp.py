@@ -37,7 +37,7 @@ from mofang.base.domain.generation import Chosen, Delta, Finish, Profile, Sampli
 from mofang.base.engines.adapters import INSIDE
 from mofang.base.engines.base import Options
 from mofang.base.engines.gguf import Gguf, read_gguf
-from mofang.base.engines.ggufadapter import write_adapter
+from mofang.base.engines.ggufadapter import file_of
 from mofang.base.engines.inbox import Inbox
 from mofang.base.engines.options import chosen as options_of
 
@@ -158,9 +158,8 @@ class LlamaCppEngine:
         """Start a server, over whose model an adapter is laid if there is one."""
         with tempfile.TemporaryDirectory() as room:  # the library reads an adapter once, and keeps it
             if adapter is not None:
-                written = Path(room, "adapter.gguf")
-                write_adapter(adapter, about, written)
-                params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(written), 1.0)]
+                file = file_of(adapter, about, Path(room))
+                params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 1.0)]
             try:
                 return xllamacpp.Server(params)
             except Exception as error:  # the library raises RuntimeError for everything

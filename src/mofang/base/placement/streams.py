@@ -36,6 +36,9 @@ _WARM_UP_SECONDS = 120.0
 _EXPECTED_TOKENS = (
     512  # of an answer, at most, when a tenant's share is counted: most answers end long before their bound
 )
+_READ_AT_ONCE = 1024
+"""Tokens of prompts that are read side by side: engines read one prompt after the other, in the order in which they got
+them, so that more would only mean that who comes next waits for all of them, whoever sent them."""
 
 Event = Delta | MofangError
 
@@ -280,6 +283,8 @@ class StreamReplica:
         return self._template.render(order.messages)
 
     def _fill(self, now: float, events: list[tuple[Stream, Event]]) -> None:
+        here = not isinstance(self._engine, Conversational)  # elsewhere, prompts are read by others' rules
+        reading = sum(len(stream.prompt) for stream in self._running.values() if not stream.said) if here else 0
         while len(self._running) < self.profile.slots and (ticket := self._queue.peek()) is not None:
             stream: Stream = ticket  # type: ignore[assignment]  # all that is in the queue are streams
             if stream.dropped:
@@ -289,8 +294,11 @@ class StreamReplica:
                 events.append((stream, expired()))
             elif self._running and self._reach + stream.reach > self.profile.cache_tokens:
                 return  # it is this stream's turn: smaller ones behind it do not overtake it
+            elif reading and reading + len(stream.prompt) > _READ_AT_ONCE:
+                return
             else:
                 self._queue.pop()
+                reading += len(stream.prompt) if here else 0
                 self._begin(stream, now, events)
 
     def _begin(self, stream: Stream, now: float, events: list[tuple[Stream, Event]]) -> None:

@@ -12,7 +12,7 @@ from mofang.base.domain.errors import InvalidModel
 from mofang.base.domain.generation import TEXT_SIGNATURE
 from mofang.base.domain.registry import FileEntry
 from mofang.base.domain.tensors import Signature
-from mofang.base.engines.adapters import ENGINE, FILES, read_adapter
+from mofang.base.engines.adapters import ENGINE, FILES, GGUF_FILE, read_adapter, read_gguf_adapter
 from mofang.base.engines.causal import read_causal
 
 _TAKEN = (".json", ".safetensors", ".jinja", ".txt")
@@ -26,7 +26,10 @@ def inspect(folder: Path) -> Signature:
 
 def inspect_adapter(folder: Path) -> Signature:
     """Return the signature of what the LoRA adapter in ``folder`` is laid over. Raises InvalidModel."""
-    read_adapter(folder)
+    if (folder / GGUF_FILE).is_file():
+        read_gguf_adapter(folder / GGUF_FILE)
+    else:
+        read_adapter(folder)
     return TEXT_SIGNATURE
 
 

@@ -17,6 +17,7 @@ from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines import adapters
 from mofang.base.engines.catalog import generator_names
+from mofang.base.engines.gguf import read_gguf
 from mofang.make.convert import causal, gguf, upstream
 from mofang.make.convert.bench import Made, Task, Wishes, make_apart
 from mofang.make.convert.formats import FORMATS
@@ -141,15 +142,7 @@ def _recognised(
     if found.format == "onnx":
         return _onnx(found, entries, wishes, parent, tools), Lineage("push", code=code())
     if found.format == "gguf":
-        named = [replace(entry, path="model.gguf") for entry in _of(found, entries, parent)]
-        folder = tools.blobs.materialise(named, parent / "artifact")
-        artifact = _language_model("", named, folder)
-        choice = _chosen_before(tools, model, artifact)
-        if choice is None:
-            progress.report("convert", 0.5, "measuring which engine computes it faster here")
-            choice = gguf.choose_engine(folder)
-        progress.report("convert", 0.9, f"{choice.engine} computes it: {choice.why}")
-        return replace(artifact, engine=choice.engine), Lineage("push", code=code(), choice=choice)
+        return _gguf(model, found, entries, parent, tools, progress)
     if found.format == "lora":
         return _folder(adapters.ENGINE, found, entries, parent, tools), Lineage("push", code=code())
     if found.format == "huggingface" and causal.is_causal(found.path):
@@ -171,6 +164,25 @@ def _recognised(
     kept = _as_on_disk([*_of(found, entries, parent), *beside], parent / "pushed")
     conversion = Conversion(f"{found.inside} {found.format}".strip(), kept, made.proof, made.why_native)
     return artifact, Lineage("push", code=code(*made.packages), conversion=conversion)
+
+
+def _gguf(
+    model: str, found: Recognised, entries: list[FileEntry], parent: Path, tools: Workshop, progress: Progress
+) -> tuple[Artifact, Lineage]:
+    """Return the artifact of a GGUF file, which is a model or an adapter, with the engine that computes it."""
+    laid = adapters.is_adapter(read_gguf(found.path))
+    name = adapters.GGUF_FILE if laid else "model.gguf"
+    named = [replace(entry, path=name) for entry in _of(found, entries, parent)]
+    folder = tools.blobs.materialise(named, parent / "artifact")
+    artifact = _language_model(adapters.ENGINE if laid else "", named, folder)
+    if laid:
+        return artifact, Lineage("push", code=code())
+    choice = _chosen_before(tools, model, artifact)
+    if choice is None:
+        progress.report("convert", 0.5, "measuring which engine computes it faster here")
+        choice = gguf.choose_engine(folder)
+    progress.report("convert", 0.9, f"{choice.engine} computes it: {choice.why}")
+    return replace(artifact, engine=choice.engine), Lineage("push", code=code(), choice=choice)
 
 
 def _chosen_before(tools: Workshop, model: str, artifact: Artifact) -> Choice | None:

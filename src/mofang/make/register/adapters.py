@@ -26,6 +26,7 @@ def attach(registry: Registry, base: ModelVersion, name: str, ref: VersionRef) -
     adapter = registry.get(ref)
     if adapter.artifact.engine != ENGINE:
         raise AdapterRefused(f"{adapter} is no adapter, but a model of its own", hint="push the folder PEFT saved")
+    check_takes(base.artifact.engine, [name], [entry.path for entry in adapter.artifact.files])
     laid = [replace(entry, path=f"{INSIDE}/{entry.path}") for entry in adapter.artifact.files]
     files = sorted((*base.artifact.files, *laid), key=lambda entry: entry.path)
     whole = Artifact(base.artifact.engine, tuple(files), base.artifact.signature, base.artifact.labels)
