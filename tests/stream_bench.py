@@ -62,7 +62,8 @@ class Bench:
         self.lane = Lane(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
                          watch=lambda trace: self.visits.append, deputies=self.deputies)  # fmt: skip
         self.generator = Generator(self.fleet, admit=admit_by_role, record=self.record, observe=self.observe,
-                                   listen=self.telemetry.listen, watch=lambda trace: self.visits.append)  # fmt: skip
+                                   listen=self.telemetry.listen, hear=self.telemetry.hear,
+                                   watch=lambda trace: self.visits.append)  # fmt: skip
         self.once = Once(folder / "once", 3600)
         self.api = OpenAi(self.lane, self.generator, once=self.once)
 

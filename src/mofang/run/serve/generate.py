@@ -32,7 +32,8 @@ _MOST_PIECES = 128  # that wait for a reader: then they are joined, for a piece 
 
 
 class Generator:
-    """What protocols ask for streams; ``listen`` is told of every answer that said something."""
+    """What protocols ask for streams; ``listen`` is told of every answer that said something, when it has ended, and
+    ``hear`` of its tokens as they are handed out."""
 
     def __init__(
         self,
@@ -42,10 +43,12 @@ class Generator:
         record: Record,
         observe: Observe,
         listen: Callable[[str, Speech], None] = lambda endpoint, speech: None,
+        hear: Callable[[str, int], None] = lambda endpoint, tokens: None,
         watch: Watch | None = None,
     ) -> None:
         self._fleet = fleet
         self._listen = listen
+        self.hear = hear
         self._watch = watch
         self._admit = admit
         self.record = record
@@ -216,6 +219,7 @@ class Generation:
             self.tally.compute_us += delta.compute_us
             self.tally.queue_us = max(self.tally.queue_us, delta.queue_us)
             self.tally.output_bytes += len(delta.text.encode("utf-8", "replace"))
+        self._generator.hear(self.revision.endpoint, sum(delta.tokens for _, delta in pieces))
         return pieces
 
     async def settle(self) -> None:

@@ -176,6 +176,7 @@ async def gate(name: str, listener: socket.socket, stop: asyncio.Event) -> None:
         record=recorder.record,
         observe=telemetry.observe,
         listen=telemetry.listen,
+        hear=telemetry.hear,
         watch=watching.watch,
     )
     once = Once(folders.once, settings.idempotency_seconds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from mofang.base.domain.generation import Occupancy
 from mofang.run.serve.desk import Stages
 from mofang.run.serve.pieces import Speech
+from mofang.surface.server.lately import CACHE_SECONDS, RATE_SECONDS, Pace, Talk
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of latency, in seconds."""
@@ -91,6 +93,7 @@ class Counts(msgspec.Struct):
     in_flight: int = 0
     waiting: dict[str, int] = {}  # calls that replicas have taken and not answered, by endpoint
     occupancy: dict[str, Occupancy] = {}  # of language models, by endpoint
+    paces: dict[str, Pace] = {}  # of language models, by endpoint
 
 
 class Telemetry:
@@ -101,6 +104,7 @@ class Telemetry:
         self._stages: dict[str, tuple[Series, list[Series]]] = {}  # batches of an endpoint, and its stages in order
         self._seconds: dict[tuple[str, str], Series] = {}  # of an endpoint's answers, by outcome
         self._measured: list[tuple[str, Stages, int, int]] = []  # not counted yet
+        self._talks: defaultdict[str, Talk] = defaultdict(Talk)  # of endpoints
 
     def observe(self, endpoint: str, outcome: str, seconds: float, count: int = 1) -> None:
         """Count answers that took ``seconds`` each."""
@@ -119,8 +123,13 @@ class Telemetry:
         if len(self._measured) >= _COUNTED_AT_ONCE:
             self._count_measured()
 
+    def hear(self, endpoint: str, tokens: int) -> None:
+        """Count tokens that a language model said, as they are handed out."""
+        self._talks[endpoint].said(tokens)
+
     def listen(self, endpoint: str, speech: Speech) -> None:
-        """Count the answer of a language model."""
+        """Count the answer of a language model, which has ended."""
+        self._talks[endpoint].read(speech.input_tokens, speech.cached_tokens)
         timed = ((FIRST_TOKEN, speech.first_seconds), (NEXT_TOKEN, speech.token_seconds),
                  (SPEECH_QUEUE, speech.queue_seconds))  # fmt: skip
         for metric, seconds in timed:
@@ -139,7 +148,9 @@ class Telemetry:
     ) -> Counts:
         """Return all counters as they stand."""
         self._count_measured()
-        return Counts(list(self._series.values()), connections, in_flight, dict(waiting or {}), dict(occupancy or {}))
+        paces = {endpoint: talk.pace for endpoint, talk in self._talks.items()}
+        series = list(self._series.values())
+        return Counts(series, connections, in_flight, dict(waiting or {}), dict(occupancy or {}), paces)
 
     def _count_measured(self) -> None:
         measured, self._measured = self._measured, []
@@ -188,9 +199,27 @@ def exposition(gateways: Iterable[tuple[str, Counts]], gauges: Iterable[tuple[st
             for name, counts in states
             for endpoint, occupancy in counts.occupancy.items()
         ]
+    lines += _speeds(states)
     for gauge, about, value in gauges:
         lines += [*_head(gauge, about, "gauge"), f"{gauge} {value}"]
     return "\n".join(lines) + "\n"
+
+
+def _speeds(states: Sequence[tuple[str, Counts]]) -> list[str]:
+    """Write how fast language models are just now, and what their caches save."""
+    speed = f"Tokens a second, of the last {RATE_SECONDS} s: said, and of prompts."
+    hits = f"Share of the prompts of the last {CACHE_SECONDS} s that was cached, 0 to 1, by tokens."
+    rates, shares = _head("mofang_generate_tokens_per_second", speed, "gauge"), []
+    for name, counts in states:
+        for endpoint, pace in counts.paces.items():
+            place = f'gateway="{name}",endpoint="{endpoint}"'
+            rates += [
+                f'mofang_generate_tokens_per_second{{{place},gen_ai_token_type="{kind}"}} {rate:.1f}'
+                for kind, rate in (("input", pace.input), ("output", pace.output))
+            ]
+            if pace.cached is not None:
+                shares.append(f"mofang_generate_cache_hit_ratio{{{place}}} {pace.cached:.4f}")
+    return [*rates, *_head("mofang_generate_cache_hit_ratio", hits, "gauge"), *shares]
 
 
 def _head(name: str, about: str, kind: str) -> list[str]:
