@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from hostile_questions import HOSTILE, soon
 from servers import Server, wait_until
+
+SLOTS = {"openvino": 16, "llamacpp": 4}  # where nothing else is said
 
 STORY = {
     "messages": [{"role": "user", "content": "Tell me a very long story."}],
@@ -98,19 +104,6 @@ def test_a10_stalled_readers_are_bounded_and_others_undisturbed(smol: Server) ->
     idle(smol)
 
 
-HOSTILE: list[dict[str, Any]] = [
-    {"max_tokens": -5},
-    {"messages": [{"role": "user", "content": "x" * (10 << 20)}]},
-    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
-        "type": "string", "pattern": "(a{1,1000}){1,1000}"}}}},
-    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
-        "enum": [f"word{number}" for number in range(5000)]}}}},
-    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]},
-    {"stop": ["x"] * 1000},
-    {"n": 10**9},
-]  # fmt: skip
-
-
 @pytest.fixture
 def speaking(smol: Server) -> Iterator[Iterator[str]]:
     """A stream of somebody else that goes on meanwhile."""
@@ -123,15 +116,16 @@ def speaking(smol: Server) -> Iterator[Iterator[str]]:
 
 
 def test_hostile_requests_are_refused_while_others_go_on(smol: Server, speaking: Iterator[str]) -> None:
-    headers = {"authorization": f"Bearer {smol.key}"}
+    headers = {"authorization": f"Bearer {smol.key}", "content-type": "application/json"}
     worker = smol.process("replica/smol/").pid
     before = _resident_bytes(worker)
     with httpx.Client(headers=headers, timeout=30) as client:
-        for changes in HOSTILE:
-            answer = client.post(f"{smol.url}/v1/chat/completions", json={**STORY, **changes, "stream": False})
-            assert 400 <= answer.status_code < 500, (str(changes)[:200], answer.text)
-        answer = client.post(f"{smol.url}/v1/chat/completions", content=b'{"model": "\xff\xfe"}')
-        assert answer.status_code == 400
+        for name, body in HOSTILE.items():
+            began = time.monotonic()
+            answer = client.post(f"{smol.url}/v1/chat/completions", content=body)
+            taken = time.monotonic() - began
+            assert 400 <= answer.status_code < 500, (name, answer.text)
+            assert taken < soon(), name
     assert _resident_bytes(worker) - before < 200 << 20
     assert smol.process("replica/smol/").pid == worker
     rest = list(speaking)
@@ -139,22 +133,45 @@ def test_hostile_requests_are_refused_while_others_go_on(smol: Server, speaking:
     assert not any('"error"' in line for line in rest)
 
 
+@pytest.mark.timeout(3600)
 def test_many_schemas_leave_no_trace(smol: Server) -> None:
-    headers = {"authorization": f"Bearer {smol.key}"}
+    """Each is compiled to a grammar, which the library would keep for ever; ``SCHEMAS=10000`` for the long form."""
+    count = int(os.environ.get("SCHEMAS", "600"))  # 256 are kept
     worker = smol.process("replica/smol/").pid
-    sizes = []
-    with httpx.Client(headers=headers, timeout=60) as client:
-        for number in range(150):
-            schema = {
-                "type": "object",
-                "properties": {f"key{number}": {"type": "integer"}},
-                "required": [f"key{number}"],
-            }
-            wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-            body = {**STORY, "stream": False, "max_tokens": 1, "response_format": wanted}
-            assert client.post(f"{smol.url}/v1/chat/completions", json=body).status_code == 200
-            sizes.append(_resident_bytes(worker))
-    assert sizes[-1] - sizes[50] < 100 << 20
+
+    def ask(number: int) -> int:
+        key = f"key{number}"
+        schema = {"type": "object", "properties": {key: {"type": "integer"}}, "required": [key]}
+        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        body = {**STORY, "stream": False, "max_tokens": 1, "response_format": wanted}
+        while (answer := client.post("/v1/chat/completions", json=body)).status_code == 429:  # come later
+            time.sleep(float(answer.headers["retry-after"]))
+        assert answer.status_code == 200, answer.text
+        return _resident_bytes(worker)
+
+    headers = {"authorization": f"Bearer {smol.key}"}
+    with httpx.Client(base_url=smol.url, headers=headers, timeout=120) as client, ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(ask, range(count)))
+    assert max(sizes[count // 2 :]) - max(sizes[: count // 2]) < 100 << 20
+    assert smol.process("replica/smol/").pid == worker
+    _wait_running(smol, 0)
+    slots = SLOTS[smol.client.register.get_version("smol").artifact.engine]
+    streams = [open_stream(smol, {**STORY, "max_tokens": 1000}) for _ in range(slots)]
+    _wait_running(smol, slots)  # none was lost
+    for wire in streams:
+        wire.close()
+    idle(smol)
+
+
+def _wait_running(server: Server, streams: int) -> None:
+    headers = {"authorization": f"Bearer {server.key}"}
+
+    def so_many() -> bool:
+        text = httpx.get(f"{server.url}/metrics", headers=headers).text
+        told = re.findall(r'^mofang_generate_running{.*endpoint="smol"} (\S+)$', text, re.MULTILINE)
+        return max(map(float, told)) == streams
+
+    wait_until(so_many, 60, f"{streams} streams")
 
 
 def _resident_bytes(pid: int | None) -> int:
