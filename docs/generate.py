@@ -72,6 +72,18 @@ def first_line(text: str | None) -> str:
     return " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split()).replace("``", "`")
 
 
+def proofs(marker: str) -> dict[str, str]:
+    """Return the test that carries ``@pytest.mark.<marker>(NAME, ...)``, by each of the names."""
+    root, found = REFERENCE.parents[1], dict[str, str]()
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        for test in ast.parse(path.read_text(encoding="utf-8")).body:
+            for mark in test.decorator_list if isinstance(test, ast.FunctionDef) else []:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == f"pytest.mark.{marker}":
+                    where = f"`{path.relative_to(root)}::{test.name}`"
+                    found |= {ast.literal_eval(name): where for name in mark.args}
+    return found
+
+
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
@@ -273,15 +285,15 @@ def algorithms_block() -> str:
     examples = {
         path.name: path.read_text("utf-8") for path in sorted((REFERENCE.parents[1] / "examples").glob("*.toml"))
     }
-    rows = []
+    rows, proven = [], proofs("trains")
     for name, kind in ALGORITHMS.items():
-        shown = [f"`examples/{file}`" for file, text in examples.items() if f'"{name}"' in text]
+        shown = next((f"`examples/{file}`" for file, text in examples.items() if f'"{name}"' in text), "")
         extra = EXTRAS.get(kind.framework, "")
         about = re.sub(r" Needs (the extra )?`\w+`\.$", "", first_line(kind.__doc__))
-        rows.append(
-            (f"`{name}`", about, ", ".join(kind.tasks), kind.framework, f"`{extra}`" if extra else "", *shown[:1])
-        )
-    return table(("algorithm", "what it is", "learns", "by", "extra", "example"), rows)
+        needs = f"`{extra}`" if extra else ""
+        learns = ", ".join(kind.tasks)
+        rows.append((f"`{name}`", about, learns, kind.framework, needs, shown, proven.get(name, "")))
+    return table(("algorithm", "what it is", "learns", "by", "extra", "example", "proven by"), rows)
 
 
 def _purpose(kind: type[msgspec.Struct]) -> str:
@@ -366,10 +378,14 @@ def metrics_block() -> str:
 
 def formats_block() -> str:
     """Write every format of models that is recognised, and every form that versions leave in."""
-    rows = [(f"`{each.name}`", each.title, each.told_by, each.needs or "nothing more") for each in FORMATS.values()]
+    proven = proofs("pushes")
+    rows = [
+        (f"`{each.name}`", each.title, each.told_by, each.needs or "nothing more", proven.get(each.name, ""))
+        for each in FORMATS.values()
+    ]
     out = [(f"`{each.name}`", each.title, each.of, each.needs or "nothing more") for each in FORMS.values()]
     return join(
-        table(("format", "what", "told by", "needs"), rows),
+        table(("format", "what", "told by", "needs", "proven by"), rows),
         "## Out",
         "What `mofang export` writes, as its option `--to` says; see [Take a model out](../how-to/export-a-model.md).",
         table(("form", "what", "of", "needs"), out),

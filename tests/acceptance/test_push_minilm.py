@@ -56,3 +56,28 @@ def test_what_does_not_fit_is_refused_in_its_own_words(encoder: Server) -> None:
         predict("minilm", {**good, "input_ids": good["input_ids"].astype(np.int32)})
     with pytest.raises(TensorShape):
         predict("minilm", {**good, "input_ids": good["input_ids"][0]})
+
+
+def test_a_version_may_take_other_datatypes_and_fixed_sizes(encoder: Server) -> None:
+    register, predict = encoder.client.register, encoder.client.serve.predict
+    names = {"input_ids": "INT32", "attention_mask": "BOOL", "token_type_ids": "UINT8", "last_hidden_state": "FP64"}
+    given = register.get_version("minilm@1").artifact.signature.outputs[0].name
+    wished = {given if name == "last_hidden_state" else name: datatype for name, datatype in names.items()}
+    done = encoder.client.jobs.wait(register.edit("minilm@1", datatypes=wished, shapes={"input_ids": (-1, 6)}))
+    edited = f"minilm@{done.result['version']}"
+    encoder.client.deploy.roll_out("minilm-narrow", edited)
+    inputs = tokens(2, 6)
+    expected = predict("minilm", inputs).outputs[given]
+    narrow = {
+        "input_ids": inputs["input_ids"].astype(np.int32),
+        "attention_mask": inputs["attention_mask"].astype(np.bool_),
+        "token_type_ids": inputs["token_type_ids"].astype(np.uint8),
+    }
+    found = predict("minilm-narrow", narrow).outputs[given]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(TensorDatatype, match="takes INT32, got INT64"):
+        predict("minilm-narrow", inputs)
+    with pytest.raises(TensorShape):
+        predict("minilm-narrow", {name: array[:, :5] for name, array in narrow.items()})
+    assert register.get_version(edited).lineage.parent == register.get_version("minilm@1").digest

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial" / "network-from-scratch.md"
 
 
+@pytest.mark.trains("function")
 @pytest.mark.timeout(240)
 def test_the_commands_of_the_page_do_what_it_shows(tmp_path: Path) -> None:
     blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

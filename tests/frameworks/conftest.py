@@ -8,15 +8,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pushing import CHAINS, Push, contents
 
 from models import SMOLLM2, fetch
+from mofang.base.domain.names import VersionRef
+from mofang.base.domain.registry import ModelVersion
+from mofang.base.domain.work import Silent
+from mofang.base.engines.catalog import load_engine
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database, metadata
 from mofang.make.compress.store import VariantStore
-from mofang.make.convert.toolchains import Toolchains
 from mofang.make.evaluate.store import EvaluationStore
+from mofang.make.pipeline import push_files
 from mofang.make.prepare.store import DatasetStore
 from mofang.make.register.store import Registry
 from mofang.make.train.store import RunStore
@@ -71,6 +77,23 @@ def tools(tmp_path: Path) -> Iterator[Workshop]:
         variants,
         Registry(database, blobs),
         tmp_path / "scratch",
-        toolchains=Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains"),
+        toolchains=CHAINS,
     )
     database.close()
+
+
+@pytest.fixture
+def push(tools: Workshop, tmp_path: Path) -> Push:
+    """Push bytes; return the version and what asks its engine."""
+
+    def run(content: bytes | Path, **wishes: Any) -> tuple[ModelVersion, Any]:
+        files = []
+        for path, read in contents(content).items():
+            ref = tools.blobs.put([read])
+            files.append({"path": path, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
+        push_files({"model": "pushed", "files": files, "wishes": wishes}, tools, Silent())
+        version = tools.registry.get(VersionRef.parse("pushed"))
+        folder = tools.registry.folder(version, tmp_path / "served")
+        return version, load_engine(version.artifact.engine, folder).infer
+
+    return run

@@ -169,6 +169,7 @@ def test_what_is_not_known_is_refused(
         JOB_KINDS["train"](recipe(tmp_path), tools, Silent())
 
 
+@pytest.mark.trains("lora")
 def test_a_fine_tuned_model_knows_what_it_was_taught(tools: Workshop, pushed: ModelVersion, tmp_path: Path) -> None:
     spec = recipe(tmp_path)
     done = JOB_KINDS["train"](spec, tools, Silent())
@@ -246,6 +247,7 @@ def test_a_quote_says_what_a_fine_tuning_takes(tools: Workshop, pushed: ModelVer
     assert found["parameters"] == 2 * 8 * (64 + 64 + 64 + 32 + 2 * (64 + 128) + 128 + 64)
 
 
+@pytest.mark.pushes("lora")
 def test_what_was_learned_can_be_taken_out_alone_or_merged(
     tools: Workshop, pushed: ModelVersion, tiny: Path, tmp_path: Path
 ) -> None:

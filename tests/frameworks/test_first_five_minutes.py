@@ -40,6 +40,7 @@ def client(smol: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{smol.url}/v1", api_key=smol.consumer(), max_retries=0)
 
 
+@pytest.mark.pushes("gguf")
 def test_she_chats_in_the_terminal_and_sees_tokens_and_cost(smol: Server, mofang: Mofang, tmp_path: Path) -> None:
     book = tmp_path / "prices.toml"
     book.write_text(PRICES)

@@ -38,6 +38,7 @@ gate = "accuracy >= 0.9"
 """
 
 
+@pytest.mark.trains("head")
 def test_a_head_on_a_text_encoder_answers_classes_of_texts(tools: Workshop, tmp_path: Path) -> None:
     files = []
     for name, pinned in (("model.onnx", MINILM_INT8), ("tokenizer.json", MINILM_TOKENIZER)):

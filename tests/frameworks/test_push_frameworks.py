@@ -4,71 +4,26 @@ import io
 import os
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from language_folders import tiny_llama
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from pushing import CHAINS, Push
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 
 from mofang.base.domain.errors import ConversionFailed, InvalidModel
 from mofang.base.domain.generation import TEXT_SIGNATURE, Sampling
 from mofang.base.domain.names import VersionRef
-from mofang.base.domain.registry import ModelVersion
-from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Silent
-from mofang.base.engines.catalog import load_engine, load_generator
+from mofang.base.engines.catalog import load_generator
 from mofang.base.engines.transformers.engine import TransformersEngine
-from mofang.base.storage.blobs import DiskBlobs
-from mofang.base.storage.database import Database, metadata
-from mofang.make.compress.store import VariantStore
-from mofang.make.convert.toolchains import Toolchains
-from mofang.make.evaluate.store import EvaluationStore
 from mofang.make.pipeline import push_files
-from mofang.make.prepare.store import DatasetStore
-from mofang.make.register.store import Registry
-from mofang.make.train.store import RunStore
 from mofang.make.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # frameworks warn of each other's versions
-Push = Callable[..., tuple[ModelVersion, Callable[[dict[str, Array]], dict[str, Array]]]]
-
-
-@pytest.fixture
-def push(tmp_path: Path) -> Iterator[Push]:
-    """Push bytes; return the version and what asks its engine."""
-    database = Database(f"sqlite:///{tmp_path / 'mofang.db'}")
-    with database.write() as connection:
-        metadata.create_all(connection)
-    blobs = DiskBlobs(tmp_path / "blobs")
-    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
-    stores = (DatasetStore, RunStore, EvaluationStore, VariantStore)
-    datasets, runs, evaluations, variants = (store(database) for store in stores)
-    tools = Workshop(
-        blobs, datasets, runs, evaluations, variants, Registry(database, blobs), tmp_path / "scratch", toolchains=chains
-    )  # fmt: skip
-
-    def run(content: bytes | Path, **wishes: Any) -> tuple[ModelVersion, Any]:
-        files = []
-        for path, read in _contents(content).items():
-            ref = blobs.put([read])
-            files.append({"path": path, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
-        push_files({"model": "pushed", "files": files, "wishes": wishes}, tools, Silent())
-        version = tools.registry.get(VersionRef.parse("pushed"))
-        folder = tools.registry.folder(version, tmp_path / "served")
-        return version, load_engine(version.artifact.engine, folder).infer
-
-    yield run
-    database.close()
-
-
-def _contents(content: bytes | Path) -> dict[str, bytes]:
-    """Return what is pushed by path: a file, or all of a folder."""
-    if isinstance(content, bytes):
-        return {"pushed": content}
-    return {str(path.relative_to(content)): path.read_bytes() for path in content.rglob("*") if path.is_file()}
 
 
 # --- CatBoost -----------------------------------------------------------------------------------------------------
@@ -79,6 +34,7 @@ def _cbm(model: Any, folder: Path) -> bytes:
     return (folder / "model").read_bytes()
 
 
+@pytest.mark.pushes("catboost")
 @pytest.mark.parametrize("load", [load_breast_cancer, load_iris])
 def test_catboost_classes_become_onnx(push: Push, tmp_path: Path, load: Callable[..., Any]) -> None:
     import catboost
@@ -131,6 +87,7 @@ def test_catboost_with_categories_is_served_by_catboost(push: Push, tmp_path: Pa
 # --- Vowpal Wabbit ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pushes("vowpalwabbit")
 def test_vowpal_wabbit_is_served_by_vowpal_wabbit(push: Push, tmp_path: Path) -> None:
     import vowpalwabbit
 
@@ -406,6 +363,7 @@ def test_what_generates_and_is_not_whole_is_sent_to_gguf(push: Push, tmp_path: P
     assert "GGUF" in caught.value.hint
 
 
+@pytest.mark.pushes("mlflow")
 def test_an_mlflow_folder_is_opened_by_what_is_inside(push: Push, tmp_path: Path) -> None:
     import catboost
 
@@ -427,38 +385,48 @@ SAVE = """
 import sys
 import numpy as np, tensorflow as tf
 
+data = np.load(sys.argv[2])
+
 class Scores(tf.Module):
     def __init__(self):
-        self.weights = tf.Variable(np.random.default_rng(0).normal(size=(4, 3)).astype("float32"))
+        self.weights, self.bias = tf.Variable(tf.zeros([4, 3])), tf.Variable(tf.zeros([3]))
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
     def __call__(self, rows):
-        found = rows @ self.weights
+        found = rows @ self.weights + self.bias
         return {"scores": tf.nn.softmax(found), "best": tf.argmax(found, axis=1)}
 
 model = Scores()
+for _ in range(300):
+    with tf.GradientTape() as tape:
+        found = data["rows"] @ model.weights + model.bias
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(data["target"], found))
+    for each, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
+        each.assign_sub(0.1 * gradient)
 tf.saved_model.save(model, sys.argv[1], signatures=model.__call__)
-rows = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
-np.savez(sys.argv[2], rows=rows, scores=model(rows)["scores"].numpy())
+np.save(sys.argv[3], model(data["rows"])["scores"].numpy())
 """
 
 
+@pytest.mark.pushes("savedmodel")
 @pytest.mark.timeout(600)
 def test_a_saved_model_becomes_onnx_in_the_toolchain_of_tensorflow(push: Push, tmp_path: Path) -> None:
-    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
-    chains.install("tensorflow", Silent())  # once; it is kept for the next time
-    saved, answers = tmp_path / "saved", tmp_path / "answers.npz"
-    subprocess.run([chains.python("tensorflow"), "-c", SAVE, saved, answers], check=True, capture_output=True)
-    version, ask = push(saved)
+    CHAINS.install("tensorflow", Silent())  # once; it is kept for the next time
+    features, target = load_iris(return_X_y=True)
+    rows = features.astype(np.float32)
+    np.savez(tmp_path / "iris.npz", rows=rows, target=target)
+    places = [tmp_path / name for name in ("saved", "iris.npz", "scores.npy")]
+    subprocess.run([CHAINS.python("tensorflow"), "-c", SAVE, *places], check=True, capture_output=True)
+    version, ask = push(tmp_path / "saved")
     assert version.artifact.engine == "onnx"
     assert [str(spec) for spec in version.artifact.signature.inputs] == ["rows: [n, 4] FP32"]
     conversion = version.lineage.conversion
     assert conversion is not None
     assert (conversion.format, conversion.proof["rows"]) == ("savedmodel", 6)
-    expected = np.load(answers)
-    found = ask({"rows": expected["rows"]})
-    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-6)
-    assert found["best"].tolist() == expected["scores"].argmax(axis=1).tolist()
+    expected, found = np.load(tmp_path / "scores.npy"), ask({"rows": rows})
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-6)
+    assert found["best"].tolist() == expected.argmax(axis=1).tolist()
+    assert (found["best"] == target).mean() > 0.9
 
 
 # --- MindSpore ----------------------------------------------------------------------------------------------------
@@ -481,31 +449,39 @@ class Net(nn.Cell):
         found = self.dense(ops.reshape(found, (found.shape[0], 16)))
         return found, self.softmax(found)
 
+data = np.load("digits.npz")
 ms.set_seed(0)
 net = Net()
+loss, step = nn.CrossEntropyLoss(), nn.Adam(net.trainable_params(), 0.01)
+learn = ms.value_and_grad(lambda rows, target: loss(net(rows)[0], target), None, net.trainable_params())
+for _ in range(60):
+    step(learn(ms.Tensor(data["pixels"]), ms.Tensor(data["target"]))[1])
 net.set_train(False)
 rows = None if sys.argv[2] == "open" else int(sys.argv[2])
 ms.export(net, ms.Tensor(shape=[rows, 1, 8, 8], dtype=ms.float32), file_name=sys.argv[1], file_format="MINDIR")
-pixels = np.random.default_rng(1).normal(size=(rows or 5, 1, 8, 8)).astype("float32")
+pixels = data["pixels"][: rows or 500]
 scores, probabilities = net(ms.Tensor(pixels))
 np.savez(sys.argv[1], pixels=pixels, scores=scores.asnumpy(), probabilities=probabilities.asnumpy())
 """
 
 
-def _export(chains: Toolchains, folder: Path, rows: str) -> None:
-    """Write ``net.mindir`` and ``net.npz``, what it answers."""
+def _export(folder: Path, rows: str) -> None:
+    """Have three digits learned; write ``net.mindir``, ``digits.npz``, the data, and ``net.npz``, what it answers."""
+    features, target = load_digits(n_class=3, return_X_y=True)
+    pixels = (features / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    np.savez(folder / "digits.npz", pixels=pixels, target=target.astype(np.int32))
     program = folder / "net.py"
     program.write_text(MINDIR)  # MindSpore reads the source of what it compiles
-    made = [chains.python("mindspore"), program, folder / "net", rows]
+    made = [CHAINS.python("mindspore"), program, folder / "net", rows]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
 
 
+@pytest.mark.pushes("mindir")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("rows", "proved"), [("open", 6), ("1", 1)])
 def test_mindir_becomes_onnx_in_the_toolchain_of_mindspore(push: Push, tmp_path: Path, rows: str, proved: int) -> None:
-    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
-    chains.install("mindspore", Silent())  # once; it is kept for the next time
-    _export(chains, tmp_path, rows)
+    CHAINS.install("mindspore", Silent())  # once; it is kept for the next time
+    _export(tmp_path, rows)
     version, ask = push((tmp_path / "net.mindir").read_bytes())
     signature = version.artifact.signature
     assert version.artifact.engine == "onnx"
@@ -519,12 +495,13 @@ def test_mindir_becomes_onnx_in_the_toolchain_of_mindspore(push: Push, tmp_path:
     found = ask({"pixels": expected["pixels"]})
     np.testing.assert_allclose(found["output_0"], expected["scores"], atol=1e-5)
     np.testing.assert_allclose(found["output_1"], expected["probabilities"], atol=1e-6)
+    target = np.load(tmp_path / "digits.npz")["target"]
+    assert (found["output_0"].argmax(axis=1) == target[: len(found["output_0"])]).mean() > 0.9
 
 
 def test_mindir_that_is_cut_short_is_refused(push: Push, tmp_path: Path) -> None:
-    chains = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
-    chains.install("mindspore", Silent())
-    _export(chains, tmp_path, "1")
+    CHAINS.install("mindspore", Silent())
+    _export(tmp_path, "1")
     content = bytearray((tmp_path / "net.mindir").read_bytes())
     content[200:400] = os.urandom(200)
     with pytest.raises((InvalidModel, ConversionFailed)):

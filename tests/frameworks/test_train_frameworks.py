@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pushing import CHAINS
 
 from mofang.base.domain.errors import JobCancelled, NoExport, TrainingFailed
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.work import Silent
-from mofang.make.convert.toolchains import Toolchains
 from mofang.make.pipeline import JOB_KINDS
 from mofang.make.train.torch import checkpoint
 from mofang.make.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # frameworks warn of each other's versions
-CHAINS = Toolchains(Path(__file__).parents[2] / ".cache" / "toolchains")
 RECIPE = """
 name = "made"
 [prepare]
@@ -45,6 +44,7 @@ def train(tools: Workshop, text: str, progress: Any = None) -> dict[str, Any]:
     return JOB_KINDS["train"]({"recipe": text, "filename": "made.toml"}, tools, progress or Silent())
 
 
+@pytest.mark.trains("catboost", "vowpal_wabbit")
 @pytest.mark.parametrize(
     ("algorithm", "data", "gate"),
     [
@@ -69,6 +69,7 @@ def test_a_recipe_becomes_a_version_and_again_the_same(tools: Workshop, algorith
     assert quote["seconds"] > 0
 
 
+@pytest.mark.trains("keras")
 @pytest.mark.parametrize(
     "algorithm",
     [

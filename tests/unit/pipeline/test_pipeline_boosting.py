@@ -12,6 +12,7 @@ from mofang.make.workshop import Workshop
 EXAMPLE = (Path(__file__).parents[3] / "examples" / "boosting.toml").read_text("utf-8")
 
 
+@pytest.mark.trains("xgboost", "lightgbm")
 @pytest.mark.parametrize("algorithm", ["xgboost", "lightgbm"])
 def test_the_example_passes_its_gate(tools: Workshop, algorithm: str) -> None:
     recipe = EXAMPLE.replace('algorithm = "xgboost"', f'algorithm = "{algorithm}"')

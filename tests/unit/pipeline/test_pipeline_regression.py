@@ -42,6 +42,7 @@ def test_the_example_passes_its_gate_and_answers_numbers(tools: Workshop) -> Non
     assert np.sqrt(((answers - truth) ** 2).mean()) == pytest.approx(scores.rmse, rel=1e-5)
 
 
+@pytest.mark.trains("linear_regression")
 @pytest.mark.parametrize("algorithm", ["linear_regression", "decision_tree", "random_forest"])
 def test_each_regression_is_made_alike_twice_and_served_by_scikit_learn_too(tools: Workshop, algorithm: str) -> None:
     trees = "trees = 20" if algorithm == "random_forest" else ""

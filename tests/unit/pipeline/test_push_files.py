@@ -1,8 +1,9 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from watched import Watched
 
 import graphs
@@ -76,6 +77,7 @@ def test_a_size_that_was_claimed_wrongly_is_corrected(tools: Workshop, progress:
     assert push_files(spec, tools, progress)["digest"] == right["digest"]
 
 
+@pytest.mark.pushes("onnx")
 def test_the_real_encoder_is_registered_with_its_signature(tools: Workshop, progress: Progress) -> None:
     content = fetch(MINILM_INT8).read_bytes()
     result = push_files(_spec(tools, {"minilm.onnx": content}, "encoder"), tools, progress)
@@ -179,6 +181,20 @@ def test_meanings_are_said_follow_a_name_and_are_taken_away(tools: Workshop, pro
         ({"rename": {"features": "weights"}}, "'features' cannot be called 'weights'"),
         ({"rename": {"features": ""}}, "'features' cannot be called ''"),
         ({"meanings": {"pixel": "grey"}}, "a meaning was given for 'pixel', which is neither an input nor an output"),
+        ({"datatypes": {"pixel": "FP64"}}, "'pixel' is neither an input nor an output"),
+        (
+            {"datatypes": {"features": "INT64"}},
+            "'features' cannot be INT64: the graph takes float32, and int64 does not",
+        ),
+        (
+            {"datatypes": {"label": "INT32"}},
+            "'label' cannot be INT32: the graph gives int64, and int64 does not go into",
+        ),
+        ({"datatypes": {"features": "BYTES"}}, "'features' cannot be BYTES"),
+        ({"shapes": {"features": (-1, 3)}}, r"'features' is \[n, 4\] in the graph, and cannot become \[n, 3\]"),
+        ({"shapes": {"features": (-1, -1)}}, r"cannot become \[n, n\]"),
+        ({"shapes": {"features": (4,)}}, r"cannot become \[4\]"),
+        ({"shapes": {"label": (1,)}}, "'label' is an output, and its shape follows from the inputs'"),
     ],
 )
 def test_signatures_that_do_not_fit_are_refused(
@@ -188,6 +204,86 @@ def test_signatures_that_do_not_fit_are_refused(
     with pytest.raises(InvalidModel, match=message):
         push_files(spec, tools, progress)
     assert tools.registry.list_models() == []
+
+
+def test_datatypes_are_cast_in_the_graph(tools: Workshop, progress: Progress) -> None:
+    graph = graphs.classifier(WEIGHTS).SerializeToString()
+    push_files(_spec(tools, {"m.onnx": graph}), tools, progress)
+    first = tools.registry.get(VersionRef.parse("letters@1"))
+    wishes = {"rename": {"features": "pixels"}, "datatypes": {"pixels": "UINT8", "probabilities": "FP64"}}
+    made = push_files({"model": "letters", "files": [], "parent": 1, "wishes": wishes}, tools, progress)
+    assert made["signature"]["inputs"] == ({"name": "pixels", "datatype": "UINT8", "shape": (-1, 4)},)
+    second = tools.registry.get(VersionRef.parse("letters@2"))
+    assert (second.lineage.parent, second.digest == first.digest) == (first.digest, False)
+    rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with tools.engine("onnx", tools.registry.folder(first, tools.scratch)) as engine:
+        before = engine.infer({"features": rows.astype(np.float32)})
+    with tools.engine("onnx", tools.registry.folder(second, tools.scratch)) as engine:
+        after = engine.infer({"pixels": rows})
+    assert after["probabilities"].dtype == np.float64
+    assert np.array_equal(before["probabilities"], after["probabilities"])
+    assert np.array_equal(before["label"], after["label"])
+    back = {"datatypes": {"pixels": "BOOL", "probabilities": "FP32"}}
+    again = push_files({"model": "letters", "files": [], "parent": 2, "wishes": back}, tools, progress)
+    assert again["signature"]["outputs"][1]["datatype"] == "FP32"
+
+
+def test_a_value_is_cast_wherever_a_branch_reads_it(tools: Workshop, progress: Progress, tmp_path: Path) -> None:
+    then = helper.make_graph([helper.make_node("Neg", ["x"], ["a"])], "then", [], [graphs.value("a", ["n"])])
+    other = helper.make_graph([helper.make_node("Abs", ["x"], ["b"])], "else", [], [graphs.value("b", ["n"])])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "none"], ["more"]),
+        helper.make_node("If", ["more"], ["y"], then_branch=then, else_branch=other),
+    ]
+    none = numpy_helper.from_array(np.float32(0), "none")
+    model = graphs.model(nodes, [graphs.value("x", ["n"])], [graphs.value("y", ["n"])], [none])
+    wishes = {"datatypes": {"x": "FP64"}}
+    push_files({**_spec(tools, {"m.onnx": model.SerializeToString()}), "wishes": wishes}, tools, progress)
+    version = tools.registry.get(VersionRef.parse("letters"))
+    with tools.engine("onnx", tools.registry.folder(version, tmp_path)) as engine:
+        assert engine.infer({"x": np.array([3.0, 1.0])})["y"].tolist() == [-3.0, -1.0]
+        assert engine.infer({"x": np.array([-3.0, 1.0])})["y"].tolist() == [3.0, 1.0]
+
+
+def test_open_dimensions_are_fixed_and_the_graph_must_compute_so(tools: Workshop, progress: Progress) -> None:
+    inputs = [graphs.value(name, ["n", "length"]) for name in ("a", "b")]
+    summed = graphs.model(
+        [helper.make_node("Add", ["a", "b"], ["sum"])], inputs, [graphs.value("sum", ["n", "length"])]
+    )
+    spec = {**_spec(tools, {"m.onnx": summed.SerializeToString()}), "wishes": {"shapes": {"a": (-1, 5)}}}
+    signature = push_files(spec, tools, progress)["signature"]
+    assert [each["shape"] for each in (*signature["inputs"], *signature["outputs"])] == [(-1, 5)] * 3
+    apart = graphs.model(
+        [helper.make_node("MatMul", ["a", "weights"], ["y"])], [graphs.value("a", ["n", "wide"])],
+        [graphs.value("y", ["n", 2])], [numpy_helper.from_array(np.ones((4, 2), np.float32), "weights")],
+    )  # fmt: skip
+    spec = {**_spec(tools, {"m.onnx": apart.SerializeToString()}, "wide"), "wishes": {"shapes": {"a": (-1, 5)}}}
+    with pytest.raises(InvalidModel):
+        push_files(spec, tools, progress)
+    spec["wishes"] = {"shapes": {"a": (1, 4)}}
+    made = push_files(spec, tools, progress)
+    assert made["signature"]["inputs"][0]["shape"] == (1, 4)
+
+
+def test_an_input_of_pictures_keeps_its_form_under_another_name(tools: Workshop, progress: Progress) -> None:
+    dims = ["n", 8, 8, 3]
+    model = graphs.model([helper.make_node("Neg", ["x"], ["y"])], [graphs.value("x", dims)], [graphs.value("y", dims)])
+    model.metadata_props.add(key="mofang.image", value="x")
+    spec = {**_spec(tools, {"m.onnx": model.SerializeToString()}), "wishes": {"rename": {"x": "picture"}}}
+    assert push_files(spec, tools, progress)["signature"]["inputs"][0] == {
+        "name": "picture", "datatype": "BYTES", "shape": (-1,)
+    }  # fmt: skip
+    for wishes in ({"datatypes": {"x": "FP64"}}, {"shapes": {"x": (1, 8, 8, 3)}}):
+        with pytest.raises(InvalidModel, match="'x' takes files of pictures"):
+            push_files({**spec, "wishes": wishes}, tools, progress)
+
+
+def test_ends_of_other_engines_stay_as_they_are(tools: Workshop, progress: Progress) -> None:
+    good = {"upstream.json": b'{"upstream": "openai", "model": "gpt"}'}
+    for wishes in ({"rename": {"text": "prompt"}}, {"datatypes": {"text": "BYTES"}}, {"shapes": {"text": (1,)}}):
+        with pytest.raises(InvalidModel, match="engine 'upstream' takes and gives cannot be changed"):
+            push_files({**_spec(tools, good, engine="upstream"), "wishes": wishes}, tools, progress)
 
 
 def test_a_model_of_another_server_is_a_file_that_names_it(tools: Workshop, progress: Progress) -> None:

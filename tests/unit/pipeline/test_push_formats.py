@@ -49,6 +49,7 @@ def _dumped(model: Any) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.pushes("xgboost")
 def test_xgboost_is_served_as_it_answered(tools: Workshop, progress: Progress, tmp_path: Path) -> None:
     booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(ROWS, CANCER.target), 20)
     version = _push(tools, progress, bytes(booster.save_raw("json")))
@@ -69,6 +70,7 @@ def test_xgboost_is_served_as_it_answered(tools: Workshop, progress: Progress, t
     assert "xgboost" in version.lineage.code
 
 
+@pytest.mark.pushes("lightgbm")
 def test_lightgbm_with_categories_is_served_as_it_answered(tools: Workshop, progress: Progress, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = np.stack([random.integers(0, 9, 2000), random.normal(size=2000)], axis=1).astype(np.float32)
@@ -96,6 +98,7 @@ def test_categories_of_xgboost_are_served_by_xgboost(tools: Workshop, progress: 
     np.testing.assert_allclose(answer["probabilities"][:, 1], booster.predict(data), atol=1e-6)
 
 
+@pytest.mark.pushes("skops")
 def test_what_onnx_answers_wrongly_is_served_natively(tools: Workshop, progress: Progress, tmp_path: Path) -> None:
     """sklearn-onnx#1253: a forest's ONNX form sends NaN to the other child."""
     model = RandomForestClassifier(10, random_state=0).fit(ROWS, CANCER.target)
@@ -108,6 +111,7 @@ def test_what_onnx_answers_wrongly_is_served_natively(tools: Workshop, progress:
     assert np.array_equal(_ask(tools, version, rows, tmp_path)["label"], model.predict(rows))
 
 
+@pytest.mark.pushes("pickle")
 def test_a_pickle_is_opened_only_if_allowed(tools: Workshop, progress: Progress, tmp_path: Path) -> None:
     model = make_pipeline(StandardScaler(), LinearRegression()).fit(ROWS, CANCER.target)
     with pytest.raises(PickleRefused, match="is a pickle") as caught:

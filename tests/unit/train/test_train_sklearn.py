@@ -42,6 +42,7 @@ def digits() -> Rows:
     return bunch.data.astype(np.float32), bunch.target.astype(np.int64)
 
 
+@pytest.mark.trains("logistic_regression", "mlp", "decision_tree", "random_forest")
 @pytest.mark.parametrize(("spec", "epochs", "accuracy"), SPECS, ids=lambda value: getattr(value, "algorithm", ""))
 def test_every_algorithm_learns_and_tells_its_curve(digits: Rows, spec: Train, epochs: int, accuracy: float) -> None:
     features, classes = digits

@@ -72,6 +72,7 @@ def proved(net: Net, features: NDArray[np.float32], folder: Path) -> tuple[bytes
     return (folder / "model.onnx").read_bytes(), proof
 
 
+@pytest.mark.trains("dense", "cnn", "vgg", "resnet", "rnn", "transformer")
 @pytest.mark.parametrize(("spec", "accuracy"), SPECS, ids=lambda value: getattr(value, "algorithm", ""))
 def test_every_network_learns_and_is_served_as_it_was_trained(
     digits: Rows, spec: Network, accuracy: float, tmp_path: Path

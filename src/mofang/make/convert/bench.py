@@ -20,6 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from mofang.base.domain.errors import ConversionFailed, Internal, catalog
+from mofang.base.domain.tensors import Datatype
 from mofang.base.domain.work import Progress
 from mofang.make.convert.formats import FormatName
 
@@ -39,6 +40,13 @@ class Wishes:
     labels: tuple[str, ...] = ()  # of the classes, in order
     rename: dict[str, str] = field(default_factory=dict)  # inputs and outputs: from, to
     meanings: dict[str, str] = field(default_factory=dict)  # of inputs and outputs, by their new names
+    datatypes: dict[str, Datatype] = field(default_factory=dict)  # the same
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of inputs, by their new names; -1: still open
+
+    @property
+    def changes_ends(self) -> bool:
+        """Whether the graph must be written again."""
+        return bool(self.rename or self.datatypes or self.shapes)
 
 
 @dataclass(frozen=True, slots=True)

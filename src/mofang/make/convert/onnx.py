@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,7 +48,7 @@ def inspect(folder: Path) -> Inspection:
     Raises InvalidModel with one sentence: no ONNX, damaged, external data missing, short or outside the folder, an
     operator or opset this runtime does not know, an input or output the protocol cannot carry.
     """
-    model = _parse(folder / MODEL_FILE)
+    model = parse(folder / MODEL_FILE)
     _check_external_data(model, folder)
     session = _open(folder / MODEL_FILE)
     declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
@@ -59,7 +59,8 @@ def inspect(folder: Path) -> Inspection:
     return Inspection(signature, _labels(model.graph.node))
 
 
-def _parse(path: Path) -> Any:
+def parse(path: Path) -> Any:
+    """Read the bare protobuf: nothing that it refers to is opened. Raises InvalidModel."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -91,35 +92,6 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
     """Let ``change`` alter the model at ``path``, with all its weights, and write it back."""
     model = onnx.load(path)
     change(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def rename(folder: Path, names: Mapping[str, str]) -> None:
-    """Give inputs and outputs of ``folder/model.onnx`` other names; the graph between them stays as it is.
-
-    Raises InvalidModel for a name that is not there, or that is taken.
-    """
-    model = _parse(folder / MODEL_FILE)
-    graph = model.graph
-    inside = {*(each.name for each in graph.initializer), *(each for node in graph.node for each in node.output)}
-    ends = {each.name for each in (*graph.input, *graph.output)}
-    for old, new in names.items():
-        if old not in ends or new in inside | ends or not new or not new.isprintable():
-            raise InvalidModel(
-                f"{old!r} cannot be called {new!r}: the model's inputs and outputs are {', '.join(sorted(ends))}",
-                hint="write `--rename OLD=NEW`, with a name that the model does not use yet",
-            )
-        ends = ends - {old} | {new}
-        for each in graph.input:
-            if each.name == old:
-                each.name = new
-                graph.node.insert(0, onnx.helper.make_node("Identity", [new], [old]))
-        for each in graph.output:
-            if each.name == old:
-                each.name = new
-                graph.node.append(onnx.helper.make_node("Identity", [old], [new]))
-    path = folder / MODEL_FILE
-    path.unlink()  # the file may be a link to the object that was pushed, which never changes
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -25,8 +25,7 @@ def rows_are_independent(engine: Engine) -> bool:
     signature = engine.signature
     if not signature.batchable:
         return False
-    random = np.random.default_rng(0)
-    together = {spec.name: _sample(spec, random) for spec in signature.inputs}
+    together = sample(signature)
     try:
         joined = engine.infer(together)
         apart = [engine.infer(_row(together, index)) for index in range(_ROWS)]
@@ -40,8 +39,15 @@ def settled(signature: Signature, engine: Engine) -> Signature:
     return Signature(signature.inputs, signature.outputs, independent_rows=rows_are_independent(engine))
 
 
-def _sample(spec: TensorSpec, random: np.random.Generator) -> Array:
-    shape = (_ROWS, *(_OPEN_SIZE if size < 0 else size for size in spec.shape[1:]))
+def sample(signature: Signature) -> dict[str, Array]:
+    """Return inputs of small sizes, and of values that every model should know: 0 to 1."""
+    random = np.random.default_rng(0)
+    return {spec.name: _tensor(spec, random) for spec in signature.inputs}
+
+
+def _tensor(spec: TensorSpec, random: np.random.Generator) -> Array:
+    sizes = ((_OPEN_SIZE if axis else _ROWS) if size < 0 else size for axis, size in enumerate(spec.shape))
+    shape = tuple(sizes)
     if spec.datatype == "BYTES":
         return np.array([b"%d" % n for n in random.integers(0, 9, int(np.prod(shape)))], np.object_).reshape(shape)
     values = random.random(shape) if spec.datatype.startswith("FP") else random.integers(0, 2, shape)

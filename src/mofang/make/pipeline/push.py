@@ -10,12 +10,13 @@ from types import MappingProxyType
 
 import msgspec
 
-from mofang.base.domain.errors import InvalidModel, ModelNotFound, PickleRefused
+from mofang.base.domain.errors import InvalidModel, ModelNotFound, MofangError, PickleRefused
 from mofang.base.domain.names import VersionRef, check_name
 from mofang.base.domain.registry import Artifact, Choice, Conversion, FileEntry, Lineage
 from mofang.base.domain.tensors import Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines import adapters
+from mofang.base.engines.base import Engine
 from mofang.base.engines.catalog import generator_names
 from mofang.base.engines.gguf import read_gguf
 from mofang.make.convert import causal, gguf, upstream
@@ -23,7 +24,7 @@ from mofang.make.convert.bench import Made, Task, Wishes, make_apart
 from mofang.make.convert.formats import FORMATS
 from mofang.make.convert.parity import PROBABILITIES
 from mofang.make.convert.recognise import Recognised, recognise
-from mofang.make.convert.rows import settled
+from mofang.make.convert.rows import sample, settled
 from mofang.make.pipeline.outcome import Result, Spec, code, told
 from mofang.make.workshop import Workshop
 
@@ -67,6 +68,11 @@ def push_files(spec: Spec, tools: Workshop, progress: Progress) -> Result:
             artifact, lineage = _recognised(model, found, wishes, entries, parent, tools, progress)
     if edited is not None:
         lineage = replace(edited.lineage, source="edit", parent=edited.digest, code=code())
+    if wishes.changes_ends and artifact.engine != "onnx":
+        raise InvalidModel(
+            f"names, datatypes and shapes that engine {artifact.engine!r} takes and gives cannot be changed",
+            hint="only those of ONNX can",
+        )
     artifact = _labelled(artifact, wishes.labels or (edited.artifact.labels if edited else ()))
     artifact = _explained(artifact, wishes, edited.artifact.meanings if edited else {})
     metrics = edited.metrics if edited else None
@@ -245,7 +251,7 @@ def _onnx(found: Recognised, entries: list[FileEntry], wishes: Wishes, parent: P
             moved.append(replace(entry, path=path.relative_to(found.path.parent).as_posix()))
     folder = tools.blobs.materialise(moved, parent / "artifact")
     signature, labels = _inspect(folder, wishes, tools)
-    files = tools.keep(folder) if wishes.rename else _as_on_disk(moved, folder)
+    files = tools.keep(folder) if wishes.changes_ends else _as_on_disk(moved, folder)
     return Artifact("onnx", files, signature, labels)
 
 
@@ -256,24 +262,34 @@ def _look_into(made: Made, folder: Path, wishes: Wishes, tools: Workshop) -> Art
     if made.engine == "onnx":
         signature, labels = _inspect(folder, wishes, tools)
         return Artifact("onnx", tools.keep(folder), signature, made.labels or labels)
-    if wishes.rename:
-        raise InvalidModel(
-            f"inputs and outputs of engine {made.engine!r} cannot be renamed", hint="only those of ONNX can"
-        )
     with tools.engine(made.engine, folder) as engine:
         signature = settled(engine.signature, engine)
     return Artifact(made.engine, tools.keep(folder), signature, made.labels)
 
 
 def _inspect(folder: Path, wishes: Wishes, tools: Workshop) -> tuple[Signature, tuple[str, ...]]:
-    from mofang.make.convert.onnx import inspect, rename
+    from mofang.make.convert.ends.onnx import change_ends
+    from mofang.make.convert.onnx import inspect
 
-    if wishes.rename:
+    if wishes.changes_ends:
         inspect(folder)  # before anything of it is written again
-        rename(folder, wishes.rename)
+        change_ends(folder, wishes.rename, wishes.datatypes, wishes.shapes)
     inspection = inspect(folder)
     with tools.engine("onnx", folder) as engine:
+        if wishes.shapes:
+            _check_computes(engine)
         return settled(engine.signature, engine), inspection.labels  # the engine's: it may take files for pixels
+
+
+def _check_computes(engine: Engine) -> None:
+    """Raise InvalidModel if a graph does not compute at the sizes it was narrowed to."""
+    try:
+        engine.infer(sample(engine.signature))
+    except MofangError as error:
+        raise InvalidModel(
+            f"the model does not compute at this shape: {error.message}",
+            hint="choose sizes it can compute; where others of its inputs are open, they may have to be fixed as well",
+        ) from error
 
 
 def _as_on_disk(entries: list[FileEntry], folder: Path) -> tuple[FileEntry, ...]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from mofang.base.domain.errors import BlobNotFound, GateFailed, InvalidName, VersionNotFound
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import FileEntry, ModelVersion, check_files
+from mofang.base.domain.tensors import Datatype
 from mofang.base.jobs.store import JobStore
 from mofang.base.storage.owners import Owners
 from mofang.make.evaluate.store import EvaluationStore
@@ -63,6 +64,11 @@ class WishesBody(Body):
     meanings: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=1000)]] = Field(
         default_factory=dict, max_length=1000
     )
+    datatypes: dict[Annotated[str, Field(max_length=200)], Datatype] = Field(default_factory=dict, max_length=1000)
+    shapes: dict[
+        Annotated[str, Field(max_length=200)],
+        Annotated[list[Annotated[int, Field(ge=-1, le=1 << 20)]], Field(max_length=8)],
+    ] = Field(default_factory=dict, max_length=1000)
 
 
 class VersionBody(Body):

@@ -11,7 +11,7 @@ import click
 
 from mofang.base.domain.errors import InvalidName
 from mofang.base.domain.names import now_us
-from mofang.base.domain.tensors import TensorSpec
+from mofang.base.domain.tensors import DATATYPES, TensorSpec
 from mofang.surface.cli import format, screen
 from mofang.surface.cli.progress import board, follow_job
 from mofang.surface.cli.session import Session, plain
@@ -32,6 +32,12 @@ VERSION_JSON = (
 _LABELS = click.option("--labels", default="", metavar="A,B,...", help="Of the classes, in their order.")
 _MEANING = click.option(
     "--meaning", multiple=True, metavar="NAME=TEXT", help="What an input or output is, and in what unit."
+)
+_DATATYPE = click.option(
+    "--datatype", multiple=True, metavar="NAME=TYPE", help="Another datatype of an input or output, e.g. x=FP64."
+)
+_SHAPE = click.option(
+    "--shape", multiple=True, metavar="NAME=N,N,...", help="Fix open dimensions of an input, e.g. x=n,3,224,224."
 )
 _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for an input or output.")
 
@@ -57,6 +63,8 @@ _RENAME = click.option("--rename", multiple=True, metavar="OLD=NEW", help="Anoth
 @_LABELS
 @_RENAME
 @_MEANING
+@_DATATYPE
+@_SHAPE
 @click.option("--detach", is_flag=True, help="Return after the upload; checking goes on in the server.")
 @click.pass_obj
 def push(session: Session, /, name: str, files: tuple[Path, ...], engine: str, detach: bool, **said: Any) -> None:
@@ -73,10 +81,12 @@ def push(session: Session, /, name: str, files: tuple[Path, ...], engine: str, d
         wishes = Wishes(
             allow_pickle=said["allow_pickle"],
             architecture=said["architecture"],
-            input_shape=_shape(said["input_shape"]),
+            input_shape=_sizes(said["input_shape"], "--input-shape"),
             labels=_words(said["labels"]),
             rename=_pairs(said["rename"], "--rename", "OLD=NEW"),
             meanings=_pairs(said["meaning"], "--meaning", "NAME=TEXT"),
+            datatypes=_datatypes(said["datatype"]),
+            shapes=_shapes(said["shape"]),
         )
         job = session.client.register.push(name, [*files], engine=engine, wishes=wishes, on_progress=on_progress)
     if detach:
@@ -90,13 +100,26 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",")) if text else ()
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def _sizes(text: str, option: str) -> tuple[int, ...]:
+    """Read sizes of dimensions; ``n`` is one that stays open (-1)."""
     words = _words(text)
-    if not all(word.isdecimal() for word in words):
-        raise click.BadParameter(
-            f"{text!r} is no shape: write whole numbers, e.g. 3,224,224", param_hint="--input-shape"
-        )
-    return tuple(map(int, words))
+    if not all(word.isdecimal() or (word == "n" and option == "--shape") for word in words):
+        raise click.BadParameter(f"{text!r} is no shape: write whole numbers, e.g. 3,224,224", param_hint=option)
+    return tuple(-1 if word == "n" else int(word) for word in words)
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    return {name: _sizes(text, "--shape") for name, text in _pairs(texts, "--shape", "NAME=N,N,...").items()}
+
+
+def _datatypes(texts: Sequence[str]) -> dict[str, str]:
+    wished = {name: text.upper() for name, text in _pairs(texts, "--datatype", "NAME=TYPE").items()}
+    for text in wished.values():
+        if text not in DATATYPES:
+            raise click.BadParameter(
+                f"{text!r} is no datatype: there are {', '.join(DATATYPES)}", param_hint="--datatype"
+            )
+    return wished
 
 
 def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
@@ -264,19 +287,22 @@ def find_versions(session: Session, digest: str) -> None:
 @_LABELS
 @_RENAME
 @_MEANING
+@_DATATYPE
+@_SHAPE
 @click.pass_obj
-def edit_version(
-    session: Session, version: str, labels: str, rename: tuple[str, ...], meaning: tuple[str, ...]
-) -> None:
-    """Make a version with other labels, or other names or meanings of inputs and outputs, of one that there is.
+def edit_version(session: Session, /, version: str, labels: str, **said: tuple[str, ...]) -> None:
+    """Make a version with another signature of one that there is: other labels, or other names, meanings, datatypes or
+    shapes of inputs and outputs.
 
     The one that there is stays as it was: versions never change.
     """
     job = session.client.register.edit(
         version,
         labels=_words(labels),
-        rename=_pairs(rename, "--rename", "OLD=NEW"),
-        meanings=_pairs(meaning, "--meaning", "NAME=TEXT"),
+        rename=_pairs(said["rename"], "--rename", "OLD=NEW"),
+        meanings=_pairs(said["meaning"], "--meaning", "NAME=TEXT"),
+        datatypes=_datatypes(said["datatype"]),
+        shapes=_shapes(said["shape"]),
     )
     result = follow_job(session, job.id).result
     session.answer({"job": job.id, **result}, lambda: _draw_pushed(result))

@@ -46,7 +46,8 @@ class Wishes:
     ``allow_pickle``: open a pickle, which runs what its maker put into it, once and locked in. ``architecture``: which
     network bare weights are for. ``input_shape``: of one input, without the batch, where the file does not say.
     ``labels``: of the classes, in order. ``rename``: inputs and outputs, from one name to another. ``meanings``: what
-    inputs and outputs are, and in what unit, by name.
+    inputs and outputs are, and in what unit, by name. ``datatypes``: that inputs and outputs are to have, by name, e.g.
+    ``FP64``. ``shapes``: of inputs, by name, with every dimension, -1: any size.
     """
 
     allow_pickle: bool = False
@@ -55,6 +56,8 @@ class Wishes:
     labels: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    datatypes: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Register:
@@ -123,16 +126,23 @@ class Register:
         labels: Sequence[str] = (),
         rename: Mapping[str, str] | None = None,
         meanings: Mapping[str, str] | None = None,
+        datatypes: Mapping[str, str] | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Job:
-        """Register a version again with other labels, or other names or meanings of inputs and outputs; return the job.
+        """Register a version again with another signature, see :class:`Wishes`; return the job.
 
         The version itself stays as it is: the edited one is the next, and names it as its parent.
         """
         version = self.get_version(reference)
         body = {"files": [asdict(entry) for entry in version.artifact.files], "parent": version.number}
-        return self._create(
-            version.model, body, Wishes(labels=tuple(labels), rename=rename or {}, meanings=meanings or {})
+        wishes = Wishes(
+            labels=tuple(labels),
+            rename=rename or {},
+            meanings=meanings or {},
+            datatypes=datatypes or {},
+            shapes=shapes or {},
         )
+        return self._create(version.model, body, wishes)
 
     def _create(self, name: str, body: dict[str, object], wishes: Wishes | None) -> Job:
         path = f"/models/{segment(name)}/versions"
