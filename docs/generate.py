@@ -48,6 +48,7 @@ from mofang.surface.api.platform import Platform
 from mofang.surface.cli.contents import CONTENTS
 from mofang.surface.cli.main import exit_codes, root
 from mofang.surface.cli.verbs import Topic, Verb, shared_options
+from mofang.surface.protocols.description import describe_inference
 from mofang.surface.server import controlapp, telemetry
 from mofang.surface.server.settings import Settings
 from mofang.surface.wire.status import status_of
@@ -421,7 +422,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 
 def pages() -> dict[Path, str]:
     """Return every file that is generated, or has a generated block, with the text it should have now."""
-    found = {REFERENCE / "recipe.schema.json": json.dumps(recipe_schema(), indent=2) + "\n"}
+    documents = {"recipe.schema.json": recipe_schema(), "inference.openapi.json": describe_inference()}
+    found = {REFERENCE / name: json.dumps(document, indent=2) + "\n" for name, document in documents.items()}
     for name, block in BLOCKS.items():
         before, begin, rest = (REFERENCE / name).read_text(encoding="utf-8").partition(BEGIN)
         _, end, after = rest.partition(END)

@@ -1,7 +1,7 @@
 """A language model whose tokens are characters and whose answers are scripts, for tests of everything around one.
 
 It says its prompt again, a character a step; if something stands between ``«`` and ``»`` there, only that. ``!`` makes
-the stream fail, ``#`` the whole engine.
+the stream fail, ``#`` the whole engine, unless it is not ``brittle``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ class ScriptedGenerator:
     """Implements ``GenerativeEngine``; counts steps and characters, and knows which streams it has."""
 
     def __init__(
-        self, slots: int = 2, context: int = 200, template: str = TEMPLATE, *, caching: bool = False, reads: int = 0
+        self,
+        slots: int = 2,
+        context: int = 200,
+        template: str = TEMPLATE,
+        *,
+        caching: bool = False,
+        brittle: bool = True,
+        reads: int = 0,
     ) -> None:
         """``caching``: of a prompt that it was given before, it computes the last token. ``reads``: so many characters
         of prompts with a step, one prompt after the other as real engines do (0: all)."""
@@ -33,6 +40,7 @@ class ScriptedGenerator:
         self._sampling: dict[int, Sampling] = {}
         self._ends: dict[int, Finish] = {}
         self._caching = caching
+        self._brittle = brittle
         self._cached: dict[int, int] = {}  # tokens of prompts, not told yet
         self._reads = reads
         self._unread: dict[int, int] = {}  # tokens of prompts
@@ -76,9 +84,9 @@ class ScriptedGenerator:
                 del self._unread[number]
             said = script.pop(0)
             self.computed += 1
-            if said == "#":
+            if said == "#" and self._brittle:
                 raise EngineFailed("all is lost")
-            if said == "!":
+            if said == "!" and self._brittle:
                 failures[number] = EngineFailed("this stream is lost")
                 del self.streams[number]
                 continue

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from mofang.surface.sdk.operate import Process
@@ -69,3 +70,9 @@ def cpu_seconds(process: Process) -> float:
     """Return the processor time a process has used."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def in_flight(server: Server) -> int:
+    """Return how many requests the first gateway has taken and not answered."""
+    text = httpx.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {server.key}"}).text
+    return int(text.partition('mofang_serve_in_flight{gateway="gateway-0"} ')[2].split()[0])

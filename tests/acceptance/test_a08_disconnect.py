@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import grpc
-import httpx
 import pytest
-from asking import FOR_EVER, INFER, connect, cpu_seconds, inputs, slow_message, slow_request
+from asking import FOR_EVER, INFER, connect, cpu_seconds, in_flight, inputs, slow_message, slow_request
 from nets import slow
 
 from servers import Server, wait_until
@@ -64,7 +63,7 @@ def test_a_call_of_a_client_that_went_away_is_given_up(served: Server, ask: Ask)
         leave()
         _small_question(served)
         assert time.monotonic() - left < 1.0
-        wait_until(lambda: _in_flight(served) == 0, 5, "the call to be gone from the gateway")
+        wait_until(lambda: in_flight(served) == 0, 5, "the call to be gone from the gateway")
 
 
 def test_a_queued_call_of_a_client_that_went_away_is_never_computed(served: Server, ask: Ask) -> None:
@@ -76,10 +75,10 @@ def test_a_queued_call_of_a_client_that_went_away_is_never_computed(served: Serv
         first.sendall(slow_request(served.key, FOR_EVER))
         wait_until(lambda: cpu_seconds(worker) > used + 0.1, 10, "the first to be computed")
         leave = [ask(stack) for _ in range(3)]
-        wait_until(lambda: _in_flight(served) == 4, 10, "the others to be queued")
+        wait_until(lambda: in_flight(served) == 4, 10, "the others to be queued")
         for each in leave:
             each()
-        wait_until(lambda: _in_flight(served) == 1, 5, "those who left to be forgotten")
+        wait_until(lambda: in_flight(served) == 1, 5, "those who left to be forgotten")
         first.close()
         began = time.monotonic()
         _small_question(served)
@@ -88,8 +87,3 @@ def test_a_queued_call_of_a_client_that_went_away_is_never_computed(served: Serv
 
 def _small_question(server: Server) -> None:
     server.client.serve.predict("slow", inputs(1), timeout_seconds=20)
-
-
-def _in_flight(server: Server) -> int:
-    text = httpx.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {server.key}"}).text
-    return int(text.partition('mofang_serve_in_flight{gateway="gateway-0"} ')[2].split()[0])

@@ -7,11 +7,8 @@ gateway, by every role and by nobody, and answers with one status that is known 
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
-from itertools import product
-from pathlib import Path
 from typing import Literal, get_args
 
 import grpc
@@ -23,11 +20,8 @@ from tritonclient.grpc import service_pb2 as pb
 from wires import Refusal, call, request, talk
 
 from mofang.base.domain.access import PERMISSIONS, Permission, Reach, Role
-from mofang.surface.protocols.oip import looks, memory
-from mofang.surface.protocols.oip import rest as oip
-from mofang.surface.protocols.oip.generate import is_generate
-from mofang.surface.protocols.openai.rest import OpenAi
 from mofang.surface.wire import health_pb2, inference_pb2, reflection_pb2
+from paths import paths_in_code
 from servers import Server
 
 PUBLIC_HTTP = {
@@ -119,28 +113,6 @@ def inference() -> Iterator[tuple[str, str, Need, int]]:
         yield method, path.replace("/M", "/scale"), need, status
         if path.startswith("/v2/models/M"):
             yield method, path.replace("/M", "/scale/versions/1"), need, status
-
-
-def paths_in_code() -> set[str]:
-    """Return the paths that the protocols take apart: cases of OIP's dispatch, keys of OpenAI's, and generation."""
-    found = {f"/v1/{name}" for name in OpenAi._answers} | {"/v1/models", "/v1/models/M"}
-    found |= {f"/v2/models/M/{name}" for name in ("generate", "generate_stream") if is_generate(f"/v2/models/M/{name}")}
-    for module, prefix in ((oip, "/v2"), (looks, "/v2"), (memory, "/v2/systemsharedmemory")):
-        for case in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchSequence):
-                words = [*map(_words, case.pattern.patterns)]
-                if words[:1] != [[""]] and [] not in words:  # no whole paths, and no rests that others take apart
-                    found |= {"/".join([prefix, *path]) for path in product(*words)}
-    return {path.replace("/versions/M", "") for path in found}
-
-
-def _words(pattern: ast.pattern) -> list[str]:
-    """Return what a part of a path may be; M for a name."""
-    if isinstance(pattern, ast.MatchOr):
-        return [word for each in pattern.patterns for word in _words(each)]
-    if isinstance(pattern, ast.MatchValue) and isinstance(pattern.value, ast.Constant):
-        return [str(pattern.value.value)]
-    return [] if isinstance(pattern, ast.MatchStar) else ["M"]
 
 
 def control(server: Server) -> Iterator[tuple[str, str, Permission | None, bool]]:

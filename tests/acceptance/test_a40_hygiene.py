@@ -17,7 +17,7 @@ import pytest
 from schemathesis import GenerationMode
 
 import mofang
-from fuzzing import ask_everything
+from fuzzing import ask_control
 from servers import Server
 
 SOURCE = Path(mofang.__file__).parent
@@ -32,8 +32,8 @@ RUNNING = {
 
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_a40_nothing_that_is_asked_ends_in_a_5xx(server: Server, mode: GenerationMode) -> None:
-    asked = ask_everything(server, mode, examples=2)
-    assert len(asked) > 80
+    asked = ask_control(server, mode, examples=2)
+    assert len({operation for operation, _ in asked}) > 80
     assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
 
 

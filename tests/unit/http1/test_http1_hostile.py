@@ -120,6 +120,17 @@ def test_too_many_chunks_are_refused() -> None:
     run(test)
 
 
+def test_as_many_chunks_as_the_limit_are_taken_and_not_one_more() -> None:
+    async def test() -> None:
+        head = request("/echo", b"", "Transfer-Encoding: chunked", "Connection: close")
+        async with running(replace(QUICK, chunks=100)) as (_, _, port):
+            for count, status in ((100, b"200"), (101, b"413")):
+                answer = await talk(port, head, b"1\r\na\r\n" * count + b"0\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 " + status), (count, answer[:100])
+
+    run(test)
+
+
 def test_a_body_that_grows_over_the_limit_is_refused() -> None:
     async def test() -> None:
         async with running(replace(QUICK, body_bytes=1000)) as (_, _, port):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -74,6 +75,52 @@ def test_what_is_wrong_is_named_and_costs_nothing(body: dict[str, Any], status: 
         assert reply.status == status, read(reply)
         assert named in read(reply)["error"]
         assert bench.records == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"{}", "text_input"),
+        (b"[]", "object"),
+        (b"", "no JSON"),
+        (b'{"text_input": "a", "text_input": "b"}', "'text_input' is given twice"),
+        (b'{"text_input": "a", "parameters": {"seed": 1, "seed": 2}}', "'seed' is given twice"),
+        (b'{"text_input": ["a"]}', "text_input"),
+        (b'{"text_input": "a", "parameters": {"nested": {"b": 1}}}', "nested"),
+    ],
+)
+def test_what_is_no_request_is_refused(content: bytes, named: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        headers = {"authorization": f"Bearer {KEY.text}"}
+        request = HttpRequest("POST", "/v2/models/smol/generate", "", headers, content)
+        reply = await OipGenerate(bench.lane, bench.generator).respond(request, "req_1")
+        assert reply.status == 400
+        assert named in read(reply)["error"]
+
+    run(scenario)
+
+
+def test_a_text_may_read_like_a_key() -> None:
+    async def scenario(bench: Bench) -> None:
+        said = read(await ask(bench, text_input='«"seed" "seed"»'))
+        assert said["text_output"] == '"seed" "seed"'
+
+    run(scenario)
+
+
+def test_those_who_ask_at_once_get_each_their_own() -> None:
+    async def scenario(bench: Bench) -> None:
+        texts = [f"«{letter * (number + 1)}»" for number, letter in enumerate("abcdefgh")] + ["«»"]
+        paths = ["generate", "generate_stream"]
+        replies = await asyncio.gather(
+            *[ask(bench, path, text_input=text, id=text) for text in texts for path in paths]
+        )
+        for number, reply in enumerate(replies):
+            told = await events(reply) if number % 2 else [read(reply)]
+            assert "".join(each["text_output"] for each in told) == texts[number // 2][1:-1]
+            assert {each["id"] for each in told} == {texts[number // 2]}
 
     run(scenario)
 

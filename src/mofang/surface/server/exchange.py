@@ -143,8 +143,8 @@ class Streamed:
 
 
 Route = Direct | Whole | Streamed
-Refused = Callable[[RequestHead, MofangError, str], None]
-"""Is told of a request that was refused before anybody was asked to answer it, and its id."""
+Refused = Callable[[RequestHead, MofangError, str], HttpResponse]
+"""Is told of a request that is refused before anybody is asked to answer it, and its id; says how that looks there."""
 Router = Callable[[RequestHead], Route]
 """Chooses who answers; may raise a MofangError, which becomes the answer."""
 
@@ -298,7 +298,7 @@ class House:
     limits: Limits
     loop: asyncio.AbstractEventLoop
     turn: Turn
-    refused: Refused = lambda head, error, request_id: None
+    refused: Refused = lambda head, error, request_id: error_response(error)
     date: str = ""  # the header line, kept fresh by the sweep
     well: bytes = b""  # how good answers begin: status line and date
     draining: bool = False
@@ -333,10 +333,9 @@ class House:
 
     def refusal(self, head: RequestHead | None, error: MofangError) -> HttpResponse:
         """Return the answer to a request that nobody is asked to answer."""
-        reply, request_id = error_response(error), new_id("req")
+        request_id = new_id("req")
+        reply = error_response(error) if head is None else self.refused(head, error, request_id)
         reply.headers.append(("x-request-id", request_id))
-        if head is not None:
-            self.refused(head, error, request_id)
         return reply
 
     def notice_quiet(self) -> None:

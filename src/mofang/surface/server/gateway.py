@@ -37,11 +37,18 @@ from mofang.sell.meter.durable import DurableRecorder
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.http2.house import Limits as GrpcLimits
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
-from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, RequestHead, credentials
+from mofang.surface.protocols.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpStream,
+    RequestHead,
+    credentials,
+    error_response,
+)
 from mofang.surface.protocols.lane import tell_refused
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
-from mofang.surface.protocols.openai.rest import OpenAi
+from mofang.surface.protocols.openai.rest import OpenAi, refusal_of
 from mofang.surface.protocols.regions import Regions
 from mofang.surface.server.child import freeze, run_child
 from mofang.surface.server.counting import counters_of
@@ -95,16 +102,20 @@ def router(
 
 
 def teller(lane: Lane) -> Refused:
-    """Tell those who look at requests to infer of one that was refused before its path was looked at."""
+    """Say how a request is refused before its path is looked at, and tell those who look at requests to infer."""
 
-    def tell(head: RequestHead, error: MofangError, request_id: str) -> None:
+    def tell(head: RequestHead, error: MofangError, request_id: str) -> HttpResponse:
         parts = head.path.split("/")
-        if head.method != "POST" or parts[1] not in ("v1", "v2") or parts[2:3] in (["files"], ["batches"]):
-            return
+        if parts[1] not in ("v1", "v2") or parts[2:3] in (["files"], ["batches"]):
+            return error_response(error)
+        reply = refusal_of(head.path)(error, request_id) if parts[1] == "v1" else error_response(error)
+        if head.method != "POST":
+            return reply
         endpoint = parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
         shown = credentials(head.headers) if parts[1] == "v1" else head.headers.get("authorization")
         holder = partial(lane.authenticate, shown, head.client, head.headers.get("x-forwarded-for"))
         tell_refused(lane, error, request_id, endpoint, 0, holder)
+        return reply
 
     return tell
 

@@ -192,11 +192,11 @@ class Connection(asyncio.Protocol):
             self._watch_reading()
 
     def on_chunk_header(self) -> None:
-        """A chunk starts."""
+        """A chunk starts, or what ends them."""
         exchange = self._receiving
         if exchange is not None:
             exchange.chunks += 1
-            if exchange.chunks > self._limits.chunks and not isinstance(exchange.route, Streamed):
+            if exchange.chunks > self._limits.chunks + 1 and not isinstance(exchange.route, Streamed):
                 raise RequestTooLarge(f"the body has over {self._limits.chunks} chunks", hint="send larger chunks")
 
     def on_body(self, piece: bytes) -> None:

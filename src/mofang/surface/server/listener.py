@@ -10,6 +10,7 @@ import asyncio
 import socket
 from email.utils import formatdate
 
+from mofang.surface.protocols.http import error_response
 from mofang.surface.server.exchange import House, Limits, Refused, Router, Turn
 from mofang.surface.server.http1 import Connection
 
@@ -25,7 +26,7 @@ class HttpServer:
         self,
         router: Router,
         limits: Limits | None = None,
-        refused: Refused = lambda head, error, request_id: None,
+        refused: Refused = lambda head, error, request_id: error_response(error),
     ) -> None:
         loop = asyncio.get_running_loop()
         self._house = House(router, limits or Limits(), loop, Turn(loop), refused)

@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from mofang.base.domain.errors import InvalidRequest, TensorData, TensorName, TensorShape
 from mofang.base.domain.inference import InferRequest
-from mofang.base.domain.tensors import Array, Datatype
+from mofang.base.domain.tensors import DATATYPES, Array, Datatype
 from mofang.run.serve.visits import TRACE_PARENT
 from mofang.surface.protocols.regions import Memory, Place, place_of
 from mofang.surface.protocols.tensors import check_datatype, check_priority, check_supported, number_array
@@ -32,23 +32,29 @@ _SEND_BINARY = "send this tensor as binary data, or over gRPC"
 Parameters = dict[str, bool | int | float | str]
 
 
-class _InputTensor(msgspec.Struct, gc=False):
+class InputTensor(msgspec.Struct, gc=False):
+    """A tensor of a request: flat or nested data, raw bytes behind the JSON, or a place in shared memory."""
+
     name: str
-    datatype: str
+    datatype: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DATATYPES)})]
     shape: list[int]
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "array"})] | msgspec.UnsetType = msgspec.UNSET
     parameters: Parameters = {}
 
 
-class _OutputRequest(msgspec.Struct, gc=False):
+class OutputRequest(msgspec.Struct, gc=False):
+    """An output that is wanted, and how."""
+
     name: str
     parameters: Parameters = {}
 
 
-class _InferBody(msgspec.Struct, gc=False):
-    inputs: list[_InputTensor]
+class InferBody(msgspec.Struct, gc=False):
+    """The body of a request to infer."""
+
+    inputs: list[InputTensor]
     id: str = ""
-    outputs: list[_OutputRequest] = []
+    outputs: list[OutputRequest] = []
     parameters: Parameters = {}
 
 
@@ -75,7 +81,7 @@ class Wants(msgspec.Struct, frozen=True, gc=False):
     memory: Memory | None = None
 
 
-_BODY = msgspec.json.Decoder(_InferBody)
+_BODY = msgspec.json.Decoder(InferBody)
 _PLAIN = msgspec.json.Decoder(_PlainBody)
 _PLAIN_BYTES = 64 << 10  # decoded before their number is known to be right, larger bodies could cost much memory
 AS_JSON = Wants({}, otherwise=False)
@@ -157,7 +163,7 @@ def _split(json_length: str | None, body: bytes) -> tuple[bytes, memoryview]:
     return body[:length], memoryview(body)[length:]
 
 
-def _decode_body(text: bytes) -> _InferBody:
+def _decode_body(text: bytes) -> InferBody:
     try:
         if not text.isascii():
             text.decode()  # the decoder checks only the strings it keeps
@@ -175,7 +181,7 @@ def _decode_body(text: bytes) -> _InferBody:
         raise InvalidRequest("the JSON is nested too deeply") from None
 
 
-def _check_duplicate_keys(text: bytes, parsed: _InferBody) -> None:
+def _check_duplicate_keys(text: bytes, parsed: InferBody) -> None:
     """Refuse a key given twice in one object; what the decoder would take is not what every reader takes.
 
     Counting is cheap and may cry wolf (a value may read like a key), so that the slow proof is seldom needed.
@@ -191,10 +197,15 @@ def _check_duplicate_keys(text: bytes, parsed: _InferBody) -> None:
         or text.count(b'"name"') > n_inputs + len(parsed.outputs)
         or text.count(b'"parameters"') > n_inputs + len(parsed.outputs) + 1
     ):
-        json.loads(text, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
+        refuse_duplicates(text)
 
 
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+def refuse_duplicates(text: bytes) -> None:
+    """Raise InvalidRequest if a key is given twice in one object of ``text``, which is JSON."""
+    json.loads(text, object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
+
+
+def _check_keys(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
@@ -202,7 +213,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
-def _binary_size(tensor: _InputTensor, size: bool | int | float | str, left: int) -> int:
+def _binary_size(tensor: InputTensor, size: bool | int | float | str, left: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise InvalidRequest(f"input {tensor.name!r}: binary_data_size {size!r} is no number of bytes")
     if size > left:
@@ -212,12 +223,12 @@ def _binary_size(tensor: _InputTensor, size: bool | int | float | str, left: int
     return size
 
 
-def _decode_binary(tensor: _InputTensor, data: memoryview) -> Array:
+def _decode_binary(tensor: InputTensor, data: memoryview) -> Array:
     check_supported(tensor.parameters)
     return decode_raw(tensor.name, check_datatype(tensor.name, tensor.datatype), tensor.shape, data)
 
 
-def _decode_json(tensor: _InputTensor) -> Array:
+def _decode_json(tensor: InputTensor) -> Array:
     name, shape = tensor.name, tensor.shape
     datatype = check_datatype(name, tensor.datatype)
     count = element_count(name, shape)
@@ -265,13 +276,13 @@ def _values_decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]
     return msgspec.json.Decoder(nested)
 
 
-def _load(tensor: _InputTensor, place: Place, memory: Memory) -> Array:
+def _load(tensor: InputTensor, place: Place, memory: Memory) -> Array:
     if tensor.data is not msgspec.UNSET or "binary_data_size" in tensor.parameters:
         raise TensorData(f"input {tensor.name!r} has both data and a place in shared memory", hint="send one of them")
     return memory.load(tensor.name, check_datatype(tensor.name, tensor.datatype), tensor.shape, place)
 
 
-def _wants(parsed: _InferBody, memory: Callable[[], Memory] | None) -> Wants:
+def _wants(parsed: InferBody, memory: Callable[[], Memory] | None) -> Wants:
     otherwise = _flag(parsed.parameters, "binary_data_output")
     if parsed.parameters:
         check_supported(parsed.parameters)

@@ -26,6 +26,7 @@ from mofang.run.serve.pieces import Piece, Tally
 from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import HttpRequest, HttpResponse, HttpStream, rate_headers
 from mofang.surface.protocols.lane import Lane, check_target, deadline_seconds
+from mofang.surface.protocols.oip.codec import refuse_duplicates
 from mofang.surface.protocols.oip.rest import failure
 from mofang.surface.protocols.repeat import HEADER, named, question_of, reply_once
 from mofang.surface.protocols.telling import answer, encode, event
@@ -42,6 +43,9 @@ class GenerateRequest(msgspec.Struct, forbid_unknown_fields=True):
     text_input: str
     id: str | None = None
     parameters: Parameters = msgspec.field(default_factory=Parameters)
+
+
+_KEYS = [f'"{name}"'.encode() for name in GenerateRequest.__struct_fields__ + Parameters.__struct_fields__]
 
 
 class OipGenerate:
@@ -153,7 +157,10 @@ class _Answer:
 
 def _parse(body: bytes) -> GenerateRequest:
     try:
-        return msgspec.json.decode(body, type=GenerateRequest)
+        asked = msgspec.json.decode(body, type=GenerateRequest)
+        if any(body.count(key) > 1 for key in _KEYS):
+            refuse_duplicates(body)
+        return asked
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `")
         raise InvalidParameter.of(place.rstrip("`").removeprefix("$.") or "body", what[:300]) from None

@@ -135,7 +135,9 @@ def check_method(request: HttpRequest, method: str) -> None:
         raise MethodNotAllowed(f"{request.path} takes {method}, not {request.method}")
 
 
-class _IndexBody(msgspec.Struct):
+class IndexRequest(msgspec.Struct):
+    """What of the repository's index is wanted."""
+
     ready: bool = False
 
 
@@ -143,7 +145,7 @@ def _index_filter(body: bytes) -> bool:
     if not body:
         return False
     try:
-        return msgspec.json.decode(body, type=_IndexBody).ready
+        return msgspec.json.decode(body, type=IndexRequest).ready
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"not an index request: {error}") from None
 

@@ -11,7 +11,9 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse
 from mofang.surface.protocols.regions import Memory, Region
 
 
-class _Registration(msgspec.Struct):
+class Registration(msgspec.Struct):
+    """The shared memory ``key`` that a region shall stand for."""
+
     key: str
     byte_size: int
     offset: int = 0
@@ -45,7 +47,7 @@ def _list(request: HttpRequest, memory: Memory, name: str) -> HttpResponse:
 
 def _region(name: str, body: bytes) -> Region:
     try:
-        said = msgspec.json.decode(body, type=_Registration)
+        said = msgspec.json.decode(body, type=Registration)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"not a registration of shared memory: {error}") from None
     return Region(name, said.key, said.offset, said.byte_size)

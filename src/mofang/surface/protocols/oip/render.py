@@ -25,7 +25,9 @@ _ASK_BINARY = "ask for it as binary data (`binary_data`), or over gRPC"
 _ENCODER = msgspec.json.Encoder()
 
 
-class _OutputTensor(msgspec.Struct, gc=False, omit_defaults=True):
+class OutputTensor(msgspec.Struct, gc=False, omit_defaults=True):
+    """A tensor of an answer: flat data, or how many bytes of it follow the JSON."""
+
     name: str
     datatype: str
     shape: tuple[int, ...]
@@ -33,10 +35,12 @@ class _OutputTensor(msgspec.Struct, gc=False, omit_defaults=True):
     data: list[Any] | None = None
 
 
-class _AnswerBody(msgspec.Struct, gc=False, omit_defaults=True):
+class AnswerBody(msgspec.Struct, gc=False, omit_defaults=True):
+    """The body of an answer."""
+
     model_name: str
     model_version: str
-    outputs: list[_OutputTensor]
+    outputs: list[OutputTensor]
     id: str = ""
 
 
@@ -53,10 +57,10 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
                 told = (name, array.dtype.char, array.shape)
                 before, after = _frame_of(response.endpoint, response.version, -1, told)
                 return before + values[1:-1] + after, None
-    tensors: list[_OutputTensor] = []
+    tensors: list[OutputTensor] = []
     raw: list[bytes] = []
     for name, array in response.outputs.items():
-        tensor = _OutputTensor(name, datatype_of(array), array.shape)
+        tensor = OutputTensor(name, datatype_of(array), array.shape)
         if wants.memory is not None and (place := wants.placed.get(name)) is not None:
             size = wants.memory.store(name, array, place)
             tensor.parameters = {
@@ -70,7 +74,7 @@ def render_infer(response: InferResponse, wants: Wants) -> tuple[bytes, int | No
         else:
             tensor.data = _json_data(name, tensor.datatype, array)
         tensors.append(tensor)
-    answer = _AnswerBody(response.endpoint, str(response.version), tensors, response.client_id)
+    answer = AnswerBody(response.endpoint, str(response.version), tensors, response.client_id)
     text = _ENCODER.encode(answer)
     if b"null" in text:  # how the encoder writes NaN and infinity; the word may also be data
         _check_finite(response, wants)
@@ -142,10 +146,10 @@ def _frame_of(endpoint: str, version: int, rows: int, *tensors: tuple[str, str, 
     Each of ``tensors`` is a name, NumPy's character for its type, and a shape.
     """
     outputs = [
-        _OutputTensor(name, datatype_of(np.empty(0, code)), shape if rows < 0 else (rows, *shape), data=[])
+        OutputTensor(name, datatype_of(np.empty(0, code)), shape if rows < 0 else (rows, *shape), data=[])
         for name, code, shape in tensors
     ]
-    parts = _ENCODER.encode(_AnswerBody(endpoint, str(version), outputs)).split(b'"data":[]')
+    parts = _ENCODER.encode(AnswerBody(endpoint, str(version), outputs)).split(b'"data":[]')
     opened = [part + b'"data":[' for part in parts[:-1]]
     return [opened[0], *(b"]" + part for part in opened[1:]), b"]" + parts[-1]]
 

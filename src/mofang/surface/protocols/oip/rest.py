@@ -22,7 +22,7 @@ from mofang.base.domain.errors import (
     Internal,
     MofangError,
 )
-from mofang.base.domain.inference import InferResponse
+from mofang.base.domain.inference import InferRequest, InferResponse
 from mofang.base.storage.once import Once
 from mofang.run.serve.admitting import check_role
 from mofang.run.serve.passage import Told
@@ -37,6 +37,7 @@ from mofang.surface.protocols.lane import (
     tell_refused,
 )
 from mofang.surface.protocols.oip import memory
+from mofang.surface.protocols.oip.bare import is_bare, parse_bare
 from mofang.surface.protocols.oip.codec import JSON_LENGTH, Wants, parse_infer
 from mofang.surface.protocols.oip.looks import Looks, check_method
 from mofang.surface.protocols.oip.render import answer_lines, render_infer
@@ -138,8 +139,7 @@ class OipRest:
             return asyncio.get_running_loop().create_task(
                 self._infer_once(self._once, request, name, version, principal, request_id, deadline, reply)
             )
-        reach = partial(self._regions.of, principal, _origin(request))
-        asked, wants = parse_infer(name, version, request.headers, request.body, received, reach)
+        asked, wants = self._parse(request, name, version, principal, received)
         told = self.teller(wants, principal, request_id, reply)
         try:
             return self._lane.start(
@@ -148,6 +148,15 @@ class OipRest:
         except Exhausted as error:
             reply(self._outcome(error, wants, principal, request_id))
             return None
+
+    def _parse(
+        self, request: HttpRequest, name: str, version: str, principal: Principal, received: float = 0.0
+    ) -> tuple[InferRequest, Wants]:
+        if is_bare(request.headers):
+            signature = self._lane.route(principal, name, version).revision.signature
+            return parse_bare(name, version, signature, request.headers, request.body, received)
+        reach = partial(self._regions.of, principal, _origin(request))
+        return parse_infer(name, version, request.headers, request.body, received, reach)
 
     def note(self, head: RequestHead) -> Note | None:
         """Return what a head means that asks for an inference, so that such requests can be answered together."""
@@ -199,8 +208,7 @@ class OipRest:
         """Answer a request with an idempotency key, which may have been answered before."""
 
         async def work(request_id: str) -> HttpResponse:
-            reach = partial(self._regions.of, principal, _origin(request))
-            asked, wants = parse_infer(name, version, request.headers, request.body, memory=reach)
+            asked, wants = self._parse(request, name, version, principal)
             answer = await self._lane.infer(
                 asked, principal, request_id=request_id, deadline=deadline, input_bytes=len(request.body)
             )

@@ -26,7 +26,7 @@ from mofang.surface.protocols.openai.requests import (
 )
 
 
-class Text(msgspec.Struct, tag="text", tag_field="type"):
+class TextBlock(msgspec.Struct, tag="text", tag_field="type"):
     """Text."""
 
     text: str
@@ -44,7 +44,7 @@ class ToolResult(msgspec.Struct, tag="tool_result", tag_field="type"):
     """What a tool gave."""
 
     tool_use_id: str
-    content: str | list[Text] = ""
+    content: str | list[TextBlock] = ""
     is_error: bool | None = None
 
 
@@ -52,7 +52,7 @@ class Turn(msgspec.Struct, forbid_unknown_fields=True):
     """One message."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Text | ToolUse | ToolResult]
+    content: str | list[TextBlock | ToolUse | ToolResult]
 
 
 class UsableTool(msgspec.Struct):
@@ -84,7 +84,7 @@ class MessageRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     max_tokens: Tokens
     messages: Annotated[list[Turn], msgspec.Meta(min_length=1, max_length=4096)]
-    system: str | list[Text] | None = None
+    system: str | list[TextBlock] | None = None
     stop_sequences: Stops = None
     stream: bool | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -125,7 +125,7 @@ def _messages(place: str, turn: Turn) -> list[Message]:
     texts: list[str] = []
     calls: list[ToolCall] = []
     for index, block in enumerate(turn.content):
-        if isinstance(block, Text):
+        if isinstance(block, TextBlock):
             texts.append(block.text)
         elif isinstance(block, ToolUse) and turn.role == "assistant":
             arguments = msgspec.json.encode(block.input).decode()
@@ -139,7 +139,7 @@ def _messages(place: str, turn: Turn) -> list[Message]:
     return messages
 
 
-def _text(content: str | list[Text]) -> str:
+def _text(content: str | list[TextBlock]) -> str:
     return content if isinstance(content, str) else "".join(block.text for block in content)
 
 

@@ -62,7 +62,7 @@ class OpenAi:
     async def respond(self, request: HttpRequest, request_id: str) -> Reply:
         """Answer one request."""
         reply: Reply
-        refuse = _refusal_of(request.path)
+        refuse = refusal_of(request.path)
         try:
             told = credentials(request.headers), request.client, request.headers.get("x-forwarded-for")
             principal = self._lane.authenticate(*told)
@@ -204,7 +204,7 @@ class OpenAi:
     }
 
 
-def _refusal_of(path: str) -> Callable[[Exception, str], HttpResponse]:
+def refusal_of(path: str) -> Callable[[Exception, str], HttpResponse]:
     """Return how errors look to those who ask there."""
     if path.startswith("/v1/messages"):
         return messages_answers.error_reply
