@@ -18,6 +18,7 @@ from mofang.base.identity.keys import NewKey, new_key
 from mofang.base.placement.thread import ThreadPlacement
 from mofang.run.serve.fleet import Fleet
 from mofang.run.serve.lane import Lane
+from mofang.run.serve.visits import Visit
 from mofang.sell.budget.purse import Purse
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.codec import decode
@@ -91,6 +92,7 @@ class Bench:
         self.engine = engine
         self.journal = MemoryJournal()
         self.telemetry = Telemetry()
+        self.visits: list[Visit] = []
         self.fleet = Fleet("g", {"thread": ThreadPlacement(lambda *_: self.engine)}, lambda: None)
         self.fleet.adopt(snapshot(1, ADA, ZOE, rows=rows, signature=engine.signature))
         admission = Admission(lambda: self.fleet.snapshot)
@@ -102,6 +104,7 @@ class Bench:
             record=recorder.record,
             record_all=recorder.record_all,
             observe=self.telemetry.observe,
+            watch=lambda _: self.visits.append,
         )
         self.rest = rest = OipRest(self.lane, admission.standing)
         direct = Direct(rest.start, rest.note)

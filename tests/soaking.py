@@ -42,8 +42,11 @@ class Soak:
     failures: list[str] = field(default_factory=list)
 
 
-def soak(server: Server, models: Sequence[str], seconds: float, clients: int = 2, every: float = 1.0) -> Soak:
-    """Ask one model after the other, and ``steady`` between, from a few clients; look at the processes meanwhile.
+def soak(
+    server: Server, models: Sequence[str], seconds: float, every: float, clients: int = 2, pause: float = 0.0
+) -> Soak:
+    """Ask one model after the other, and ``steady`` between, from a few clients, each of whom rests for ``pause``
+    seconds after a cycle; look at the processes meanwhile, ``every`` so many seconds.
 
     The server unloads a model as soon as it is idle, so that each request to one of many loads it.
     """
@@ -64,6 +67,7 @@ def soak(server: Server, models: Sequence[str], seconds: float, clients: int = 2
                 number += 1
                 with lock:
                     seen.cycles += 1
+                time.sleep(pause)
 
     stay = _those_who_stay(server)
     with ThreadPoolExecutor(clients) as pool:

@@ -88,8 +88,10 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.001)
 
 
-def call(first: float, second: float = 0.0, *, rows: int = 1, tenant: str = "t", seconds: float = 30.0) -> Call:
+def call(
+    first: float, second: float = 0.0, *, rows: int = 1, tenant: str = "t", seconds: float = 30.0, priority: int = 0
+) -> Call:
     """Return a call for the scripted model: ``rows`` rows that begin at ``first``."""
     x = np.full((rows, 2), second, np.float32)
     x[:, 0] = first + np.arange(rows)
-    return Call("r", tenant, {"x": x}, rows, time.monotonic() + seconds)
+    return Call("r", tenant, {"x": x}, rows, time.monotonic() + seconds, priority)

@@ -29,6 +29,7 @@ class Company:
         self.rows_of = [each.rows for each in calls]
         self.rows = sum(self.rows_of)
         self.tenants = [(each.tenant, each.weight, 1) for each in calls]
+        self.priorities = {index: each.priority for index, each in enumerate(calls) if each.priority}
         self.deadline = min(each.deadline for each in calls)
         self.answer: Answer | None = None
         self.tickets: list[FutureTicket] = []
@@ -69,6 +70,19 @@ async def warmed(handle: ReplicaHandle, rows: int) -> None:
                 await party.outcomes()
                 if party.answer is not None:
                     return
+
+
+async def busied(remote: Stage, handle: ReplicaHandle, other: ReplicaHandle) -> asyncio.Future[Answer]:
+    """Have the worker, which is thought to be fast, compute something long for another gateway: 101, after 100."""
+    await warmed(handle, 2)
+    for first in (90, 91):  # the second is computed in the thread, since the first took long
+        blocked = other.submit(call(first + 10, BLOCK))
+        await remote.until_computed(first + 10)
+        if first == 90:
+            await asyncio.sleep(0.01)
+            remote.release()
+            await blocked
+    return blocked
 
 
 @pytest.fixture(params=["thread", "process"])
@@ -123,14 +137,7 @@ def test_more_rows_than_a_batch_may_have_are_not_taken(stage: Stage) -> None:
 def test_a_worker_with_others_to_serve_takes_the_calls_one_by_one(remote: Stage) -> None:
     async def main() -> None:
         async with remote.opened() as handle, remote.opened() as other:
-            await warmed(handle, 2)
-            for first in (90, 91):  # the second is computed in the thread, since the first took long
-                blocked = other.submit(call(first + 10, BLOCK))
-                await remote.until_computed(first + 10)
-                if first == 90:
-                    await asyncio.sleep(0.01)
-                    remote.release()
-                    await blocked
+            blocked = await busied(remote, handle, other)
             party = Company(call(102), call(103))
             assert handle.board(party)
             await until(lambda: bool(party.tickets))
@@ -140,6 +147,22 @@ def test_a_worker_with_others_to_serve_takes_the_calls_one_by_one(remote: Stage)
             assert await party.outcomes() == [204, 206]
             await blocked
         assert sorted(remote.computed()) == [100, 101, 102, 103]
+
+    run(main())
+
+
+def test_calls_that_go_apart_keep_their_priorities(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle, remote.opened() as other:
+            blocked = await busied(remote, handle, other)
+            waiting = [other.submit(call(110)), other.submit(call(111))]
+            party = Company(call(102), call(103, priority=4))
+            assert handle.board(party)
+            await until(lambda: bool(party.tickets))
+            remote.release()
+            assert await party.outcomes() == [204, 206]
+            await asyncio.gather(blocked, *waiting)
+        assert remote.computed()[:3] == [100, 101, 103]
 
     run(main())
 

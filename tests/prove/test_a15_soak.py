@@ -16,6 +16,9 @@ from servers import Server
 from soaking import STEADY, Soak, growing, soak
 
 MINUTES = float(os.environ.get("MINUTES", "5"))
+PAUSE = float(
+    os.environ.get("PAUSE", "0")
+)  # seconds that a client rests after a cycle, so that others have the machine
 TESTS = Path(soaking.__file__).parent
 LEAK_BYTES = 20_000  # of each call; a cycle asks the endpoint that stays once
 
@@ -29,7 +32,7 @@ def soaked(folder: Path, models: int, seconds: float, **environ: str) -> Soak:
         names = [f"m{number:03}" for number in range(models)]
         for number, name in enumerate(names):
             server.serve(name, scaled(folder / name, number), limits={"on_demand": True})
-        return soak(server, names, seconds, every=max(0.5, seconds / 600))
+        return soak(server, names, seconds, every=max(0.5, seconds / 600), pause=PAUSE)
 
 
 @pytest.mark.timeout(0)

@@ -43,10 +43,14 @@ class Engine:
         """Nothing to let go of."""
 
 
-def request(rows: list[list[float]], key: NewKey = ADA, **changes: object) -> bytes:
+def trace(number: int) -> str:
+    return f"00-{number:032x}-b7ad6b7169203331-01"
+
+
+def request(rows: list[list[float]], key: NewKey = ADA, more: str = "", **changes: object) -> bytes:
     data = [number for row in rows for number in row]
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), 2], "data": data}], **changes})
-    return post(body.encode(), key)
+    return post(body.encode(), key, more)
 
 
 def binary(rows: list[list[float]], key: NewKey = ADA) -> bytes:
@@ -86,6 +90,25 @@ def test_what_one_turn_brings_is_computed_recorded_and_counted_once() -> None:
         assert entry["inference_stats"]["success"]["count"] == 32
         assert bench.telemetry.counts(0, 0).series[0].count == 32
         assert bench.fleet.in_flight == 0
+
+    run(scenario)
+
+
+def test_who_has_a_trace_or_a_priority_travels_with_the_others() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.warm(*[request([[n, 2]], parameters={"priority": 1 + n % 9}) for n in range(8)])
+        asked = [
+            request([[n, 2]], ADA, f"traceparent: {trace(n)}\r\n" if n else "", parameters={"priority": 1 + n % 9})
+            for n in range(8)
+        ]
+        answers = await bench.ask(*asked)
+        assert bench.engine.calls == [8]
+        assert bench.journal.payloads == 1
+        assert [data(body) for _, _, body in answers] == [[n + 2, n * 2, n] for n in range(8)]
+        told = [headers.get("traceresponse", "") for _, headers, _ in answers]
+        assert [each[3:35] for each in told] == ["", *(trace(n)[3:35] for n in range(1, 8))]
+        seen = {visit.request_id: str(visit.trace or "") for visit in bench.visits}
+        assert [seen[headers["x-request-id"]] for _, headers, _ in answers] == told
 
     run(scenario)
 

@@ -18,7 +18,7 @@ from mofang.surface.protocols.grpc.server import serve
 from mofang.surface.wire import inference_pb2 as pb
 from party_bench import ADA, ZOE, Bench, MemoryJournal, snapshot
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # such calls are looked at one by one
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def question(rows: list[list[float]], **changes: object) -> bytes:
@@ -97,6 +97,22 @@ def test_what_one_turn_brings_is_computed_recorded_and_counted_once() -> None:
     run(scenario)
 
 
+def test_who_has_a_trace_or_a_priority_travels_with_the_others() -> None:
+    async def scenario(caller: Caller) -> None:
+        urgent = {"priority": pb.InferParameter(int64_param=1)}
+        asked = [(question([[n, 2]], parameters=urgent if n % 2 else {}), ADA) for n in range(8)]
+        await caller.warm(*asked)
+        answers = await caller.ask(*asked, traceparent=TRACE)
+        assert caller.engine.calls == [8]
+        assert caller.journal.payloads == 1
+        assert [numbers(answer) for answer in answers] == [[n + 2, n * 2, n] for n in range(8)]
+        told = {answer.end["traceresponse"] for answer in answers}
+        assert len(told) == 8  # a span for each
+        assert {each[:36] for each in told} == {TRACE[:36]}
+
+    run(scenario)
+
+
 values = st.floats(-(2.0**50), 2.0**50, width=32)
 bodies = st.lists(st.lists(st.tuples(values, values).map(list), min_size=1, max_size=5), min_size=1, max_size=12)
 
@@ -106,9 +122,12 @@ bodies = st.lists(st.lists(st.tuples(values, values).map(list), min_size=1, max_
 def test_answers_are_the_same_to_the_byte_as_alone(asked: list[list[list[float]]]) -> None:
     async def scenario(caller: Caller) -> None:
         made = [(question(rows), ADA) for rows in asked]
-        alone = [(await caller.ask(each, traceparent=TRACE))[0] for each in made]
+        alone = [(await caller.ask((question(rows, id="mine"), ADA)))[0] for rows in asked]  # these always are
         await caller.warm(*made)
-        assert [answer.data for answer in await caller.ask(*made)] == [answer.data for answer in alone]
+        for answer, other in zip(await caller.ask(*made), alone, strict=True):
+            named = pb.ModelInferResponse.FromString(answer.data[5:])
+            named.id = "mine"
+            assert named.SerializeToString(deterministic=True) == other.data[5:]
 
     run(scenario, rows=16)
 

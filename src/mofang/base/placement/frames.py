@@ -160,6 +160,7 @@ class Embark(msgspec.Struct, array_like=True, tag=10, frozen=True):
     tenants: list[tuple[str, float, Positive]]  # each with its weight, and how many of the next calls are its
     rows: list[Positive]
     tables: list[Table]
+    priorities: dict[int, int] = {}  # of calls that have another than 0, by their places
 
 
 class Arrive(msgspec.Struct, array_like=True, tag=11, frozen=True):
@@ -231,7 +232,8 @@ def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
 def encode_party(number: int, party: Party) -> list[Buffer]:
     """Return the frame of a party whose calls have the numbers from ``number`` on."""
     tables, bodies = _bodies(party.inputs)
-    return _frame(Embark(number, party.deadline, list(party.tenants), list(party.rows_of), tables), bodies)
+    tenants, rows, priorities = list(party.tenants), list(party.rows_of), dict(party.priorities)
+    return _frame(Embark(number, party.deadline, tenants, rows, tables, priorities), bodies)
 
 
 def encode_arrival(number: int, answer: Answer) -> list[Buffer]:

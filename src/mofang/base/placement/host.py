@@ -255,10 +255,11 @@ class _RemoteParty:
         """Yield its calls."""
         start = 0
         asked = [(tenant, weight) for tenant, weight, count in self.tenants for _ in range(count)]
-        for (tenant, weight), rows in zip(asked, self.rows_of, strict=True):
+        deadline, priorities = self._embark.deadline, self._embark.priorities
+        for index, ((tenant, weight), rows) in enumerate(zip(asked, self.rows_of, strict=True)):
             inputs = {name: array[start : start + rows] for name, array in self.inputs.items()}
             start += rows
-            yield Call("", tenant, inputs, rows, self._embark.deadline, 0, weight)
+            yield Call("", tenant, inputs, rows, deadline, priorities.get(index, 0), weight)
 
 
 class _RemoteTicket:

@@ -50,6 +50,11 @@ class Party(Joined, Protocol):
         """The deadline of all calls, on time.monotonic(), seconds."""
         ...
 
+    @property
+    def priorities(self) -> Mapping[int, int]:
+        """The priorities of calls that have another than 0, by their places."""
+        ...
+
     def apart(self) -> Sequence[Ticket]:
         """Return a ticket for each call; from then on the replica deals with those. Called once."""
         ...

@@ -30,7 +30,7 @@ from mofang.run.serve.admitting import Admitted
 from mofang.run.serve.desk import Desk, Measure, Stages
 from mofang.run.serve.passage import Passage, Told
 from mofang.run.serve.plan import Plan
-from mofang.run.serve.visits import Timing
+from mofang.run.serve.visits import Timing, Trace
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class Party:
 
     __slots__ = (
         "_answer", "_computed", "_computed_at", "_departed", "_desk", "_held", "_host", "_passages", "_replica",
-        "_started", "buffers", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "row_bytes",
-        "rows", "rows_of",
+        "_started", "buffers", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "priorities",
+        "row_bytes", "rows", "rows_of", "traces",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, plan: Plan, replica: ReplicaHandle, timeout_seconds: float) -> None:
@@ -79,6 +79,8 @@ class Party:
         self.principals: list[Principal] = []
         self.rows_of: list[int] = []
         self.bytes_of: list[int] = []
+        self.priorities: dict[int, int] = {}  # of members that have another than 0
+        self.traces: dict[int, Trace] = {}  # of members that belong to one
 
     @property
     def tenants(self) -> list[tuple[str, float, int]]:
@@ -90,8 +92,17 @@ class Party:
             runs = [(key.tenant, len(list(members))) for key, members in groupby(self.principals)]
         return [(tenant, weights.get(tenant, 1.0), count) for tenant, count in runs]
 
-    def take(self, principal: Principal, rows: int, input_bytes: int) -> None:
-        """Let a member in whose ``rows`` rows stand in the buffers, after those of the members before."""
+    def take(
+        self, principal: Principal, rows: int, input_bytes: int, priority: int = 0, traceparent: str | None = None
+    ) -> None:
+        """Let a member in whose ``rows`` rows stand in the buffers, after those of the members before.
+
+        Its priority is for those who wait, and so for when they go apart.
+        """
+        if priority:
+            self.priorities[len(self.principals)] = priority
+        if traceparent is not None and (trace := Trace.of(traceparent)) is not None:
+            self.traces[len(self.principals)] = trace
         self.rows += rows
         self.principals.append(principal)
         self.rows_of.append(rows)
@@ -183,7 +194,7 @@ class Party:
         for index in sorted(index for _, members in self._held for index in members):
             self._desk.tell(
                 self.plan, self.principals[index], self.ids[index], outcome, self._started, self.rows_of[index],
-                self.bytes_of[index], timing,
+                self.bytes_of[index], timing, self.traces.get(index),
             )  # fmt: skip
 
     def _measure(self, measure: Measure, recorded_at: float) -> None:
@@ -203,13 +214,15 @@ class Party:
             for index, held in zip(members, parts, strict=True):
                 inputs = {name: array[ends[index] : ends[index + 1]] for name, array in self.inputs.items()}
                 principal = self.principals[index]
-                weight = weights.get(principal.tenant, 1.0)
+                weight, priority = weights.get(principal.tenant, 1.0), self.priorities.get(index, 0)
+                parent = self.traces[index].parent if index in self.traces else None
+                deadline, rows = self.deadline, self.rows_of[index]
                 self._passages[index] = Passage(
                     self._desk,
                     self.plan,
-                    InferRequest(revision.endpoint, inputs),
+                    InferRequest(revision.endpoint, inputs, traceparent=parent),
                     principal,
-                    Call(self.ids[index], principal.tenant, inputs, self.rows_of[index], self.deadline, 0, weight),
+                    Call(self.ids[index], principal.tenant, inputs, rows, deadline, priority, weight),
                     held,
                     self._started,
                     self.bytes_of[index],

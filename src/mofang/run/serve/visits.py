@@ -51,6 +51,11 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
             return None
         return cls(trace_id, parent_id, secrets.token_hex(8), bool(int(flags, 16) & _SAMPLED))
 
+    @property
+    def parent(self) -> str:
+        """What the client named: ``traceparent``."""
+        return f"00-{self.trace_id}-{self.parent_id}-{int(self.sampled):02x}"
+
     def __str__(self) -> str:
         """Return what goes back to the client: ``traceresponse``."""
         return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"

@@ -115,6 +115,6 @@ class Trip(ABC, Generic[Member]):
             self.alone(index)(
                 InferResponse(
                     party.ids[index], revision.endpoint, revision.version, revision.number, revision.digest, own,
-                    timing=timing,
+                    timing=timing, trace=str(party.traces.get(index, "")),
                 )
             )  # fmt: skip

@@ -12,8 +12,8 @@ The life of a request here::
            -> _answer (others: a task) ............... -> _end
 
 A client sends the same head again and again. The bytes of a head that led to a Direct answer are remembered, with what
-they mean, for all connections: if a packet is such a head and a body of its length, it is not parsed (``known``), and
-all such requests of a turn of the event loop are answered together, if the application can do that::
+they mean, for all connections: if a packet is such a head and a body of its length, it is not parsed (``known``).
+What a turn of the event loop brought, parsed or not, is answered together, if the application can do that::
 
     data_received -> (the turn ends) -> reply -> _end
 
@@ -36,7 +36,7 @@ from mofang.surface.protocols.http import HttpRequest, HttpResponse, Running
 from mofang.surface.server.asking import ask, unexpected
 from mofang.surface.server.exchange import BodyStream, Direct, Exchange, House, Streamed
 from mofang.surface.server.heads import HeadBuilder, body_too_large, keeps_alive
-from mofang.surface.server.known import find_known, remember
+from mofang.surface.server.known import find_known, noted, remember
 from mofang.surface.server.writer import Writer
 
 _STREAM_HIGH = 256 << 10  # held bytes of a streamed body at which reading pauses
@@ -236,8 +236,8 @@ class Connection(asyncio.Protocol):
             self._answer_refusal(exchange, exchange.refusal)
         elif isinstance(exchange.route, Direct) and exchange.head and "content-encoding" not in exchange.head.headers:
             if exchange.complete:
-                assert isinstance(exchange.body, list)
-                self.start(exchange, exchange.route, b"".join(exchange.body))
+                self._queue[0] = known = noted(exchange, exchange.head, exchange.route, self)
+                known.set_off(self._house.turn)
         elif exchange.complete or isinstance(exchange.body, BodyStream):
             self.running = self._house.loop.create_task(self._answer(exchange))
         if exchange.wants_continue and not exchange.complete and self._closed_at is None:

@@ -23,6 +23,14 @@ def find_known(house: House, packet: bytes, sender: Sender) -> KnownExchange | N
     return KnownExchange(sender, known, packet[end:])
 
 
+def noted(exchange: Exchange, head: RequestHead, route: Direct, sender: Sender) -> KnownExchange:
+    """Return a complete request that was parsed as one that can be answered with others, if the application can."""
+    assert isinstance(exchange.body, list)
+    known = KnownExchange(sender, KnownHead(head, route, exchange.received, route.note(head)), b"".join(exchange.body))
+    known.keep_alive = exchange.keep_alive
+    return known
+
+
 def remember(known: dict[bytes, KnownHead], packet: bytes, exchange: Exchange) -> None:
     """Remember the head of a complete request that ``packet`` begins with, if those bytes can mean nothing else.
 

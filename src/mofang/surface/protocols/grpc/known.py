@@ -33,6 +33,7 @@ class KnownMessage(msgspec.Struct, frozen=True, gc=False):
     datatype: str
     shape: tuple[int, ...]
     outputs: tuple[str, ...]
+    priority: int = 0
 
     def fits(self, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...]) -> bool:
         """Tell whether it asks rows of that sort, of a model with those outputs, for all of them."""
@@ -43,7 +44,7 @@ class KnownMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class KnownMessages:
-    """Remembers messages that ask for one raw tensor of numbers, without an id or a priority."""
+    """Remembers messages that ask for one raw tensor of numbers, without an id."""
 
     def __init__(self) -> None:
         self._known: dict[int, list[KnownMessage]] = {}  # by the length of the message
@@ -83,7 +84,7 @@ def _learn(data: bytes) -> KnownMessage | None:
         check_target(asked.endpoint, asked.version)
     except MofangError:
         return None
-    if asked.client_id or asked.priority or len(message.raw_input_contents) != 1:
+    if asked.client_id or len(message.raw_input_contents) != 1:
         return None
     [(name, array)] = asked.inputs.items()
     [tensor], [raw] = message.inputs, message.raw_input_contents
@@ -93,7 +94,7 @@ def _learn(data: bytes) -> KnownMessage | None:
     if not data.endswith(raw) or not all(_carries(before, bytes((fill,)) * len(raw), message) for fill in (0, 0xA5)):
         return None
     return KnownMessage(
-        before, asked.endpoint, asked.version, name, tensor.datatype, tuple(tensor.shape), asked.outputs
+        before, asked.endpoint, asked.version, name, tensor.datatype, tuple(tensor.shape), asked.outputs, asked.priority
     )
 
 

@@ -19,7 +19,7 @@ from mofang.base.domain.names import new_id
 from mofang.base.domain.tensors import Array
 from mofang.run.serve.party import Party, Seat
 from mofang.run.serve.passage import Told
-from mofang.run.serve.visits import TRACE_PARENT
+from mofang.run.serve.visits import TRACE_PARENT, TRACE_RESPONSE
 from mofang.surface.protocols.grpc.codec import answer_fields, own_fields, parse_infer, render_answer, render_rows
 from mofang.surface.protocols.grpc.http2.heads import block, literal
 from mofang.surface.protocols.grpc.http2.stream import Stream
@@ -50,7 +50,7 @@ class Together(Dispatcher[Asked]):
 
     def add(self, stream: Stream, data: bytes) -> None:
         """Answer a call, when this turn ends or later."""
-        known = self._known.find(data) if stream.head.value(TRACE_PARENT) is None else None
+        known = self._known.find(data)
         if known is None:
             self.start(stream, data)
             return
@@ -102,7 +102,7 @@ class Together(Dispatcher[Asked]):
         """Let a party go with as many as it takes; return those for whom it had no room."""
         inputs, outputs = party.plan.together, party.plan.outputs
         trip = Calls(party)
-        known = head = peer = principal = None
+        known = head = peer = principal = traceparent = None
         fits = False
         for index, each in enumerate(asked):
             if party.rows >= party.full:
@@ -116,6 +116,7 @@ class Together(Dispatcher[Asked]):
                 fits = known.fits(inputs, outputs)
             if stream.head is not head or stream.peer != peer:
                 head, peer, principal = stream.head, stream.peer, self._recognise(endpoint, each)
+                traceparent = head.value(TRACE_PARENT)
             rows = each.known.shape[0]
             if principal is None or not fits or party.rows + rows > party.full:
                 alone.append(each)
@@ -123,7 +124,7 @@ class Together(Dispatcher[Asked]):
             at = party.rows * party.row_bytes[0]
             raw = memoryview(each.data)[len(each.known.before) :]
             party.buffers[0][at : at + len(raw)] = raw
-            party.take(principal, rows, len(each.data))
+            party.take(principal, rows, len(each.data), each.known.priority, traceparent)
             trip.members.append(each)
         trip.set_off(alone)
         return ()
@@ -150,8 +151,11 @@ class Calls(Trip[Asked]):
             return
         fields = _fields(revision.version, revision.number, revision.digest)
         fields += literal("server-timing", str(party.timing))
-        for each, request_id, message in zip(self.members, party.ids, messages, strict=True):
+        traces = party.traces
+        for index, (each, request_id, message) in enumerate(zip(self.members, party.ids, messages, strict=True)):
             said = fields + literal("x-request-id", request_id)
+            if index in traces:
+                said += literal(TRACE_RESPONSE, str(traces[index]))
             each.stream.reply(said, message, said)
 
     def alone(self, index: int) -> Told:

@@ -48,7 +48,6 @@ from mofang.surface.protocols.repeat import HEADER, reply_once
 _log = logging.getLogger(__name__)
 
 _PATHS_KEPT = 4096
-_ALONE = frozenset({HEADER, TRACE_PARENT})  # header fields of requests that are looked at one by one
 
 Reply = Callable[[HttpResponse], None]
 
@@ -160,7 +159,7 @@ class OipRest:
 
     def note(self, head: RequestHead) -> Note | None:
         """Return what a head means that asks for an inference, so that such requests can be answered together."""
-        if head.method != "POST" or not _ALONE.isdisjoint(head.headers):
+        if head.method != "POST" or HEADER in head.headers:
             return None
         length = head.headers.get(JSON_LENGTH)
         if length is not None and not re.fullmatch("[1-9][0-9]{0,6}", length):
@@ -179,7 +178,7 @@ class OipRest:
                 self._together.clear()
             together = self._together[key] = Together(self._lane, self, *key)
         authorization, forwarded_for = head.headers.get("authorization"), head.headers.get("x-forwarded-for")
-        return Note(together, authorization, forwarded_for, int(length or 0))
+        return Note(together, authorization, forwarded_for, int(length or 0), head.headers.get(TRACE_PARENT))
 
     def teller(self, wants: Wants, principal: Principal, request_id: str, reply: Reply) -> Told:
         """Return what to call with the outcome of a request."""

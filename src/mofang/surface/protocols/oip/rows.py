@@ -46,6 +46,7 @@ class KnownBody(msgspec.Struct, frozen=True, gc=False):
     slots: tuple[Slot, ...]  # in the order of the body
     rows: int
     wants: Wants
+    priority: int
 
 
 class KnownBodies:
@@ -92,7 +93,7 @@ class KnownBodies:
             asked, wants = parse_infer("any", "", headers, body)
         except MofangError:
             return None
-        if asked.inputs.keys() != self._inputs.keys() or asked.client_id or asked.priority:
+        if asked.inputs.keys() != self._inputs.keys() or asked.client_id:
             return None
         if asked.outputs not in ((), self._outputs):
             return None
@@ -102,7 +103,7 @@ class KnownBodies:
         rows = len(next(iter(asked.inputs.values())))
         if None in slots or not rows:
             return None
-        known = KnownBody((body[:json_length],), slots, rows, wants)  # type: ignore[arg-type]
+        known = KnownBody((body[:json_length],), slots, rows, wants, asked.priority)  # type: ignore[arg-type]
         if json_length:
             return known if len(body) - json_length == sum(slot.size_bytes for slot in known.slots) else None
         spans = _spans(body, len(slots))

@@ -1,8 +1,8 @@
 """Requests to infer that one turn of the event loop brought for one path, answered together.
 
-The connection collects requests whose heads it has read before (``surface/server/known.py``) and hands over all that a
-turn brought for a path. Their rows travel as a :class:`~mofang.run.serve.party.Party`; what is not as usual among them
-is answered alone, by :meth:`~mofang.surface.protocols.oip.rest.OipRest.start`, as is everything when there is no party.
+The connection collects what a turn brought for a path and hands it over at once. Their rows travel as a
+:class:`~mofang.run.serve.party.Party`; what is not as usual among them is answered alone, by
+:meth:`~mofang.surface.protocols.oip.rest.OipRest.start`, as is everything when there is no party.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mofang.base.domain.tensors import Array
 from mofang.run.serve.party import Party, Seat
 from mofang.run.serve.passage import Told
 from mofang.run.serve.plan import Plan
+from mofang.run.serve.visits import TRACE_RESPONSE
 from mofang.sell.meter.limits import Standings
 from mofang.surface.protocols.http import Asked, HttpResponse, header_lines, rate_headers
 from mofang.surface.protocols.lane import PartyLane
@@ -70,7 +71,7 @@ class Together(Dispatcher[Asked]):
             if known is None or principal is None:
                 alone.append(each)
             else:
-                party.take(principal, known.rows, len(each.body))
+                party.take(principal, known.rows, len(each.body), known.priority, note.traceparent)
                 trip.members.append(each)
                 trip.wants.append(known.wants)
         self._bodies.hits += len(trip.members)
@@ -92,6 +93,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     authorization: str | None
     forwarded_for: str | None
     json_length: int  # how much of the body is JSON if tensors follow it; else 0
+    traceparent: str | None = None
 
 
 class Requests(Trip[Asked]):
@@ -113,9 +115,12 @@ class Requests(Trip[Asked]):
             return
         lines = answer_lines(revision.version, revision.number, revision.digest, binary=False)
         lines += f"server-timing: {party.timing}\r\n".encode()
-        standings = self._standings(party)
-        for each, principal, request_id, body in zip(self.members, party.principals, party.ids, bodies, strict=True):
-            each.reply(b"%b%bx-request-id: %b\r\n" % (lines, standings[principal.key_id], request_id.encode()), body)
+        standings, traces = self._standings(party), _trace_lines(party)
+        for each, principal, request_id, body, trace in zip(
+            self.members, party.principals, party.ids, bodies, traces, strict=True
+        ):
+            limits = standings[principal.key_id]
+            each.reply(b"%b%b%bx-request-id: %b\r\n" % (lines, limits, trace, request_id.encode()), body)
 
     def alone(self, index: int) -> Told:
         """Return whom to tell the outcome of one request."""
@@ -133,3 +138,11 @@ class Requests(Trip[Asked]):
             standing = self._voice.standing(principal)
             found[principal.key_id] = b"" if standing is None else header_lines(rate_headers(standing)).encode()
         return found
+
+
+def _trace_lines(party: Party) -> list[bytes]:
+    """Return the header line about its trace for each member; empty for those that name none."""
+    lines = [b""] * len(party.ids)
+    for index, trace in party.traces.items():
+        lines[index] = f"{TRACE_RESPONSE}: {trace}\r\n".encode()
+    return lines
