@@ -28,8 +28,7 @@ from mofang.base.storage.database import Database
 from mofang.make.compress.arena import arena
 from mofang.make.compress.catalog import make
 from mofang.make.compress.compare import Comparison
-from mofang.make.compress.exam import Exam
-from mofang.make.compress.search import loaded
+from mofang.make.compress.exam import Exam, loaded
 from mofang.make.compress.step import Int8, Prune, told
 from mofang.make.compress.store import VariantStore
 from mofang.make.compress.subject import Means, Subject
@@ -125,7 +124,7 @@ def resnet18(tools: Workshop) -> Row:
     with loaded("onnx", pruned) as before, loaded("onnx", integers) as after:
         quality = exam.judge(exam.answers(after, Teller()), exam.answers(before, Teller()), after)
     with arena("onnx", folder, rows, batchable=True) as grounds:
-        latencies, memory, parent_memory = grounds.time("onnx", integers, 3.0, Teller())
+        latencies, memory, parent_memory = grounds.time(integers, 3.0, Teller())
     sizes = ((each / "model.onnx").stat().st_size for each in (integers, folder))
     found = Comparison(quality, *sizes, memory, parent_memory, latencies)
     print()

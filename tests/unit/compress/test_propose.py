@@ -12,7 +12,7 @@ from mofang.base.domain.work import Silent
 from mofang.make.compress.pick import Wish
 from mofang.make.compress.propose import Can, Tried, propose
 from mofang.make.compress.seldom import Limited, Seldom
-from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Steps, Student, Thin, told
+from mofang.make.compress.step import Distil, Half, Int4, Int8, Lower, Optimise, Prune, Steps, Student, Thin, told
 from mofang.make.recipe import Dense
 
 WISH = Wish(0.005)
@@ -115,3 +115,10 @@ def test_many_reports_become_few() -> None:
     often = Seldom(counted, 0)
     often.report("evaluate", 0.5)
     assert counted.count == 1
+
+
+def test_a_language_model_is_lowered_and_its_ends_kept_wider_where_the_engine_takes_the_type() -> None:
+    can = Can(graph=False, widths=("q5_0", "q4_0"))
+    lost: dict[str, float | None] = {"gguf q5_0": None}  # which the engine cannot load
+    assert _search(can, lost) == [(Lower("q4_0"),), (Lower("q4_0", "q8_0"),), (Lower("q5_0"),)]
+    assert (Lower("q8_0"),) in _search(Can(graph=False, widths=("q8_0", "q4_0")), {})

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.tensors import Signature, TensorSpec
-from mofang.make.compress.quality import by_classes, by_numbers, by_parity
+from mofang.make.compress.quality import by_choices, by_classes, by_likelihood, by_numbers, by_parity
+from mofang.make.evaluate.language import Likelihood
 
 _CLASSES = st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=60).map(lambda rows: np.array(rows).T)
 
@@ -73,3 +74,22 @@ def test_texts_cannot_be_compared() -> None:
     signature = Signature((), (TensorSpec("text", "BYTES", (-1,)),))
     with pytest.raises(NoVariant, match="nothing to compare"):
         by_parity({}, {}, signature)
+
+
+def test_of_a_language_model_the_share_is_lost_by_which_perplexity_rises() -> None:
+    random = np.random.default_rng(0)
+    tokens = random.integers(5, 50, 60).astype(np.float64)
+    parent = Likelihood(-2.0 * tokens, tokens, 4 * tokens)
+    found = Likelihood(parent.log - tokens * random.normal(0.05, 0.02, 60), tokens, parent.size_bytes)
+    quality = by_likelihood(found, parent)
+    assert quality.parent == pytest.approx(np.exp(2))
+    assert quality.drop == pytest.approx(quality.value / np.exp(2) - 1)
+    assert 0.03 < quality.low < quality.drop < quality.high < 0.07
+    assert quality.p_value < 0.01
+    same = by_likelihood(parent, parent)
+    assert (same.drop, same.parity, same.p_value) == (0.0, "equal", 1.0)
+
+
+def test_where_only_answers_are_known_the_same_tokens_count() -> None:
+    quality = by_choices(["a", "b", "c", "d"], ["a", "b", "c", "e"])
+    assert (quality.metric, quality.drop, quality.parity) == ("agreement", 0.25, "other tokens on 25 % of the places")

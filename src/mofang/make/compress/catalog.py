@@ -14,7 +14,21 @@ from typing import Literal
 
 from mofang.base.domain.errors import ExtraMissing, NoVariant
 from mofang.make.compress.propose import Can, epochs
-from mofang.make.compress.step import Distil, Half, Int4, Int8, Optimise, Prune, Step, Steps, Student, Thin, Tune, told
+from mofang.make.compress.step import (
+    Distil,
+    Half,
+    Int4,
+    Int8,
+    Lower,
+    Optimise,
+    Prune,
+    Step,
+    Steps,
+    Student,
+    Thin,
+    Tune,
+    told,
+)
 from mofang.make.compress.students import instead_of_trees, students
 from mofang.make.compress.subject import Means, Subject, Technique
 from mofang.make.convert.catalog import converter
@@ -32,6 +46,7 @@ _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
         Int4: ("files", "onnx.int4:quantise"),
         Half: ("files", "onnx.half:halve"),
         Optimise: ("files", "onnx.optimise:optimise"),
+        Lower: ("files", "gguf.lower:lower"),
     }
 )
 
@@ -101,5 +116,6 @@ def _function(name: str, step: Step) -> Technique:
     try:
         found: Technique = getattr(import_module(f"mofang.make.compress.{module}"), function)
     except ModuleNotFoundError as error:
-        raise ExtraMissing.of(f"'{told([step])}'", error.name, "torch") from error
+        extra = "generative" if isinstance(step, Lower) else "torch"
+        raise ExtraMissing.of(f"'{told([step])}'", error.name, extra) from error
     return found

@@ -11,9 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-_WARM_UPS = 3
-_MIN_ROUNDS = 15
-_MAX_RACES = 3
 _AGREEMENT = 1.25  # medians and minima may tell speed-ups this far apart before the race is run on
 
 Contestant = Callable[[], Sequence[int]]
@@ -29,8 +26,23 @@ class Timing:
     rounds: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a race is run at least: what takes seconds tells enough in few rounds."""
+
+    warm_ups: int = 3
+    rounds: int = 15
+    races: int = 3
+
+
+PACE = Pace()
+
+
 def race(
-    contestants: Mapping[str, Contestant], seconds: float, clock: Callable[[], int] = time.perf_counter_ns
+    contestants: Mapping[str, Contestant],
+    seconds: float,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    pace: Pace = PACE,
 ) -> dict[str, Timing]:
     """Let the contestants take turns for ``seconds``, each round in another order.
 
@@ -38,11 +50,11 @@ def race(
     """
     samples: dict[str, list[int]] = {name: [] for name in contestants}
     order = list(contestants)
-    for turn in (*contestants.values(),) * _WARM_UPS:
+    for turn in (*contestants.values(),) * pace.warm_ups:
         turn()
-    for _ in range(_MAX_RACES):
+    for _ in range(pace.races):
         begun, rounds = clock(), 0
-        while rounds < _MIN_ROUNDS or clock() - begun < seconds * 1e9:
+        while rounds < pace.rounds or clock() - begun < seconds * 1e9:
             for name in order:
                 samples[name] += contestants[name]()
             order.append(order.pop(0))

@@ -22,6 +22,7 @@ _MORE = """
 .limit { stroke: var(--bad); stroke-dasharray: 4 4; }
 """
 
+_TOKEN_TIMES = ("first token", "next token, one stream", "tokens, many streams")
 _TIMES = ("one row, 1 thread", "one row, all cores", "many rows, 1 thread", "many rows, all cores")
 
 
@@ -52,10 +53,11 @@ def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
     yield f'<div class="verdict good"><b>{_text(name)}</b>: {_text(picked.told)}</div>'
     yield '<div class="tiles">'
     compared = picked.comparison
+    what = "token" if compared.first else "row"
     tiles = [
         ("size", f"{1 / compared.size_ratio:.1f}x smaller", f"{compared.size_bytes / 1e6:.3g} MB"),
-        ("one row", f"{1 / compared.one.ratio:.1f}x faster", f"{compared.one.median_us / 1e3:.3g} ms"),
-        ("many rows", f"{1 / compared.many.ratio:.1f}x faster", f"{compared.many.rows_per_second:,.0f} rows/s"),
+        (f"one {what}", f"{1 / compared.one.ratio:.1f}x faster", f"{compared.one.median_us / 1e3:.3g} ms"),
+        (f"many {what}s", f"{1 / compared.many.ratio:.1f}x faster", f"{compared.many.rows_per_second:,.0f} {what}s/s"),
         (compared.quality.metric, f"{points(compared.drop)} points", _between(compared)),
         ("answers", compared.quality.parity or "not compared", "beside the original's"),
     ]
@@ -70,12 +72,22 @@ def _verdict(version: str, found: Sequence[Variant]) -> Iterator[str]:
 def _table(compared: Sequence[Variant]) -> Iterator[str]:
     if not compared:
         return
-    heads = ("steps", "quality", "change, points", "95 %", "p", "size", *_TIMES, "memory", "")
+    speaks = any(each.comparison and each.comparison.first for each in compared)
+    heads = (
+        "steps",
+        "quality",
+        "change, points",
+        "95 %",
+        "p",
+        "size",
+        *(_TOKEN_TIMES if speaks else _TIMES),
+        "memory",
+        "",
+    )
     yield "<h2>What was measured</h2><table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for each in compared:
         found = each.comparison
         assert found is not None
-        one, one_on_all, many, many_on_all = found.shown
         word = "picked" if each.is_picked else "front" if each.is_front else "off"
         cells = (
             f"{found.quality.value:.4f}",
@@ -83,16 +95,26 @@ def _table(compared: Sequence[Variant]) -> Iterator[str]:
             _between(found),
             f"{found.quality.p_value:.2g}",
             f"{found.size_bytes / 1e6:.3g} MB ({1 / found.size_ratio:.1f}x)",
-            f"{one.median_us / 1e3:.3g} ms ({1 / one.ratio:.1f}x)",
-            f"{one_on_all.median_us / 1e3:.3g} ms ({1 / one_on_all.ratio:.1f}x)",
-            f"{many.rows_per_second:,.0f}/s ({1 / many.ratio:.1f}x)",
-            f"{many_on_all.rows_per_second:,.0f}/s ({1 / many_on_all.ratio:.1f}x)",
+            *_times(found),
             f"{found.memory_bytes / 1e6:.0f} MB" if found.memory_bytes else "",
         )
         said = "registered" if each.accepted else each.refusal
         yield f'<tr class="{word}"><td>{_text(each.told)}</td>' + "".join(f"<td>{cell}</td>" for cell in cells)
         yield f'<td class="left">{_text(said)}</td></tr>'
     yield "</table>"
+
+
+def _times(found: Comparison) -> Iterator[str]:
+    """Say the times of the columns: of one milliseconds, of many how many in a second."""
+    if found.first is not None:
+        timed, many = (found.first, found.one), (found.many,)
+    else:
+        one, one_on_all, first, second = found.shown
+        timed, many = (one, one_on_all), (first, second)
+    for each in timed:
+        yield f"{each.median_us / 1e3:.3g} ms ({1 / each.ratio:.1f}x)"
+    for each in many:
+        yield f"{each.rows_per_second:,.0f}/s ({1 / each.ratio:.1f}x)"
 
 
 def _refused(found: Sequence[Variant]) -> Iterator[str]:

@@ -32,9 +32,10 @@ class Compared(Protocol):
 class Wish:
     """What a user accepts, and what is to become small.
 
-    ``max_drop`` is of the quality's own unit, a share of 1: 0.005 are half a point of accuracy. Latency is of one row
-    on one thread. The objective is that latency, the size, what a row costs in a batch (``cost``), or all of them in
-    ``balance``: their geometric mean.
+    ``max_drop`` is of the quality's own unit, a share of 1: 0.005 are half a point of accuracy; of a language model it
+    is the share by which perplexity may rise. Latency is of one row on one thread, or of a token of one stream. The
+    objective is that latency, the size, what a row costs in a batch (``cost``), or all of them in ``balance``: their
+    geometric mean.
     """
 
     max_drop: float | None = 0.005
@@ -99,7 +100,8 @@ def complaints(found: Comparison, wish: Wish) -> list[str]:
         said.append(f"it loses {found.drop:.4f} of {found.quality.metric}, more than {wish.max_drop:g}")
     milliseconds, megabytes = found.one.median_us / 1e3, found.size_bytes / _MEGABYTE
     if wish.max_latency_ms is not None and milliseconds > wish.max_latency_ms:
-        said.append(f"one row takes {milliseconds:.3g} ms, more than {wish.max_latency_ms:g}")
+        what = "a token" if found.first else "one row"
+        said.append(f"{what} takes {milliseconds:.3g} ms, more than {wish.max_latency_ms:g}")
     if wish.max_size_mb is not None and megabytes > wish.max_size_mb:
         said.append(f"it has {megabytes:.3g} MB, more than {wish.max_size_mb:g}")
     if (share := price(found, wish.objective)) > _GAIN:

@@ -20,10 +20,11 @@ def front_svg(found: Sequence[Variant]) -> str:
     """Draw candidates that were measured; a line joins those that no other beats, and the picked one is green."""
     pairs = [(each, each.comparison) for each in found if each.comparison is not None]
     across, down = _across([one for _, one in pairs]), _down([one for _, one in pairs])
+    what = "one token" if any(one.first for _, one in pairs) else "one row"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img">',
         "<title>Quality lost against speed gained</title>",
-        *_axes(across, down),
+        *_axes(across, down, what),
     ]
     best = sorted(((across(1 / one.one.ratio), down(100 * one.drop)) for each, one in pairs if each.is_front))
     parts.append(f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in best)}"/>')
@@ -69,7 +70,7 @@ def _down(found: Sequence[Comparison]) -> _Scale:
     return _Scale(least - room, most + room, _TOP, _HEIGHT - _BOTTOM)
 
 
-def _axes(across: _Scale, down: _Scale) -> list[str]:
+def _axes(across: _Scale, down: _Scale, what: str) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
     parts = []
     for value in across.ticks():
@@ -84,7 +85,7 @@ def _axes(across: _Scale, down: _Scale) -> list[str]:
         )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(
-        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">times faster, one row</text>'
+        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">times faster, {what}</text>'
     )
     parts.append(
         f'<text class="axis" x="{_LEFT}" y="22">points of quality beside the original; size of a point: its file</text>'

@@ -21,6 +21,7 @@ from mofang.make.compress.step import (
     Half,
     Int4,
     Int8,
+    Lower,
     Optimise,
     Prune,
     Step,
@@ -28,11 +29,14 @@ from mofang.make.compress.step import (
     Student,
     Thin,
     Tune,
+    Width,
     told,
 )
 
 _SHARES = (0.5, 0.75, 0.3, 0.85)
 _THINNED = (0.5, 0.75, 0.9)
+_WIDTHS: tuple[Width, ...] = ("q8_0", "q4_0", "q5_0", "q4_1", "q5_1")
+_ENDS: Width = "q8_0"  # of embedding and output
 _FLOAT_LAYERS = (1, 2, 4, 8)
 _CALIBRATIONS: tuple[Calibration, ...] = ("minmax", "entropy", "percentile")
 _ROWS_SEEN, _MOST_EPOCHS = 120_000, 20  # in training after pruning
@@ -44,7 +48,10 @@ _HOPELESS = 0.1  # quality that a variant may lose and still be worth refining, 
 
 @dataclass(frozen=True, slots=True)
 class Can:
-    """What applies to a version: whether there is a network to train, trees to thin, a graph, rows to calibrate on."""
+    """What applies to a version: whether there is a network to train, trees to thin, a graph, rows to calibrate on.
+
+    ``widths``: in which types the weights of a language model could be.
+    """
 
     network: bool = False
     trees: bool = False
@@ -52,6 +59,7 @@ class Can:
     calibration: bool = False
     epochs: float = 3.0  # of training after pruning
     students: tuple[Student, ...] = ()  # smaller networks that could learn from it
+    widths: tuple[Width, ...] = ()
     teacher: str = ""  # whom to learn from instead of the original
 
 
@@ -99,6 +107,10 @@ class _Known:
     def has(self, steps: Steps) -> bool:
         return steps in self._found
 
+    def made(self, steps: Steps) -> bool:
+        """Whether there is such a variant."""
+        return self._found.get(steps) is not None
+
     def works(self, steps: Steps) -> bool:
         """Whether there is such a variant, and it loses no more than allowed."""
         found = self._found.get(steps)
@@ -130,6 +142,7 @@ class _Known:
 
 def _ideas(can: Can, known: _Known) -> Iterator[Steps]:
     """Give all ideas in their order; one that was tried is passed over, and what it gave steers those that follow."""
+    yield from _lower(can.widths, known)
     if can.graph:
         yield from _post_training(can, known)
     if can.trees:
@@ -140,6 +153,14 @@ def _ideas(can: Can, known: _Known) -> Iterator[Steps]:
         last = _last(can, known)
         yield from _closing_in(known, _SHARES, lambda share: _shrunk(share, can, last))
         yield from _finer(known, can)
+
+
+def _lower(widths: Sequence[Width], known: _Known) -> Iterator[Steps]:
+    """Try the safest and the smallest first; where an engine takes a type, the ends in more bits as well."""
+    for width in (width for width in _WIDTHS if width in widths):
+        yield (Lower(width),)
+        if width != _ENDS and known.made((Lower(width),)):
+            yield (Lower(width, _ENDS),)
 
 
 def _post_training(can: Can, known: _Known) -> Iterator[Steps]:

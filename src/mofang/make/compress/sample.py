@@ -1,8 +1,9 @@
-"""A user's file of what a model is asked: .npy of its one input, or .npz of all of them by name."""
+"""A user's file of what a model is asked: .npy of its one input, .npz of all of them by name, or texts."""
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from mofang.base.domain.errors import Invalid, MofangError
 from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec, check_inputs
 from mofang.make.prepare.npy import DAMAGED
 
+FEWEST_TEXTS = 8  # that a language model is measured on
 _FEW = 16  # rows, from which on half of them can be held out
 
 
@@ -38,6 +40,23 @@ def read_sample(data: bytes, filename: str, signature: Signature) -> dict[str, A
     except MofangError as error:
         raise type(error)(f"the calibration file {filename!r} does not fit: {error.message}") from error
     return inputs
+
+
+def read_texts(data: bytes, filename: str) -> list[str]:
+    """Return the texts of a file, between which are empty lines; of one without any, each line is a text.
+
+    Raises Invalid if it is no text in UTF-8, or has too few.
+    """
+    hint = f"give a text file in UTF-8 with {FEWEST_TEXTS} texts or more, and an empty line between two of them"
+    try:
+        whole = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"the calibration file {filename!r} is no text in UTF-8: {error.reason}", hint=hint) from error
+    parts = re.split(r"\n\s*\n", whole.strip())
+    found = [text.strip() for text in (parts if len(parts) > 1 else whole.splitlines()) if len(text.split()) > 1]
+    if len(found) < FEWEST_TEXTS:
+        raise Invalid(f"the calibration file {filename!r} has {len(found)} texts of several words", hint=hint)
+    return found
 
 
 def parted(rows: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

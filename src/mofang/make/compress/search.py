@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,12 +24,10 @@ from mofang.base.domain.errors import (
     UpstreamFailed,
 )
 from mofang.base.domain.work import Progress
-from mofang.base.engines.base import Engine
-from mofang.base.engines.catalog import load_engine
-from mofang.make.compress.arena import Arena
+from mofang.make.compress.arena import Grounds
 from mofang.make.compress.catalog import apply, written
 from mofang.make.compress.compare import Comparison
-from mofang.make.compress.exam import Answers, Exam
+from mofang.make.compress.exam import Examiner
 from mofang.make.compress.pick import Wish, costs, front, points
 from mofang.make.compress.propose import Can, Tried, measured, propose
 from mofang.make.compress.seldom import Limited, Seldom
@@ -52,13 +49,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The version as it is: its engine's name, folder and size, what it can be made into, and how it was examined."""
+    """The version as it is: its engine's name and its size, and what it can be made into."""
 
     engine: str
-    folder: Path
     size_bytes: int
-    loaded: Engine
-    answers: Answers
     can: Can
 
 
@@ -73,9 +67,16 @@ class Search:
     """One search in ``folder``, which has what an earlier process of the same search left there."""
 
     def __init__(
-        self, original: Original, means: Means, exam: Exam, arena: Arena, wish: Wish, budget: Budget, folder: Path
+        self,
+        original: Original,
+        means: Means,
+        examiner: Examiner,
+        grounds: Grounds,
+        wish: Wish,
+        budget: Budget,
+        folder: Path,
     ) -> None:
-        self._original, self._exam, self._arena = original, exam, arena
+        self._original, self._examiner, self._grounds = original, examiner, grounds
         self._limited = Limited(means.progress)
         self._means = replace(means, progress=self._limited)
         self._wish, self._budget, self._folder = wish, budget, folder
@@ -108,9 +109,7 @@ class Search:
     def again(self, steps: Steps, seconds: float, progress: Progress) -> Comparison:
         """Time a measured candidate once more, for longer; return the comparison with the new times."""
         found = next(each.comparison for each in self.tried if each.steps == steps)
-        latencies, memory, parent_memory = self._arena.time(
-            self._original.engine, self.folder(steps), seconds, progress
-        )
+        latencies, memory, parent_memory = self._grounds.time(self.folder(steps), seconds, progress)
         return replace(found, latencies=latencies, memory_bytes=memory, parent_memory_bytes=parent_memory)
 
     def _is_over(self) -> bool:
@@ -126,13 +125,8 @@ class Search:
 
     def _measure(self, steps: Steps, progress: Progress) -> Comparison:
         folder = self._files(steps)
-        with loaded(self._original.engine, folder) as engine:
-            _check_same(engine, self._original.loaded)
-            found = self._exam.answers(engine, progress)
-            quality = self._exam.judge(found, self._original.answers, engine)
-        latencies, memory, parent_memory = self._arena.time(
-            self._original.engine, folder, self._budget.timing_seconds, progress
-        )
+        quality = self._examiner.judge(folder, progress)
+        latencies, memory, parent_memory = self._grounds.time(folder, self._budget.timing_seconds, progress)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Comparison(quality, size, self._original.size_bytes, memory, parent_memory, latencies)
 
@@ -170,28 +164,6 @@ def _drawn(tried: Tried) -> str:
         return f"{tried}: {tried.refusal}"
     drop, latency, _, size = costs(tried.found)
     return f"{tried}: {points(drop)} points, {1 / latency:.1f}x as fast, {1 / size:.1f}x smaller"
-
-
-@contextmanager
-def loaded(engine: str, folder: Path) -> Iterator[Engine]:
-    """Load an artifact, and let it go at the end."""
-    made = load_engine(engine, folder)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def _check_same(engine: Engine, original: Engine) -> None:
-    """Raise NoVariant if a client of the original could not ask the variant."""
-
-    def interface(side: Engine) -> list[tuple[str, str, int]]:
-        return [
-            (spec.name, spec.datatype, len(spec.shape)) for spec in (*side.signature.inputs, *side.signature.outputs)
-        ]
-
-    if interface(engine) != interface(original):
-        raise NoVariant("its inputs and outputs are no longer those of the original")
 
 
 def _read(path: Path) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
@@ -46,12 +46,28 @@ class Ready(msgspec.Struct):
     resident_bytes: int
 
 
-class Ask(msgspec.Struct):
+class Ask(msgspec.Struct, tag=True):
     """Compute the input of a ``number`` so many ``times``; ``rows`` are sent with the first question alone."""
 
     number: int
     times: int
     rows: dict[str, Packed] = {}
+
+
+class Speak(msgspec.Struct, tag=True):
+    """Go on from all ``prompts`` (tokens) at once, for so many ``tokens`` each, always with the likeliest."""
+
+    prompts: list[list[int]]
+    tokens: int
+
+
+class Spoken(msgspec.Struct):
+    """Nanoseconds until the first token was there and until the last was, and how many all prompts got."""
+
+    first_ns: int
+    all_ns: int
+    tokens: int
+    resident_bytes: int
 
 
 class Times(msgspec.Struct):
@@ -89,6 +105,13 @@ class Stand:
         found = self._receive(self._times)
         self.resident_bytes = found.resident_bytes
         return found.taken
+
+    def speak(self, prompts: Sequence[Sequence[int]], tokens: int) -> Spoken:
+        """Have a language model go on from ``prompts`` at once, by so many ``tokens`` each or until it has no more."""
+        send(self._asks, Speak([[*prompt] for prompt in prompts], tokens))
+        found = self._receive(decoder(Spoken))
+        self.resident_bytes = found.resident_bytes
+        return found
 
     def close(self) -> None:
         """End the process."""

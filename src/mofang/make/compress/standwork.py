@@ -8,11 +8,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from mofang.base.engines.base import Engine
-from mofang.base.engines.catalog import load_engine
-from mofang.make.compress.stand import Ask, Load, Ready, Rows, Times, decoder, receive, send, unpack
+from mofang.base.domain.generation import Sampling
+from mofang.base.engines.base import Engine, GenerativeEngine
+from mofang.base.engines.catalog import generator_names, load_engine, load_generator
+from mofang.make.compress.stand import Ask, Load, Ready, Rows, Speak, Spoken, Times, decoder, receive, send, unpack
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,13 +26,18 @@ def main() -> int:
     first = receive(asked, decoder(Load))
     if first is None:
         return 0
+    if first.engine in generator_names():
+        speaker: Any = load_generator(first.engine, Path(first.folder), first.options)
+        send(answers, Ready(_resident_bytes()))
+        _serve_prompts(speaker, asked, answers)
+        return 0
     engine = load_engine(first.engine, Path(first.folder), first.options)
     send(answers, Ready(_resident_bytes()))
-    _serve(engine, asked, answers)
+    _serve_rows(engine, asked, answers)
     return 0
 
 
-def _serve(engine: Engine, asked: IO[bytes], answers: IO[bytes]) -> None:
+def _serve_rows(engine: Engine, asked: IO[bytes], answers: IO[bytes]) -> None:
     inputs: dict[int, Rows] = {}
     messages = decoder(Ask)
     while (message := receive(asked, messages)) is not None:
@@ -43,6 +49,32 @@ def _serve(engine: Engine, asked: IO[bytes], answers: IO[bytes]) -> None:
             engine.infer(rows)
             taken.append(time.perf_counter_ns() - begun)
         send(answers, Times(taken, _resident_bytes()))
+
+
+def _serve_prompts(engine: GenerativeEngine, asked: IO[bytes], answers: IO[bytes]) -> None:
+    messages = decoder(Speak)
+    while (message := receive(asked, messages)) is not None:
+        send(answers, _spoken(engine, message))
+
+
+def _spoken(engine: GenerativeEngine, message: Speak) -> Spoken:
+    """Go on from the prompts of ``message`` side by side, until all have ended."""
+    sampling = Sampling(max_tokens=message.tokens, temperature=0.0)
+    begun, first, tokens = time.perf_counter_ns(), 0, 0
+    for number, prompt in enumerate(message.prompts):
+        engine.add(number, prompt, sampling)
+    left = set(range(len(message.prompts)))
+    while left:
+        deltas, failures = engine.step()
+        for failure in failures.values():
+            raise failure
+        for delta in deltas:
+            tokens += delta.tokens
+            if delta.finish:
+                left.discard(delta.stream)
+        if tokens and not first:
+            first = time.perf_counter_ns() - begun
+    return Spoken(first, time.perf_counter_ns() - begun, tokens, _resident_bytes())
 
 
 def _resident_bytes() -> int:

@@ -21,6 +21,8 @@ _LONGEST_NAME = 40
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Epochs = Annotated[float, Meta(gt=0, le=1_000)]
 Calibration = Literal["minmax", "entropy", "percentile"]
+Width = Literal["q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+"""Types of ggml: blocks of 32 integers of so many bits, with a scale, and with a least value (``_1``) or without."""
 
 
 class _Step(msgspec.Struct, frozen=True, tag_field="technique", forbid_unknown_fields=True):
@@ -133,7 +135,17 @@ class Optimise(_Step, frozen=True, tag="optimise"):
         return "optimise"
 
 
-Step = Prune | Student | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise
+class Lower(_Step, frozen=True, tag="gguf"):
+    """Keep the ``weights`` of a language model in fewer bits; its embedding and output in those of ``ends``, if any."""
+
+    weights: Width
+    ends: Width | Literal[""] = ""
+
+    def __str__(self) -> str:
+        return f"gguf {self.weights}" + (f", embedding and output {self.ends}" if self.ends else "")
+
+
+Step = Prune | Student | Tune | Distil | Thin | Int8 | Int4 | Half | Optimise | Lower
 Steps = tuple[Step, ...]
 
 

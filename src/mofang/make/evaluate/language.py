@@ -34,11 +34,12 @@ _LONGEST_SHOWN = 200
 _SEED = 0
 
 Floats = NDArray[np.float64]
+Encoding = GenerativeEngine | Scoring
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """A text in tokens; the first ``given`` of them are not asked for."""
+class Text:
+    """A text in tokens; the first ``given`` of them, one at least, are not asked for."""
 
     tokens: Sequence[int]
     given: int
@@ -82,23 +83,38 @@ def evaluate_language(
             hint="register the same file for the engine that does: `mofang push NAME FILE --engine openvino`",
         )
     if are_passages(test.schema.columns):
-        passages = [each for each in Reader(engine, _MOST_TOKENS).passages(test) if each]  # type: ignore[arg-type]
-        return evaluate_passages(engine, passages, gate, progress)[0]
+        return evaluate_passages(engine, _passages(engine, test), gate, progress)[0]
     choices = _choices(test)
     gate.check_language(choices=bool(choices))
     begun = time.perf_counter()
     rows = _some(test)
-    questions = _read(test, _text_column(test, choices), rows)
+    questions, answers = _asked(test, choices, rows)
     if choices:
-        report = _chosen(engine, questions, [_read(test, each, rows) for each in choices], test, rows, progress)
+        report = _chosen(engine, questions, answers, test, rows, progress)
     else:
-        told = _likelihood(engine, [_whole(engine, text) for text in questions], progress)
+        told = likelihood(engine, [whole(engine, text) for text in questions], progress)
         report = _report(told, len(rows))
     progress.report("evaluate", 1.0, report.scores.headline, **report.metrics)
     failures = gate.failures(report.scores)
     return Report(
         report.scores, time.perf_counter() - begun, gate.text, failures, report.intervals, mistakes=report.mistakes
     )
+
+
+def texts_of(engine: Encoding, test: Examples) -> list[Text]:
+    """Return what of held-out rows a language model is to foresee; of questions the right answers.
+
+    Raises InvalidDataset for data without texts.
+    """
+    if are_passages(test.schema.columns):
+        passages = _passages(engine, test)
+        return [_completion(passages[row]) for row in _drawn(len(passages)).tolist()]
+    rows, choices = _some(test), _choices(test)
+    questions, answers = _asked(test, choices, rows)
+    if not choices:
+        return [whole(engine, text) for text in questions]
+    truth = test.target[rows].astype(np.int64)
+    return [_answer(engine, question, answers[truth[row]][row]) for row, question in enumerate(questions)]
 
 
 def evaluate_passages(
@@ -110,10 +126,9 @@ def evaluate_passages(
     """
     gate.check_language(choices=False)
     begun = time.perf_counter()
-    some = [passages[row] for row in _drawn(len(passages)).tolist()]
-    texts = [_Text(each.tokens, max(each.start, 1), max(each.completion_bytes, 1)) for each in some]
-    told = _likelihood(engine, texts, progress)
-    report = _report(told, len(some))
+    texts = [_completion(passages[row]) for row in _drawn(len(passages)).tolist()]
+    told = likelihood(engine, texts, progress)
+    report = _report(told, len(texts))
     compared = () if base is None else (_compared(base, told),)
     said = f"{report.scores.headline}{'' if base is None else f'; {base.version} has {base.told.perplexity:.4g}'}"
     progress.report("evaluate", 1.0, said, **report.metrics)
@@ -148,7 +163,7 @@ def _chosen(
 ) -> Report:  # fmt: skip
     """Ask for every answer [choices][n] after its question; the right one of each row tells the perplexity as well."""
     asked = [_answer(engine, question, each[row]) for row, question in enumerate(questions) for each in answers]
-    told = _likelihood(engine, asked, progress)
+    told = likelihood(engine, asked, progress)
     logs = told.log.reshape(len(rows), len(answers))
     truth = test.target[rows].astype(np.int64)
     right = logs.argmax(axis=1) == truth
@@ -178,7 +193,8 @@ def _interval(measure: Callable[[NDArray[np.int64]], float], rows: int) -> tuple
     return low, high
 
 
-def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> Likelihood:
+def likelihood(engine: Scoring, texts: Sequence[Text], progress: Progress) -> Likelihood:
+    """Ask how likely ``texts`` are, a few at a time."""
     logs: list[float] = []
     for start in range(0, len(texts), _AT_ONCE):
         part = texts[start : start + _AT_ONCE]
@@ -190,16 +206,16 @@ def _likelihood(engine: Scoring, texts: Sequence[_Text], progress: Progress) -> 
     return Likelihood(np.array(logs), np.array(tokens), np.array([float(text.size_bytes) for text in texts]))
 
 
-def _whole(engine: Scoring, text: str) -> _Text:
+def whole(engine: Encoding, text: str) -> Text:
     """Return ``text`` in tokens, all but the first asked for; what is longer than the context is cut."""
     while True:
         try:
-            return _Text(engine.encode(text, opening=True), 1, max(len(text.encode()), 1))
+            return Text(engine.encode(text, opening=True), 1, max(len(text.encode()), 1))
         except PromptTooLong:
             text = text[: len(text) * 3 // 4]
 
 
-def _answer(engine: Scoring, question: str, answer: str) -> _Text:
+def _answer(engine: Encoding, question: str, answer: str) -> Text:
     """Return question and answer in tokens, those of the answer asked for."""
     between = "" if not question or question[-1].isspace() else " "
     try:
@@ -208,7 +224,20 @@ def _answer(engine: Scoring, question: str, answer: str) -> _Text:
     except PromptTooLong as error:
         raise InvalidDataset(f"question {question[:60]!r} and an answer are longer than the model's context") from error
     same = next((at for at, pair in enumerate(zip(known, tokens, strict=False)) if pair[0] != pair[1]), len(known))
-    return _Text(tokens, min(max(same, 1), len(tokens) - 1), max(len(answer.encode()), 1))
+    return Text(tokens, min(max(same, 1), len(tokens) - 1), max(len(answer.encode()), 1))
+
+
+def _passages(engine: Encoding, test: Examples) -> list[Passage]:
+    return [each for each in Reader(engine, _MOST_TOKENS).passages(test) if each]  # type: ignore[arg-type]
+
+
+def _completion(passage: Passage) -> Text:
+    return Text(passage.tokens, max(passage.start, 1), max(passage.completion_bytes, 1))
+
+
+def _asked(test: Examples, choices: Sequence[int], rows: NDArray[np.int64]) -> tuple[list[str], list[list[str]]]:
+    """Return the questions of some rows, and the answers of each class to them."""
+    return _read(test, _text_column(test, choices), rows), [_read(test, each, rows) for each in choices]
 
 
 def _choices(test: Examples) -> list[int]:

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.names import VersionRef
-from mofang.base.domain.registry import Artifact, Lineage, ModelVersion
+from mofang.base.domain.registry import Lineage, ModelVersion
 from mofang.base.domain.work import Progress
-from mofang.base.engines.base import Engine
-from mofang.base.engines.upstreams import look_up
-from mofang.make.compress.arena import arena
-from mofang.make.compress.catalog import abilities
-from mofang.make.compress.endpoint import UPSTREAM, Endpoint
 from mofang.make.compress.pick import Wish, complaints, front, pick, price
-from mofang.make.compress.propose import Can, Tried, measured
-from mofang.make.compress.search import Budget, Original, Search
-from mofang.make.compress.seldom import Seldom
+from mofang.make.compress.propose import Tried, measured
+from mofang.make.compress.search import Search
 from mofang.make.compress.step import Steps, named, packed, told
 from mofang.make.compress.store import Variant
-from mofang.make.compress.subject import Means, Subject
-from mofang.make.compress.tuning import best, measure
-from mofang.make.compress.tuning import told as told_setting
-from mofang.make.evaluate.gate import parse_gate
-from mofang.make.evaluate.suite import evaluate
-from mofang.make.pipeline.material import Material, Order, material
+from mofang.make.evaluate.report import Report
+from mofang.make.pipeline.material import Order
 from mofang.make.pipeline.outcome import Result, Spec, code
-from mofang.make.prepare.feed import feed
-from mofang.make.prepare.onnx import IMAGE
+from mofang.make.pipeline.rows import Rows
+from mofang.make.pipeline.texts import Texts
 from mofang.make.register.store import NewVariant
 from mofang.make.workshop import Workshop
 
 _MOST_REGISTERED = 6  # of one search: the pick, and what else of the front is good enough
-_TUNING_TIMES = 4  # as long as a batch is timed, the pick is tuned
-_ANSWER_MS = 50.0  # within which a request is to be answered, where nobody says
 
 
 def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
@@ -50,19 +36,16 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
 
     ``spec`` is an :class:`Order`: ``max_drop``, ``max_latency_ms``, ``max_size_mb`` and ``objective`` are a
     :class:`Wish`; ``seconds`` and ``trials`` (0: any) the budget; ``dataset`` (a digest; empty: the one it was made
-    from) or ``calibration`` (SHA-256 of a file that ``filename`` names) and ``metric`` what it is measured on;
-    ``teacher`` whom networks learn from instead of it, ``model@version`` or ``upstream:SERVER/MODEL``. All
-    candidates and their measurements are kept, whatever comes of them; NoVariant tells why none was accepted. A search
-    that was interrupted goes on with the next candidate.
+    from) or ``calibration`` (SHA-256 of a file that ``filename`` names, of texts for a language model) and ``metric``
+    what it is measured on; ``teacher`` whom networks learn from instead of it, ``model@version`` or
+    ``upstream:SERVER/MODEL``. All candidates and their measurements are kept, whatever comes of them; NoVariant tells
+    why none was accepted. A search that was interrupted goes on with the next candidate.
     """
     order = msgspec.convert(spec, Order)
     version = tools.registry.get(VersionRef.parse(order.version))
-    if version.variant or version.artifact.engine != "onnx":
-        what = "a variant itself" if version.variant else f"computed by engine {version.artifact.engine!r}"
-        raise NoVariant(f"{version} is {what}", hint="only ONNX models can be compressed, and those only once")
+    case = _case(version, order, tools)
     wish = Wish(order.max_drop, order.max_latency_ms, order.max_size_mb, order.objective)
-    data = material(version, order, tools)
-    with _searching(version, data, wish, order, tools, progress) as search:
+    with case.searching(wish, tools.scratch / f"search-{_key(order)}", progress) as search:
         tried = search.run(progress)
         finals = _finals(search, tried, wish, tools, progress)
         longer = {each.steps: each for each in finals}
@@ -70,18 +53,54 @@ def compress_version(spec: Spec, tools: Workshop, progress: Progress) -> Result:
         try:
             picked = pick(finals or measured(tried), wish)
         except NoVariant as refusal:
-            tools.variants.record(_rows(version, tried, {}, (), data, wish, tools))
+            tools.variants.record(_rows(version, tried, {}, (), case, wish, tools))
             raise _refused(version, tried, refusal) from refusal
-        settings = _settings(version, search.folder(picked.steps), data, wish, tools, progress)
-        registered = _register(version, search, finals, data, tools, progress)
+        settings = case.settings(search.folder(picked.steps), wish, progress)
+        registered = _register(version, search, finals, case, tools, progress)
     rows = [
         replace(each, settings=settings) if each.is_picked else each
-        for each in _rows(version, tried, registered, picked.steps, data, wish, tools)
+        for each in _rows(version, tried, registered, picked.steps, case, wish, tools)
     ]
     rows = tools.variants.record(rows)
     name = str(registered[picked.steps])
     progress.report("register", 1.0, f"{name} registered, the best of {len(rows)} candidates")
     return {"version": str(version), "picked": name, "variants": [asdict(row) for row in rows]}
+
+
+class Case(Protocol):
+    """A version that is compressed, with what is known of it."""
+
+    dataset: str  # digest of what quality is measured on; empty if it is a sample
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Whose releases are recorded."""
+        ...
+
+    def searching(self, wish: Wish, folder: Path, progress: Progress) -> AbstractContextManager[Search]:
+        """Load the original and lay out a search in ``folder``."""
+        ...
+
+    def settings(self, folder: Path, wish: Wish, progress: Progress) -> Mapping[str, Any]:
+        """Find by measuring how the pick in ``folder`` runs best; empty if there is nothing to find."""
+        ...
+
+    def report(self, folder: Path, progress: Progress) -> Report | None:
+        """Evaluate the variant in ``folder`` on the dataset; None if there is none."""
+        ...
+
+
+def _case(version: ModelVersion, order: Order, tools: Workshop) -> Case:
+    if version.variant:
+        raise NoVariant(f"{version} is a variant itself", hint="compress the version it was made from")
+    if version.artifact.engine == "onnx":
+        return Rows(version, order, tools)
+    if any(entry.path.endswith(".gguf") for entry in version.artifact.files):
+        return Texts(version, order, tools)
+    raise NoVariant(
+        f"{version} is computed by engine {version.artifact.engine!r}",
+        hint="what can be compressed are ONNX models, and language models in GGUF files",
+    )
 
 
 def _key(order: Order) -> str:
@@ -92,69 +111,6 @@ def _refused(version: ModelVersion, tried: Sequence[Tried], refusal: NoVariant) 
     """Say why nothing was registered; if nothing could be made, why not."""
     why = "" if measured(tried) else "".join(f"; of '{each}': {each.refusal}" for each in tried[:3])
     return NoVariant(f"nothing was registered for {version}: {refusal.message}{why}", hint=refusal.hint)
-
-
-@contextmanager
-def _searching(
-    version: ModelVersion, data: Material, wish: Wish, order: Order, tools: Workshop, progress: Progress
-) -> Iterator[Search]:
-    """Load the original, on its own and in the arena, and lay out a search in the job's folder."""
-    steps = tools.scratch / "steps"
-    steps.mkdir(parents=True, exist_ok=True)
-    folder = tools.registry.folder(version, tools.scratch / "original")
-    means = Means(
-        original=Subject(folder, "onnx", data.network, "torch" if data.network is not None else ""),
-        scratch=lambda: Path(mkdtemp(dir=steps)),
-        examples=data.examples,
-        calibration=data.calibration,
-        unseen=data.unseen,
-        checkpoints=tools.scratch / "checkpoints",
-        teacher=partial(_teacher, version, tools),
-        image=[each.name for each in version.artifact.signature.inputs] == [IMAGE],
-        progress=Seldom(progress),
-    )
-    batchable = version.artifact.signature.batchable
-    with tools.engine("onnx", folder) as engine, arena("onnx", folder, data.exam.rows, batchable=batchable) as grounds:
-        can = replace(abilities(means), teacher=order.teacher)
-        if order.teacher:
-            _check_teacher(can, data, means, progress)
-        progress.report("search", 0.0, f"asking {version} as it is")
-        size = version.artifact.size_bytes
-        original = Original("onnx", folder, size, engine, data.exam.answers(engine, progress), can)
-        budget = Budget(order.seconds, order.trials, tools.timing_seconds / 3)
-        yield Search(original, means, data.exam, grounds, wish, budget, tools.scratch / f"search-{_key(order)}")
-
-
-def _check_teacher(can: Can, data: Material, means: Means, progress: Progress) -> None:
-    """Ask the teacher one row, so that a search does not fail late; raise NoVariant if nothing would learn from it."""
-    if data.examples is None or not (can.network or can.students):
-        raise NoVariant(
-            "a teacher is asked for, and nothing here can learn from it",
-            hint="networks that were trained here learn, and networks in place of trees; leave the teacher out",
-        )
-    progress.report("search", 0.0, f"asking the teacher {can.teacher}")
-    first = replace(data.examples, features=data.examples.features[:1], target=data.examples.target[:1])
-    assert means.teacher is not None
-    with means.teacher(can.teacher) as teacher:
-        teacher.infer(feed(first, teacher.signature))
-
-
-@contextmanager
-def _teacher(version: ModelVersion, tools: Workshop, name: str) -> Iterator[Engine]:
-    """Open whom to learn from: ``upstream:SERVER/MODEL``, ``model@version``, or a number or alias of the same model."""
-    if name.startswith(UPSTREAM):
-        server, _, model = name.removeprefix(UPSTREAM).partition("/")
-        if not model:
-            raise NoVariant(f"the teacher {name!r} has no model", hint=f"write {UPSTREAM}SERVER/MODEL")
-        place = look_up(tools.upstreams, server)
-        with closing(Endpoint(place.base_url, place.key(), model)) as endpoint:
-            yield endpoint
-        return
-    found = tools.registry.get(VersionRef.parse(name) if "@" in name else VersionRef(version.model, name))
-    with tools.folder() as root:
-        folder = tools.registry.folder(found, root)
-        with tools.engine(found.artifact.engine, folder) as engine:
-            yield engine
 
 
 def _finals(search: Search, tried: Sequence[Tried], wish: Wish, tools: Workshop, progress: Progress) -> list[Tried]:
@@ -169,20 +125,8 @@ def _finals(search: Search, tried: Sequence[Tried], wish: Wish, tools: Workshop,
     return finals
 
 
-def _settings(
-    version: ModelVersion, folder: Path, data: Material, wish: Wish, tools: Workshop, progress: Progress
-) -> Mapping[str, Any]:
-    """Find by measuring how the pick runs best on this machine, while a request is answered within the limit."""
-    row = {name: array[:1] for name, array in data.exam.rows.items()}
-    goal_ms = wish.max_latency_ms or _ANSWER_MS
-    seconds = _TUNING_TIMES * tools.timing_seconds
-    batchable = version.artifact.signature.batchable
-    found = measure("onnx", folder, row, goal_ms, seconds, progress, batchable=batchable)
-    return told_setting(best(found, goal_ms), "onnx")
-
-
 def _register(
-    version: ModelVersion, search: Search, finals: Sequence[Tried], data: Material, tools: Workshop, progress: Progress
+    version: ModelVersion, search: Search, finals: Sequence[Tried], case: Case, tools: Workshop, progress: Progress
 ) -> Mapping[Steps, ModelVersion]:
     """Register all ``finals``, or none; report on the quality of each, where the truth is known."""
     made, artifacts = [], {}
@@ -192,26 +136,20 @@ def _register(
         lineage = Lineage(
             source="compress",
             run=version.lineage.run,
-            dataset=data.dataset.digest if data.dataset else "",
+            dataset=case.dataset,
             recipe=version.lineage.recipe,
-            code=code("onnx", "onnxruntime", "torch"),
+            code=code(*case.packages),
             parent=version.digest,
             steps=told(each.steps),
         )
         quality = each.comparison.quality
         made.append(NewVariant(named(each.steps), artifact, lineage, {quality.metric: quality.value}))
         artifacts[each.steps] = artifact
-        _report(version.model, artifact, search.folder(each.steps), data, tools, progress)
+        report = case.report(search.folder(each.steps), progress)
+        if report is not None:
+            tools.evaluations.record(version.model, artifact.digest, case.dataset, report)
     by_digest = {each.digest: each for each in tools.registry.register_variants(version, made)}
     return {steps: by_digest[artifact.digest] for steps, artifact in artifacts.items()}
-
-
-def _report(model: str, artifact: Artifact, folder: Path, data: Material, tools: Workshop, progress: Progress) -> None:
-    if data.dataset is None or data.exam.truth is None:
-        return
-    with tools.engine(artifact.engine, folder) as engine:
-        report = evaluate(engine, data.exam.rows, data.exam.truth, data.exam.labels, parse_gate(""), progress)
-    tools.evaluations.record(model, artifact.digest, data.dataset.digest, report)
 
 
 def _rows(
@@ -219,7 +157,7 @@ def _rows(
     tried: Sequence[Tried],
     registered: Mapping[Steps, ModelVersion],
     picked: Steps,
-    data: Material,
+    case: Case,
     wish: Wish,
     tools: Workshop,
 ) -> list[Variant]:
@@ -240,7 +178,7 @@ def _rows(
             parent=version.digest,
             technique=registered[each.steps].variant if each.steps in registered else named(each.steps),
             digest=registered[each.steps].digest if each.steps in registered else "",
-            dataset=data.dataset.digest if data.dataset else "",
+            dataset=case.dataset,
             comparison=each.found,
             refusal=refusal(each),
             version=version.number if each.steps in registered else 0,

@@ -48,11 +48,13 @@ _HTML = {"response_class": Response, "responses": {200: {"content": {"text/html"
 class VariantBody(Body):
     """Which version to compress, what its variants may lose and cost, and how long to search.
 
-    ``max_drop`` is a share of 1, null: any. Latency is of one row on one thread. ``calibration`` is the SHA-256 of an
-    uploaded .npy or .npz of what the model is asked, called ``filename``; ``dataset`` the digest of other data than the
-    version was made from. ``seconds`` and ``trials``: 0 is no limit. Networks learn from ``teacher`` instead of the
-    version: MODEL@VERSION, ``endpoint:NAME`` of this server (the version that answers there now), or
-    ``upstream:SERVER/MODEL`` of another that speaks the Open Inference Protocol, as the setting ``upstreams`` has it.
+    ``max_drop`` is a share of 1, null: any; of a language model the share by which perplexity may rise. Latency is of
+    one row on one thread, or of a token of one stream. ``calibration`` is the SHA-256 of an uploaded .npy or .npz of
+    what the model is asked, or of a text file for a language model, called ``filename``; ``dataset`` the digest of
+    other data than the version was made from. ``seconds`` and ``trials``: 0 is no limit. Networks learn from
+    ``teacher`` instead of the version: MODEL@VERSION, ``endpoint:NAME`` of this server (the version that answers there
+    now), or ``upstream:SERVER/MODEL`` of another that speaks the Open Inference Protocol, as the setting ``upstreams``
+    has it.
     """
 
     version: Reference

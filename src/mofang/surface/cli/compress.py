@@ -31,7 +31,8 @@ _DETACH = click.option("--detach", is_flag=True, help="Return at once; the job g
     "compress",
     example="mofang compress digits@2 --max-drop 0.005\n"
     "mofang compress encoder@1 --calibration sample.npz --objective size --time 5min\n"
-    "mofang compress digits@2 --max-latency-ms 0.5 --max-size-mb 2 --html front.html",
+    "mofang compress digits@2 --max-latency-ms 0.5 --max-size-mb 2 --html front.html\n"
+    "mofang compress smol@1 --calibration texts.txt --max-drop 0.05",
     json=f"One object: job, picked (MODEL@VERSION+VARIANT), {VARIANTS_JSON}. With --detach only job.",
 )
 @click.argument("version", metavar="MODEL@VERSION")
@@ -40,9 +41,11 @@ _DETACH = click.option("--detach", is_flag=True, help="Return at once; the job g
     type=click.FloatRange(0, 1),
     default=0.005,
     show_default=True,
-    help="The quality it may lose, as a fraction.",
+    help="The quality it may lose, as a fraction; of a language model, by which perplexity may rise.",
 )
-@click.option("--max-latency-ms", type=click.FloatRange(0, min_open=True), help="The time one row may take.")
+@click.option(
+    "--max-latency-ms", type=click.FloatRange(0, min_open=True), help="The time one row may take, or one token."
+)
 @click.option("--max-size-mb", type=click.FloatRange(0, min_open=True), help="The size its files may have.")
 @click.option(
     "--objective",
@@ -56,7 +59,7 @@ _DETACH = click.option("--detach", is_flag=True, help="Return at once; the job g
     "--trials", type=click.IntRange(0), default=0, help="How many candidates to try; 0: as many as there are."
 )
 @click.option("--calibration", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help="What the model is asked: .npy of its input, or .npz of its inputs by name.")  # fmt: skip
+              help="What the model is asked: .npy of its input, .npz of its inputs by name, or texts.")  # fmt: skip
 @click.option("--dataset", default="", metavar="DIGEST", help="Measure on other data than the version was made from.")
 @click.option("--metric", type=click.Choice(["auto", "agreement", "cosine"]), default="auto",
               help="How to compare answers where nobody knows the truth.")  # fmt: skip
@@ -128,7 +131,7 @@ def _save(session: Session, version: str, html: Path | None) -> None:
 def _draw_picked(variant: Variant) -> None:
     found = variant.comparison or {}
     quality = found["quality"]
-    lost = _points(quality["parent"] - quality["value"])
+    lost = _points(_drop(quality))
     between = f"95 %: {_points(quality['high'])} to {_points(quality['low'])}, p = {quality['p_value']:.2g}"
     rows = f"{lost} points on {format.count(quality['rows'])} rows ({between})"
     table: list[tuple[str, ...]] = [
@@ -140,7 +143,7 @@ def _draw_picked(variant: Variant) -> None:
         times = (each["median_us"], each["parent_median_us"])
         said = (format.duration(value / 1e6) for value in times)
         threads = f"{each['threads']} thread{'s' if each['threads'] > 1 else ''}"
-        table.append((f"  {each['batch']} rows, {threads}", *said, _times(*times, "faster", "slower")))
+        table.append((f"  {_timed(each)}, {threads}", *said, _times(*times, "faster", "slower")))
     screen.table(("", ">variant", ">original", ""), table)
     fields = [("answers", quality["parity"]), ("digest", variant.digest)]
     if best := variant.settings:
@@ -159,7 +162,9 @@ def _draw_candidates(found: Variants) -> None:
     measured = [each for each in found.candidates if each.comparison]
     measured.sort(key=lambda each: _ratios(each)[0])
     rows = [_row(each) for each in measured]
-    times = (">one row", ">many rows", ">one, all cores", ">many, all cores")
+    times: tuple[str, ...] = (">one row", ">many rows", ">one, all cores", ">many, all cores")
+    if measured and _speaks(measured[0]):
+        times = (">first token", ">one stream", ">many streams")
     screen.table(("  steps", ">points", ">size", *times, "", ""), rows, empty="  none could be measured")
     refused = [each for each in found.candidates if not each.comparison]
     for each in refused:
@@ -172,7 +177,7 @@ def _row(variant: Variant) -> tuple[str, ...]:
     mark = "picked" if variant.is_picked else "front" if variant.is_front else ""
     return (
         f"  {variant.told}",
-        _points(quality["parent"] - quality["value"]),
+        _points(_drop(quality)),
         f"{found['parent_size_bytes'] / found['size_bytes']:.1f}x smaller",
         *(f"{1 / ratio:.1f}x faster" for ratio in _ratios(variant)),
         mark,
@@ -181,11 +186,34 @@ def _row(variant: Variant) -> tuple[str, ...]:
 
 
 def _ratios(variant: Variant) -> list[float]:
-    """Return the shares of the original's time: the least and the largest batch, on one thread, then on all cores."""
+    """Return the shares of the original's time: the least and the largest batch, on one thread, then on all cores.
+
+    Of a language model: the first token, and those of one stream and of many.
+    """
     latencies: Sequence[Any] = (variant.comparison or {})["latencies"]
+    if _speaks(variant):
+        return [each["median_us"] / each["parent_median_us"] for each in latencies]
     found = {(each["threads"], each["batch"]): each["median_us"] / each["parent_median_us"] for each in latencies}
     threads, batches = (sorted({key[at] for key in found}) for at in (0, 1))
     return [found[threads[core], batches[batch]] for core in (0, -1) for batch in (0, -1)]
+
+
+def _speaks(variant: Variant) -> bool:
+    """Tell whether tokens were timed."""
+    return any(each.get("of") == "first token" for each in (variant.comparison or {})["latencies"])
+
+
+def _timed(latency: Mapping[str, Any]) -> str:
+    """Say what was timed."""
+    if latency.get("of", "rows") == "rows":
+        return f"{latency['batch']} rows"
+    return f"{latency['of']}, {latency['batch']} stream{'s' if latency['batch'] > 1 else ''}"
+
+
+def _drop(quality: Mapping[str, Any]) -> float:
+    """Return what was lost; where less is better, by what share of the original's it rose."""
+    value, parent = float(quality["value"]), float(quality["parent"])
+    return value / parent - 1 if quality.get("relative") else parent - value
 
 
 def _setting(best: Mapping[str, Any]) -> str:

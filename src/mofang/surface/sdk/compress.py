@@ -78,12 +78,12 @@ class Compress:
         """Search for variants of ``MODEL@VERSION`` that lose ``max_drop`` of quality at most; return the job.
 
         ``objective`` is what is to become small: the time of one row (``latency``), the ``size``, the time of a row in
-        a batch (``cost``), or all in ``balance``. The search ends after ``seconds`` or ``trials`` (0: no limit).
-        ``calibration`` is a file of what a pushed model is asked, .npy or .npz; ``metric`` how answers are compared
-        where nobody knows the truth. Networks learn from ``teacher`` instead of the version: ``MODEL@VERSION``,
-        ``endpoint:NAME``, or ``upstream:SERVER/MODEL``. The job's result is
-        ``{"version", "picked", "variants"}``; it fails with NoVariant
-        if nothing is good enough.
+        a batch (``cost``), or all in ``balance``; of a language model a token takes the place of a row, and what is
+        lost is the share by which perplexity rises. The search ends after ``seconds`` or ``trials`` (0: no limit).
+        ``calibration`` is a file of what a pushed model is asked, .npy, .npz, or texts; ``metric`` how answers are
+        compared where nobody knows the truth. Networks learn from ``teacher`` instead of the version:
+        ``MODEL@VERSION``, ``endpoint:NAME``, or ``upstream:SERVER/MODEL``. The job's result is
+        ``{"version", "picked", "variants"}``; it fails with NoVariant if nothing is good enough.
         """
         upload = self._register.upload(Path(calibration)).sha256 if calibration else ""
         body = {
