@@ -24,7 +24,7 @@ from servers import Server
 
 pytestmark = pytest.mark.timeout(600)
 Mofang = Callable[..., str]
-BLOCKS = 2  # of thirty: enough to be served, and soon measured
+BLOCKS, WORDS = 2, 2_048  # of thirty, and of 49,152: enough to be served, and soon measured
 ABOUT = (
     "The capital of France is Paris, and it lies on the river Seine.",
     "The sun rises in the east and sets in the west, every day of the year.",
@@ -37,31 +37,31 @@ ABOUT = (
 )
 
 
-def exact(target: Path, blocks: int = BLOCKS, wide: str = "F16", words: int = 49_152) -> Path:
-    """Write the first ``blocks`` of SmolLM2 as somebody would push it: matrices in ``wide``, vectors as floats.
-
-    With fewer ``words`` it cannot be served.
-    """
+def exact(target: Path, wide: str = "F16") -> Path:
+    """Write the first blocks and words of SmolLM2 as somebody would push it: matrices in ``wide``, vectors in F32."""
     reader = gguf.GGUFReader(fetch(SMOLLM2))
     writer = gguf.GGUFWriter(target, "llama")
+    words = reader.fields["tokenizer.ggml.tokens"].contents()[:WORDS]
+    merges = reader.fields["tokenizer.ggml.merges"].contents()
+    changed = {
+        "llama.block_count": BLOCKS,
+        "llama.vocab_size": WORDS,
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.token_type": reader.fields["tokenizer.ggml.token_type"].contents()[:WORDS],
+        "tokenizer.ggml.merges": [each for each in merges if {*each.split(" "), each.replace(" ", "")} <= {*words}],
+    }
     for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
-            continue
-        kind = field.types[0]
-        value = blocks if field.name == "llama.block_count" else field.contents()
-        writer.add_key_value(field.name, value, kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+        if not field.name.startswith("GGUF.") and field.name not in ("general.architecture", "general.file_type"):
+            kind, value = field.types[0], changed.get(field.name, field.contents())
+            writer.add_key_value(field.name, value, kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{wide}"])
     for tensor in reader.tensors:
         name = tensor.name.split(".")
-        if name[0] == "blk" and int(name[1]) >= blocks:
+        if name[0] == "blk" and int(name[1]) >= BLOCKS:
             continue
-        weights = dequantize(tensor.data[:words], tensor.tensor_type)
-        if weights.ndim == 1:
-            writer.add_tensor(tensor.name, weights)
-            continue
-        kind = gguf.GGMLQuantizationType[wide]
-        packed = gguf.quants.quantize(weights, kind)
-        writer.add_tensor(tensor.name, packed, raw_dtype=kind)
+        weights = dequantize(tensor.data[:WORDS], tensor.tensor_type)  # no other has as many rows
+        kind = gguf.GGMLQuantizationType["F32" if weights.ndim == 1 else wide]
+        writer.add_tensor(tensor.name, gguf.quants.quantize(weights, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -89,10 +89,10 @@ def f16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("wide", ["F16", "BF16", "Q8_0"])
 def test_matrices_get_the_lower_type_and_the_rest_stays(tmp_path: Path, wide: str) -> None:
     (tmp_path / "original").mkdir()
-    original = exact(tmp_path / "original" / "small.gguf", 1, wide, 2_048)
+    original = exact(tmp_path / "original" / "small.gguf", wide)
     made = lowered(original.parent, [Lower("q4_0", "q8_0")], tmp_path)
     before, after = read_gguf(original), read_gguf(made)  # which checks every length and offset
-    types = {each.name.removeprefix("blk.0."): each.type for each in after.tensors}
+    types = {each.name.removeprefix("blk.1."): each.type for each in after.tensors}
     assert types | {"attn_norm.weight": "F32", "ffn_down.weight": "Q4_0", "token_embd.weight": "Q8_0"} == types
     assert [(each.name, each.shape) for each in after.tensors] == [(each.name, each.shape) for each in before.tensors]
     assert made.stat().st_size < original.stat().st_size
@@ -109,7 +109,7 @@ def test_matrices_get_the_lower_type_and_the_rest_stays(tmp_path: Path, wide: st
 
 def test_one_width_after_another_loses_twice_and_is_refused(tmp_path: Path) -> None:
     (tmp_path / "original").mkdir()
-    exact(tmp_path / "original" / "small.gguf", 1, words=2_048)
+    exact(tmp_path / "original" / "small.gguf")
     once = lowered(tmp_path / "original", [Lower("q4_0")], tmp_path)
     with pytest.raises(NoVariant, match="most of its weights are Q4_0: there is nothing to write in q5_0"):
         make((Lower("q5_0"),), Means(Subject(once.parent, "openvino"), lambda: tmp_path / "never"))
