@@ -106,14 +106,11 @@ def _table(compared: Sequence[Variant]) -> Iterator[str]:
 
 def _times(found: Comparison) -> Iterator[str]:
     """Say the times of the columns: of one milliseconds, of many how many in a second."""
-    if found.first is not None:
-        timed, many = (found.first, found.one), (found.many,)
-    else:
-        one, one_on_all, first, second = found.shown
-        timed, many = (one, one_on_all), (first, second)
+    one, one_on_all, *many = found.shown
+    timed = (one, one_on_all) if found.first is None else (found.first, one)
     for each in timed:
         yield f"{each.median_us / 1e3:.3g} ms ({1 / each.ratio:.1f}x)"
-    for each in many:
+    for each in many if found.first is None else many[:1]:
         yield f"{each.rows_per_second:,.0f}/s ({1 / each.ratio:.1f}x)"
 
 
