@@ -46,15 +46,17 @@ async def host(
     *,
     stop: asyncio.Event,
     calibration: Callable[[], Calibration | None] = lambda: None,
+    before_loading: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer on ``socket_path`` until ``stop`` is set, then finish what was taken, and return.
 
     ``replica_factory`` loads the replica; it is called once, in a thread, and may raise a MofangError, which every
-    gateway is told. ``calibration`` says what the load has measured. The socket's folder must exist; a stale socket is
-    replaced.
+    gateway is told. ``calibration`` says what the load has measured. ``before_loading`` is called when the
+    worker listens. The socket's folder must exist; a stale socket is replaced.
     """
     desk = _Desk(calibration)
     async with listening(Path(socket_path), lambda: _Gateway(desk)):
+        before_loading()
         loading = asyncio.create_task(desk.load(replica_factory))
         await stop.wait()
     await loading

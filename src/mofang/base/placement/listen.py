@@ -32,7 +32,7 @@ async def listening(path: Path, gateway: Callable[[], asyncio.Protocol]) -> Asyn
         yield
     finally:
         server.close()
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # who is locked in leaves it to the successor
             if path.stat().st_ino == inode:
                 path.unlink()
 

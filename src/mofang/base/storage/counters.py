@@ -57,6 +57,11 @@ class Counters:
         self._unwritten: set[str] = set()
         self._failing = False
 
+    def open(self) -> None:
+        """Make the file now, while it can be made; without it, with the first count. Raises OSError."""
+        if self._descriptor < 0:
+            self._begin()
+
     def add(self, key: str, quantities: Mapping[str, int]) -> None:
         """Raise the counts of ``key``; meters that are not in :data:`COUNTED` are passed over."""
         slot = self._slots.get(key)
@@ -79,8 +84,8 @@ class Counters:
     def _write(self) -> None:
         """Write what is not written yet, as far as there is room: a slot is whole, so one that failed is made good."""
         try:
-            if self._descriptor < 0 and self._unwritten:
-                self._begin()
+            if self._unwritten:
+                self.open()
             for key in [*self._unwritten]:
                 slot = _SLOT.pack(key.encode(), *self._slots[key])
                 if os.pwrite(self._descriptor, slot, self._offsets[key]) == _SLOT.size:

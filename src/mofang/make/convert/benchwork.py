@@ -10,9 +10,7 @@ import ctypes
 import os
 import signal
 import sys
-import sysconfig
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,17 +19,9 @@ from mofang.base.domain.errors import ConversionFailed, MofangError, SandboxMiss
 from mofang.make.convert.bench import Said, Task
 from mofang.make.convert.catalog import opener
 from mofang.make.convert.formats import FormatName
-from mofang.make.convert.sandbox import confine
+from mofang.make.convert.sandbox import confine, frameworks
 
 _PR_SET_PDEATHSIG = 1
-_SYSTEM = (
-    "/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache",
-    "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo", "/proc/self", "/proc/stat", "/sys/devices/system",
-    "/dev/urandom", "/sys/fs/cgroup", "/sys/bus/pci", "/sys/class/drm",
-)  # fmt: skip
-"""What interpreters and numeric libraries read of a system; nothing that belongs to anybody."""
-
-
 _RUN: frozenset[FormatName] = frozenset(
     {
         "pickle",
@@ -93,17 +83,10 @@ def _lock_in(task: Task, room: Path) -> None:
     converts without it.
     """
     try:
-        confine([*_frameworks(), task.source], (room, task.target), task.memory_bytes)
+        confine([*frameworks(), task.source], (room, task.target), task.memory_bytes)
     except SandboxMissing:
         if task.format in _RUN or task.wishes.code:
             raise
-
-
-def _frameworks() -> Iterator[Path]:
-    yield from map(Path, _SYSTEM)
-    yield from (Path(path) for path in sys.path if path)
-    yield from (Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    yield Path(sys.base_prefix) / "lib"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Locks the calling process in, for good: to open what a stranger made, where opening may mean running.
 
-Called once by the process that opens foreign models (``bench``), before it looks at one. Three layers of the Linux
-kernel, none of which needs privileges or can be taken off again:
+Called once by the process that opens foreign models (``bench``), before it looks at one, and by workers that are to
+be locked in. Three layers of the Linux kernel, none of which needs privileges or can be taken off again:
 
 - **Landlock**: no file but the given ones can be opened, no signal sent to another process, none be traced;
 - **seccomp**: no socket, no new program, no child process, no io_uring, no namespace, no keyring;
@@ -18,13 +18,15 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Iterable, Mapping
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from mofang.base.domain.errors import SandboxMissing
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+_PR_SET_NO_NEW_PRIVS, _SET_MODE_FILTER, _ALL_THREADS = 38, 1, 1
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 _READ, _READ_FOLDER, _WRITE = 1 << 2, 1 << 3, 1 << 1
 _FILE_RIGHTS = _READ | _WRITE | 1 << 0 | 1 << 14 | 1 << 15  # what also makes sense for a file: execute, truncate, ioctl
@@ -50,14 +52,30 @@ _FORBIDDEN: Mapping[str, tuple[int, tuple[int, ...]]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+_SYSTEM = (
+    "/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache",
+    "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo", "/proc/self", "/proc/stat", "/sys/devices/system",
+    "/dev/urandom", "/sys/fs/cgroup", "/sys/bus/pci", "/sys/class/drm",
+)  # fmt: skip
+"""What interpreters and numeric libraries read of a system; nothing that belongs to anybody."""
 _CLONE: Mapping[str, int] = MappingProxyType({"x86_64": 56, "aarch64": 220})
+_SECCOMP: Mapping[str, int] = MappingProxyType({"x86_64": 317, "aarch64": 277})
 _CLONE3 = 435
+
+
+def frameworks() -> Iterator[Path]:
+    """Yield what an interpreter and its packages are read from."""
+    yield from map(Path, _SYSTEM)
+    yield from (Path(path) for path in sys.path if path)
+    yield from (Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    yield Path(sys.base_prefix) / "lib"
 
 
 def confine(readable: Iterable[Path], writable: Iterable[Path], memory_bytes: int) -> None:
     """Leave this process only what is under ``readable``, and ``writable`` to write in; raise SandboxMissing.
 
-    Paths that do not exist are left out. Threads that run already are not confined: call it while there is one.
+    Paths that do not exist are left out. Of threads that run already only the system calls are confined, and not the
+    files: call it while there is one.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (memory_bytes, memory_bytes))
@@ -115,7 +133,7 @@ def _confine_calls(kernel: ctypes.CDLL, machine: str) -> None:
     program = _program(architecture, forbidden, _CLONE[machine])
     code = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    if kernel.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_, 0, 0):
+    if kernel.syscall(_SECCOMP[machine], _SET_MODE_FILTER, _ALL_THREADS, filter_):
         raise _missing("seccomp")
 
 

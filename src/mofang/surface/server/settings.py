@@ -52,6 +52,9 @@ class Settings:
     spare_workers: int = 1
     """Processes that wait, with what models loaded on demand compute with imported, to become the next worker: a model
     then loads a third of a second sooner. Each holds some 35 MB, counted with the others; 0: none."""
+    worker_bytes: int = 0
+    """Memory that one worker of a model of tensors may take, in bytes; it is then locked in as well: no file but its
+    model's, no connection, no other process. 0: neither. For models of strangers; language models run as they are."""
     body_bytes: int = 64 << 20
     """Largest inference body, in bytes."""
     connections: int = 10_000
@@ -128,7 +131,7 @@ class Settings:
         bounds |= {"connections": (1, 1_000_000), "address_connections": (1, 1_000_000)}
         bounds |= {"body_bytes": (1, 2**31 - 1), "upload_bytes": (1, 2**53), "drain_seconds": (0, 3600)}
         bounds |= {"idempotency_seconds": (1, 10**8), "idempotency_bytes": (0, 2**53)}
-        bounds |= {"on_demand_bytes": (0, 2**53), "spare_workers": (0, 64)}
+        bounds |= {"on_demand_bytes": (0, 2**53), "spare_workers": (0, 64), "worker_bytes": (0, 2**53)}
         bounds |= {"access_share": (0, 1), "traces_share": (0, 1)}
         bounds |= {"session_seconds": (60, 366 * 86_400), "grace_hours": (0, 10_000)}
         for name, (low, high) in bounds.items():

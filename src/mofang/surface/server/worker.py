@@ -25,6 +25,7 @@ from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
 from mofang.surface.server.counting import counters_of
 from mofang.surface.server.folders import DataDirectory
+from mofang.surface.server.lockin import lock_in
 from mofang.surface.server.settings import Settings
 
 
@@ -48,11 +49,16 @@ def work(argument: str) -> int:
         load = partial(load_generator, adapters={name: Path(folder) for name, folder in spec.adapters.items()})
         return open_streams(load, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
+    def lock() -> None:
+        if settings.worker_bytes:
+            tally.open()
+            lock_in(Path(spec.folder), settings.worker_bytes)
+
     async def serve(stop: asyncio.Event) -> None:
         if spec.engine in generator_names():
             await host_streams(load_streams, TEXT_SIGNATURE, spec.socket, stop=stop)
         else:
-            await host(load, spec.socket, stop=stop, calibration=lambda: calibrator.found)
+            await host(load, spec.socket, stop=stop, calibration=lambda: calibrator.found, before_loading=lock)
 
     return run_child(serve)
 
