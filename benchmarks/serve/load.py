@@ -54,7 +54,8 @@ def shoot(
         script.write('wrk.body = "' + "".join(f"\\{byte:03d}" for byte in body) + '"\n')
         script.flush()
         url = f"http://127.0.0.1:{port}{path}"
-        command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
+        threads = 1 + cores.count(",")  # so that one of them does not bound what two servers give
+        command = ["taskset", "-c", cores, "wrk", f"-t{threads}", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
         done = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True)
     return _read(done.stdout)
 
