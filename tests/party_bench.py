@@ -76,8 +76,9 @@ def snapshot(
     rows: int = 64,
     signature: Signature = SIGNATURE,
     budgets: tuple[Budget, ...] = (),
+    cache_bytes: int = 0,
 ) -> Snapshot:
-    bounds = ReplicaLimits(max_batch_rows=rows)
+    bounds = ReplicaLimits(max_batch_rows=rows, cache_bytes=cache_bytes)
     revision = Revision("sum", 1, "m", 1, "sha256:1", "test", signature, placement="thread", limits=bounds)
     route = Route(revision, (ReplicaSpec("sum/1/0", "test", "/1", "thread", bounds),))
     tenants = {ADA.id: "acme", ZOE.id: "zoo"}
@@ -88,13 +89,13 @@ def snapshot(
 class Bench:
     """A gateway's parts on a real socket, and clients who all ask in the same turn."""
 
-    def __init__(self, rows: int, engine: Countable) -> None:
+    def __init__(self, rows: int, engine: Countable, cache_bytes: int = 0) -> None:
         self.engine = engine
         self.journal = MemoryJournal()
         self.telemetry = Telemetry()
         self.visits: list[Visit] = []
         self.fleet = Fleet("g", {"thread": ThreadPlacement(lambda *_: self.engine)}, lambda: None)
-        self.fleet.adopt(snapshot(1, ADA, ZOE, rows=rows, signature=engine.signature))
+        self.fleet.adopt(snapshot(1, ADA, ZOE, rows=rows, signature=engine.signature, cache_bytes=cache_bytes))
         admission = Admission(lambda: self.fleet.snapshot)
         self.purse = Purse(admission.admit, lambda: self.fleet.snapshot, "g", lambda: None)
         recorder = Recorder(self.journal)
@@ -148,10 +149,16 @@ def post(body: bytes, key: NewKey, more: str = "") -> bytes:
     ).encode() + body
 
 
-def run(scenario: Callable[[Bench], Awaitable[None]], engine: Countable, clients: int = 8, rows: int = 64) -> None:
+def run(
+    scenario: Callable[[Bench], Awaitable[None]],
+    engine: Countable,
+    clients: int = 8,
+    rows: int = 64,
+    cache_bytes: int = 0,
+) -> None:
     @asynccontextmanager
     async def bench() -> AsyncIterator[Bench]:
-        made = Bench(rows, engine)
+        made = Bench(rows, engine, cache_bytes)
         await made.open(clients)
         try:
             yield made

@@ -4,53 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 
-import numpy as np
 import pytest
 import uvloop
 from placement_stage import Stage, call, until
 from scripted_engine import BLOCK, FAIL
 
+from company import Company
 from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import DeadlineExceeded, EngineFailed, ReplicaLost
-from mofang.base.domain.inference import Answer, Call
-from mofang.base.domain.tensors import Array
+from mofang.base.domain.inference import Answer
 from mofang.base.placement.base import ReplicaHandle
-from mofang.base.placement.ticket import FutureTicket
-
-
-class Company:
-    """A party of calls, and what became of it: one answer, or tickets."""
-
-    def __init__(self, *calls: Call) -> None:
-        self.calls = calls
-        self.inputs: Mapping[str, Array] = {"x": np.concatenate([each.inputs["x"] for each in calls])}
-        self.rows_of = [each.rows for each in calls]
-        self.rows = sum(self.rows_of)
-        self.tenants = [(each.tenant, each.weight, 1) for each in calls]
-        self.priorities = {index: each.priority for index, each in enumerate(calls) if each.priority}
-        self.deadline = min(each.deadline for each in calls)
-        self.answer: Answer | None = None
-        self.tickets: list[FutureTicket] = []
-
-    def computed(self, answer: Answer, /) -> None:
-        assert self.answer is None
-        assert not self.tickets
-        self.answer = answer
-
-    def apart(self) -> list[FutureTicket]:
-        assert not self.tickets
-        self.tickets = [FutureTicket(each, asyncio.get_running_loop()) for each in self.calls]
-        return self.tickets
-
-    async def outcomes(self) -> list[object]:
-        """Return what each call was told."""
-        await until(lambda: self.answer is not None or bool(self.tickets))
-        if self.answer is not None:
-            return [float(value) for value in self.answer.outputs["y"][:, 0]]
-        said = await asyncio.gather(*self.tickets, return_exceptions=True)
-        return [float(each.outputs["y"][0, 0]) if isinstance(each, Answer) else type(each) for each in said]
+from mofang.base.placement.cached import CachedReplica
 
 
 def run(main) -> None:
@@ -210,5 +175,25 @@ def test_who_leaves_does_not_hold_up_the_others(remote: Stage) -> None:
             remote.release()
             assert await party.outcomes() == [200, asyncio.CancelledError, 204]
             assert handle.load == 0
+
+    run(main())
+
+
+def test_a_party_whose_answers_are_kept_goes_apart_and_each_is_computed_once(remote: Stage) -> None:
+    async def main() -> None:
+        async with remote.opened() as handle:
+            await warmed(handle, 2)
+            cached = CachedReplica(handle, 1 << 20)
+            party = Company(call(100, BLOCK), call(101), call(101))
+            assert cached.takes(3)
+            assert cached.board(party)
+            await remote.until_computed(101)
+            other = cached.submit(call(101))  # the same, while it is under way
+            cached.part(party)
+            remote.release()
+            assert await party.outcomes() == [200, 202, 202]
+            assert [each.result().is_cached for each in party.tickets] == [False, False, True]
+            assert (await other).is_cached
+        assert remote.computed() == [100, 101]
 
     run(main())

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from company import Company
 from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import DeadlineExceeded, EngineFailed
 from mofang.base.domain.inference import Call
@@ -157,6 +158,54 @@ def test_a_failure_is_told_to_all_and_not_kept() -> None:
         assert all(isinstance(each, EngineFailed) for each in said)
         with pytest.raises(EngineFailed):
             await replica.submit(call(13))
+        assert replica.load == 0
+
+    run(scenario)
+
+
+async def warmed(replica: CachedReplica) -> None:
+    """Have the replica find out that it is fast."""
+    value = 1000.0
+    while not replica.takes(8):
+        value += 1
+        await replica.submit(call(value))
+
+
+def test_of_a_party_only_what_is_not_known_is_computed() -> None:
+    engine, memory = Counted(), Counted()
+
+    async def main() -> None:
+        gate = Gate()
+        replica = CachedReplica(Replica(gate, ReplicaLimits(), engine), 1 << 20, memory)
+        await warmed(replica)
+        await replica.submit(call(1))
+        gate.rows = 0
+        engine.sums.clear()
+        party = Company(call(1), call(2), call(2), call(1, "zoo"), call(3))
+        assert replica.board(party)
+        assert await party.outcomes() == [2, 4, 4, 2, 6]
+        assert (gate.rows, party.recalled) == (3, {0, 2})
+        again = Company(call(3), call(2))
+        assert replica.board(again)
+        assert await again.outcomes() == [6, 4]
+        assert (gate.rows, again.recalled) == (3, {0, 1})
+        assert again.answer is not None
+        assert (again.answer.is_cached, again.answer.compute_us) == (True, 0)
+        await replica.close()
+
+    asyncio.run(main())
+    assert [engine.sums[who, "requests"] for who in ("acme", "zoo")] == [2, 1]
+    assert +memory.sums == {("acme", "requests"): 4, ("acme", "rows"): 4}
+
+
+def test_a_party_that_fails_goes_apart_and_nothing_of_it_is_kept() -> None:
+    async def scenario(gate: Gate, replica: CachedReplica) -> None:
+        await warmed(replica)
+        party = Company(call(13), call(2), call(2))
+        assert not replica.board(party)
+        for ticket in party.apart():
+            replica.admit(ticket)
+        assert await party.outcomes() == [EngineFailed, 4, 4]
         assert replica.load == 0
 
     run(scenario)

@@ -66,8 +66,8 @@ def data(body: bytes) -> list[float]:
     return output["data"]
 
 
-def run(scenario: Callable[[Bench], Awaitable[None]], clients: int = 8, rows: int = 64) -> None:
-    party_bench.run(scenario, Engine(), clients, rows)
+def run(scenario: Callable[[Bench], Awaitable[None]], clients: int = 8, rows: int = 64, cache_bytes: int = 0) -> None:
+    party_bench.run(scenario, Engine(), clients, rows, cache_bytes)
 
 
 def test_what_one_turn_brings_is_computed_recorded_and_counted_once() -> None:
@@ -111,6 +111,26 @@ def test_who_has_a_trace_or_a_priority_travels_with_the_others() -> None:
         assert [seen[headers["x-request-id"]] for _, headers, _ in answers] == told
 
     run(scenario)
+
+
+def test_of_a_turn_what_was_answered_before_is_not_computed_and_costs_no_engine_time() -> None:
+    async def scenario(bench: Bench) -> None:
+        known = [request([[n, 2]]) for n in range(4)]
+        await bench.warm(*known, *[request([[n, 3]]) for n in range(4)])
+        answers = await bench.ask(*known, *[request([[n, 4]]) for n in range(4)])
+        assert bench.engine.calls == [4]
+        assert bench.journal.payloads == 1
+        assert [data(body) for _, _, body in answers] == [
+            [n % 4 + k, n % 4 * k, n % 4] for n, k in zip(range(8), [2] * 4 + [4] * 4, strict=True)
+        ]
+        records = {record.request_id: record.quantities for record in bench.journal.records}
+        paid = [records[headers["x-request-id"]] for _, headers, _ in answers]
+        assert [each["compute_us"] for each in paid[:4]] == [0] * 4
+        assert [each["rows"] for each in paid] == [1] * 8
+        [entry] = bench.lane.statistics(bench.lane.authenticate(f"Bearer {ADA.text}"), "sum")
+        assert entry["inference_stats"]["cache_hit"]["count"] >= 4
+
+    run(scenario, cache_bytes=1 << 20)
 
 
 numbers = st.floats(-(2.0**50), 2.0**50, width=32)

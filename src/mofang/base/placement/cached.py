@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 
 import msgspec
 import numpy as np
 
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.inference import Answer, Call
-from mofang.base.domain.tensors import size_bytes
+from mofang.base.domain.tensors import Array, size_bytes
 from mofang.base.domain.usage import METERED
 from mofang.base.placement.base import ReplicaHandle
 from mofang.base.placement.deadlines import Deadlines
 from mofang.base.placement.party import Party
+from mofang.base.placement.recalled import Asking, Unknown
 from mofang.base.placement.tally import Tally, Uncounted, count_answers
 from mofang.base.placement.ticket import FutureTicket, Ticket
 
@@ -38,8 +39,9 @@ class CachedReplica:
         self._max_bytes = max_bytes
         self._known: OrderedDict[bytes, tuple[Answer, int]] = OrderedDict()
         self._bytes = 0
-        self._asking: dict[bytes, _Asking] = {}
-        self._of: dict[Ticket, _Asking] = {}
+        self._asking: dict[bytes, Asking] = {}
+        self._of: dict[Ticket, Asking] = {}
+        self._boarded: dict[int, Unknown] = {}  # by the id of the party that each is of, which it holds
         self._deadlines = Deadlines(self._followers)
 
     @property
@@ -55,16 +57,15 @@ class CachedReplica:
 
     def admit(self, ticket: Ticket) -> None:
         """See :class:`ReplicaHandle`: from memory, with others, or computed."""
-        key = _key(ticket.call)
-        if found := self._known.get(key):
-            self._known.move_to_end(key)
-            self._tell([ticket], found[0])
+        key = _key(ticket.call.tenant, ticket.call.inputs)
+        if answer := self._recall(key):
+            self.tell([ticket], answer)
         elif asking := self._asking.get(key):
             asking.followers.append(ticket)
             self._of[ticket] = asking
             self._deadlines.watch(ticket.call.deadline)
         else:
-            self._ask(_Asking(self, key, ticket))
+            self._ask(Asking(self, key, ticket), ticket)
 
     def drop(self, ticket: Ticket) -> None:
         """See :class:`ReplicaHandle`. If others wait for the same, it goes on for them."""
@@ -78,16 +79,36 @@ class CachedReplica:
         else:
             asking.followers.remove(ticket)
 
-    def board(self, party: Party) -> bool:
-        """See :class:`ReplicaHandle`: never, since none is taken."""
-        return False
-
     def takes(self, rows: int) -> bool:
-        """See :class:`ReplicaHandle`: each call is looked at by itself."""
+        """See :class:`ReplicaHandle`."""
+        return self._inner.takes(rows)
+
+    def board(self, party: Party) -> bool:
+        """See :class:`ReplicaHandle`: what is not known is computed as a smaller party.
+
+        One of whose calls another is being computed goes apart, so that this call waits with that one.
+        """
+        keys = list(_keys(party))
+        if any(key in self._asking for key in keys):
+            return False
+        found = [self._recall(key) for key in keys]
+        unknown = Unknown(self, party, keys, found)
+        if not unknown.rows:
+            unknown.tell({}, Answer({}, 0, 0, party.rows, is_cached=True))
+            return True
+        self._asking |= unknown.asking
+        self._boarded[id(party)] = unknown
+        if self._inner.board(unknown):
+            return True
+        self.left(unknown)
+        for asking in unknown.asking.values():
+            self._forget(asking)
         return False
 
     def part(self, party: Party) -> None:
         """See :class:`ReplicaHandle`."""
+        if (unknown := self._boarded.get(id(party))) is not None:
+            self._inner.part(unknown)
 
     async def close(self) -> None:
         """See :class:`ReplicaHandle`."""
@@ -97,26 +118,46 @@ class CachedReplica:
 
     # --- what the inner replica tells ---------------------------------------------------------------------------------
 
-    def answered(self, asking: _Asking, answer: Answer) -> None:
+    def answered(self, asking: Asking, answer: Answer) -> None:
         """Tell all who asked, and keep the answer."""
         self._forget(asking)
+        self.learn(asking, answer)
+        if asking.ticket is not None and not asking.ticket.done():
+            asking.ticket.set_result(answer)
+
+    def learn(self, asking: Asking, answer: Answer) -> None:
+        """Keep an answer, and give it to those who asked the same meanwhile."""
         outputs = {name: np.array(array) for name, array in answer.outputs.items()}  # not the batch it is part of
         again = msgspec.structs.replace(answer, outputs=outputs, compute_us=0, queue_us=0, is_cached=True)
         self._keep(asking.key, again)
         for ticket in asking.followers:
             self._of.pop(ticket, None)
-        self._tell(asking.followers, again)
-        if not asking.ticket.done():
-            asking.ticket.set_result(answer)
+        self.tell(asking.followers, again)
 
-    def failed(self, asking: _Asking, error: MofangError) -> None:
+    def follow(self, asking: Asking, tickets: Sequence[Ticket]) -> None:
+        """A party has gone apart: the first of these is who is asked for, the others ask the same."""
+        asking.lead(tickets[0])
+        asking.followers += tickets[1:]
+        for ticket in tickets:
+            self._of[ticket] = asking
+            self._deadlines.watch(ticket.call.deadline)
+
+    def left(self, unknown: Unknown) -> None:
+        """See :class:`Memory`."""
+        del self._boarded[id(unknown.party)]
+
+    def count(self, tenant: str, requests: int, rows: int) -> None:
+        """Count answers that took no computing."""
+        self._tally.add(tenant, {"requests": requests, "rows": rows, "compute_us": 0})
+
+    def failed(self, asking: Asking, error: MofangError) -> None:
         """Tell the one it was computed for; the others are computed by themselves: it may be her fault, or her time."""
         self._forget(asking)
-        if not asking.ticket.done():
+        if asking.ticket is not None and not asking.ticket.done():
             asking.ticket.set_exception(error)
         self._go_on_without(asking)
 
-    def _tell(self, tickets: Sequence[Ticket], answer: Answer) -> None:
+    def tell(self, tickets: Sequence[Ticket], answer: Answer) -> None:
         """Give an answer that took no computing, and count it."""
         waiting = [ticket for ticket in tickets if not ticket.done()]
         count_answers(self._tally, ((ticket, answer) for ticket in waiting), tuple(METERED & answer.outputs.keys()))
@@ -124,20 +165,27 @@ class CachedReplica:
             if not ticket.done():
                 ticket.set_result(answer)
 
-    def _ask(self, asking: _Asking) -> None:
+    def _recall(self, key: bytes) -> Answer | None:
+        if found := self._known.get(key):
+            self._known.move_to_end(key)
+            return found[0]
+        return None
+
+    def _ask(self, asking: Asking, ticket: Ticket) -> None:
         self._asking[asking.key] = asking
-        self._of[asking.ticket] = asking
+        self._of[ticket] = asking
         try:
             self._inner.admit(asking)
         except MofangError:
             self._forget(asking)
             raise
 
-    def _forget(self, asking: _Asking) -> None:
+    def _forget(self, asking: Asking) -> None:
         self._asking.pop(asking.key, None)
-        self._of.pop(asking.ticket, None)
+        if asking.ticket is not None:
+            self._of.pop(asking.ticket, None)
 
-    def _go_on_without(self, asking: _Asking) -> None:
+    def _go_on_without(self, asking: Asking) -> None:
         waiting = [ticket for ticket in asking.followers if not ticket.done()]
         for ticket in asking.followers:
             self._of.pop(ticket, None)
@@ -162,38 +210,20 @@ class CachedReplica:
             yield from asking.followers
 
 
-@dataclass(slots=True, eq=False)
-class _Asking:
-    """The ticket that the inner replica holds, for the first who asked and for those who came after her."""
-
-    replica: CachedReplica
-    key: bytes
-    ticket: Ticket
-    followers: list[Ticket] = field(default_factory=list)
-    number: int = 0
-    queued_at: float = 0.0
-    call: Call = field(init=False)
-    size_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.call, self.size_bytes = self.ticket.call, self.ticket.size_bytes
-
-    def done(self) -> bool:
-        return self.ticket.done()
-
-    def set_result(self, answer: Answer, /) -> None:
-        self.replica.answered(self, answer)
-
-    def set_exception(self, error: MofangError, /) -> None:
-        self.replica.failed(self, error)
+def _keys(party: Party) -> Iterator[bytes]:
+    """Yield the key of each call."""
+    ends = [0, *accumulate(party.rows_of)]
+    tenants = [tenant for tenant, _, count in party.tenants for _ in range(count)]
+    for tenant, (start, end) in zip(tenants, pairwise(ends), strict=True):
+        yield _key(tenant, {name: array[start:end] for name, array in party.inputs.items()})
 
 
-def _key(call: Call) -> bytes:
+def _key(tenant: str, inputs: Mapping[str, Array]) -> bytes:
     """Return what is equal for calls of one tenant with the same inputs, and for no others."""
     digest = blake2b(digest_size=32)
-    digest.update(repr(call.tenant).encode())
-    for name in sorted(call.inputs):
-        array = call.inputs[name]
+    digest.update(repr(tenant).encode())
+    for name in sorted(inputs):
+        array = inputs[name]
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
         if array.dtype == object:
             for each in array.ravel().tolist():

@@ -6,7 +6,7 @@ that these calls cost. A replica that is busy does not take a party; its members
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mofang.base.domain.inference import Answer
@@ -44,6 +44,10 @@ class Joined(Protocol):
 
 class Party(Joined, Protocol):
     """Calls that can go apart again."""
+
+    def computed(self, answer: Answer, recalled: Collection[int] = (), /) -> None:
+        """See :class:`Joined`. The answers to the calls at the places ``recalled`` took no computing."""
+        ...
 
     @property
     def deadline(self) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
 from typing import Protocol
 
@@ -52,9 +52,9 @@ class Party:
     """At most ``full`` rows for one route. ``rows_of`` and ``bytes_of`` say what each member sent, ``ids`` its id."""
 
     __slots__ = (
-        "_answer", "_computed", "_computed_at", "_departed", "_desk", "_held", "_host", "_passages", "_replica",
-        "_started", "buffers", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals", "priorities",
-        "row_bytes", "rows", "rows_of", "traces",
+        "_answer", "_computed", "_computed_at", "_departed", "_desk", "_held", "_host", "_passages", "_recalled",
+        "_replica", "_started", "buffers", "bytes_of", "deadline", "full", "ids", "inputs", "plan", "principals",
+        "priorities", "row_bytes", "rows", "rows_of", "traces",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, plan: Plan, replica: ReplicaHandle, timeout_seconds: float) -> None:
@@ -63,6 +63,7 @@ class Party:
         self._host: Host
         self._held: list[tuple[Admitted, list[int]]] = []  # for each key, with the members it admits
         self._answer: Answer
+        self._recalled: Collection[int] = ()  # members whose answers took no computing
         self._started = time.monotonic()
         self._departed: float
         self._computed_at: float
@@ -152,12 +153,12 @@ class Party:
 
     # --- what the replica tells ---------------------------------------------------------------------------------------
 
-    def computed(self, answer: Answer, /) -> None:
+    def computed(self, answer: Answer, recalled: Collection[int] = (), /) -> None:
         """See :class:`mofang.base.placement.party.Party`: record it, and go on when that is done."""
         self._computed = True
         self._computed_at = time.monotonic()
-        self._answer = answer
-        self.plan.statistics.computed_together(len(self.ids), answer)
+        self._answer, self._recalled = answer, recalled
+        self.plan.statistics.computed_together(len(self.ids), answer, len(recalled))
         try:
             sheets = self._sheets(answer)
             assert self._desk.record_all is not None
@@ -268,11 +269,20 @@ class Party:
             found.setdefault(principal.key_id, (principal, []))[1].append(index)
         return list(found.values())
 
+    def _compute_us(self, answer: Answer) -> list[int]:
+        """Return the engine's time up to each member, and at last the whole."""
+        ends, rows = self._ends(), self.rows
+        if self._recalled:
+            paid = (0 if index in self._recalled else rows for index, rows in enumerate(self.rows_of))
+            ends = [0, *accumulate(paid)]
+            rows = ends[-1] or 1
+        return [answer.compute_us * end // rows for end in ends]
+
     def _sheets(self, answer: Answer) -> list[UsageSheet]:
         """Write down who got what. The engine's time is shared by rows, so that the parts add up to the whole."""
         revision, at = self.plan.route.revision, now_us()
         row_bytes = sum(map(size_bytes, answer.outputs.values())) // self.rows
-        us = [answer.compute_us * end // self.rows for end in self._ends()]
+        us = self._compute_us(answer)
         all_lines: list[UsageLine] = [
             (request_id, rows, until - since, input_bytes, rows * row_bytes)
             for request_id, rows, (since, until), input_bytes in zip(

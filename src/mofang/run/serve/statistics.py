@@ -52,8 +52,12 @@ class Entry:
         batch.rows += rows
         batch.compute_us += answer.compute_us
 
-    def computed_together(self, calls: int, answer: Answer) -> None:
-        """Count what an engine has computed for ``calls`` at once; ``answer`` is that to all of them."""
+    def computed_together(self, calls: int, answer: Answer, recalled: int = 0) -> None:
+        """Count what an engine has computed for ``calls`` at once, but for those that were ``recalled``."""
+        self.cached += recalled
+        calls -= recalled
+        if not calls:
+            return
         self.queue_us += answer.queue_us * calls
         batch = self.batches.get(answer.batch_rows)
         if batch is None:
