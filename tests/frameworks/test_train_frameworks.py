@@ -30,6 +30,7 @@ source = "sklearn:{data}"
 gate = "{gate}"
 """
 CODE = 'code = """\\nimport keras\\n\\n\\ndef build(shape, classes):\\n    return {made}\\n"""'
+SEVERAL = "epochs = 20\nbatch_size = 32\nlearning_rate = 0.01\noptimiser = 'adam'\n"
 OWN = (
     'keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(32, "relu"), '
     'keras.layers.Dense(classes, "softmax")])'
@@ -89,6 +90,31 @@ def test_networks_of_keras_learn_and_are_proven(tools: Workshop, algorithm: str)
     version = tools.registry.get(VersionRef.parse("made"))
     assert [spec.name for spec in version.artifact.signature.outputs] == ["label", "probabilities"]
     assert "keras 3." in tools.runs.get(version.lineage.run).code
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        'algorithm = "catboost"\nrounds = 40',
+        'algorithm = "dense"\nlibrary = "keras"\nclass_weights = "balanced"\n' + SEVERAL,
+        'algorithm = "keras"\n' + SEVERAL + CODE.format(made=OWN.replace("softmax", "sigmoid")),
+    ],
+)
+def test_several_labels_are_learned_and_proven(tools: Workshop, tmp_path: Path, algorithm: str) -> None:
+    random = np.random.default_rng(0)
+    lines = ["damp,heat,rain,warm,wind"]
+    for damp, heat, gust in random.normal(size=(500, 3)):
+        lines.append(f"{damp:.3f},{heat:.3f},{damp > 0},{heat > 0.5},{damp + gust / 9 > 1}")
+    (tmp_path / "days.csv").write_text("\n".join(lines))
+    text = recipe(algorithm, prepare='target = ["rain", "warm", "wind"]', gate="micro_f1 >= 0.85")
+    made = train(tools, text.replace("sklearn:digits", f"csv:{tmp_path / 'days.csv'}"))
+    version = tools.registry.get(VersionRef.parse("made"))
+    outputs = {spec.name: (spec.datatype, spec.shape) for spec in version.artifact.signature.outputs}
+    assert outputs == {"labels": ("INT64", (-1, 3)), "probabilities": ("FP32", (-1, 3))}
+    assert version.artifact.labels == ("rain", "warm", "wind")
+    run = tools.runs.get(made["run"])
+    assert run.conversion["passed"]
+    assert run.curve[-1]["loss"] < run.curve[0]["loss"]
 
 
 def test_augmentation_early_stopping_and_cancelling_work_in_keras(tools: Workshop) -> None:

@@ -8,17 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mofang.base.domain.errors import ExtraMissing
-from mofang.base.domain.tensors import Array, Signature
 from mofang.base.domain.work import Progress
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.formats import FORMATS, FormatName
+from mofang.make.convert.graph import Reference, ToOnnx
 
-ToOnnx = Callable[[Any, Path], Signature]
-Reference = Callable[[Any, NDArray[np.float32]], dict[str, Array]]
 Opener = Callable[[Path, Path, Wishes, Progress], Made]
 """Opens a pushed file or folder, writes an artifact into the second folder, and proves that it answers alike."""
 
@@ -57,7 +52,7 @@ def converter(framework: str) -> tuple[ToOnnx, Reference]:
         case "catboost":
             from mofang.make.convert import catboost
 
-            return catboost.to_onnx, catboost.source
+            return _each_label(catboost.to_onnx, catboost.source)
         case "vowpalwabbit":
             from mofang.make.convert import vowpalwabbit
 
@@ -69,15 +64,21 @@ def converter(framework: str) -> tuple[ToOnnx, Reference]:
         case "xgboost":
             from mofang.make.convert import xgboost
 
-            return xgboost.to_onnx, xgboost.reference
+            return _each_label(xgboost.to_onnx, xgboost.reference)
         case "lightgbm":
             from mofang.make.convert import lightgbm
 
-            return lightgbm.to_onnx, lightgbm.reference
+            return _each_label(lightgbm.to_onnx, lightgbm.reference)
         case _:
             from mofang.make.convert import sklearn
 
             return sklearn.to_onnx, sklearn.reference
+
+
+def _each_label(to_onnx: ToOnnx, reference: Reference) -> tuple[ToOnnx, Reference]:
+    from mofang.make.convert.labels.onnx import each_label
+
+    return each_label(to_onnx, reference)
 
 
 def language_writer() -> Callable[[Any, Path, Path], None]:

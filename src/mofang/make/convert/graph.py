@@ -5,15 +5,23 @@ Called by the converters with the protobuf of a graph; it imports no framework i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mofang.base.domain.errors import ConversionFailed
-from mofang.base.domain.tensors import Signature, TensorSpec
+import numpy as np
+from numpy.typing import NDArray
 
+from mofang.base.domain.errors import ConversionFailed
+from mofang.base.domain.tensors import Array, Signature, TensorSpec
+
+ToOnnx = Callable[[Any, Path], Signature]
+"""Writes a trained model as ``model.onnx`` into a folder."""
+Reference = Callable[[Any, NDArray[np.float32]], dict[str, Array]]
+"""Returns what a trained model itself answers, by output."""
 _FLOAT, _INT64, _BYTES = 1, 7, 8  # TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 _INT = 2  # AttributeProto.INT
+OVER_HALF = 0.500001  # sums of votes are rounded: what lies within a millionth of a half is a half, and no label
 
 
 def regression_signature(features: int) -> Signature:
@@ -28,12 +36,9 @@ def labels_signature(features: int, labels: int) -> Signature:
 
 
 def name_labels(graph: Any, labels: int) -> None:
-    """Let a graph that answers ``probabilities`` [n, labels] also answer ``labels``, 1 where one is over a half.
-
-    Sums of votes are rounded: what lies within a millionth of a half is a half, and no label.
-    """
+    """Let a graph that answers ``probabilities`` [n, labels] also answer ``labels``, 1 where one is over a half."""
     half = graph.initializer.add(name="half", dims=[], data_type=_FLOAT)
-    half.float_data.append(0.500001)
+    half.float_data.append(OVER_HALF)
     graph.node.add(name="over_half", op_type="Greater", input=["probabilities", "half"], output=["is_over_half"])
     cast = graph.node.add(name="as_numbers", op_type="Cast", input=["is_over_half"], output=["labels"])
     cast.attribute.add(name="to", i=_INT64, type=_INT)

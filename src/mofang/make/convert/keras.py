@@ -25,9 +25,18 @@ from mofang.base.domain.work import Progress
 from mofang.base.engines.native import boosted_answers
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
-from mofang.make.convert.graph import boosted_signature, name_value, name_winner, sort_opsets
+from mofang.make.convert.graph import (
+    OVER_HALF,
+    boosted_signature,
+    labels_signature,
+    name_labels,
+    name_value,
+    name_winner,
+    sort_opsets,
+)
 from mofang.make.convert.onnx import rewrite
 from mofang.make.convert.probes import tensor_trials
+from mofang.make.train.keras.layers import LABELS
 
 _ROWS_AT_ONCE = 1_024
 _DATATYPES: Mapping[str, Datatype] = {
@@ -43,16 +52,19 @@ def to_onnx(model: Any, folder: Path) -> Signature:
     [n, classes], or ``value`` FP32 [n]. Raises ConversionFailed if a layer has no ONNX form.
     """
     features, answers = int(model.inputs[0].shape[1]), int(model.outputs[0].shape[1])
-    is_regression = isinstance(model.layers[-1], keras.layers.Rescaling)
-    signature = boosted_signature(features, 0 if is_regression else answers)
+    several = _is_of_labels(model)
+    classes = _classes(model)
+    signature = labels_signature(features, answers) if several else boosted_signature(features, classes)
     folder.mkdir(parents=True, exist_ok=True)
     _to_onnx(model, list(signature.inputs), ["probabilities"], folder)
 
     def finish(made: Any) -> None:
-        if is_regression:
-            name_value(made.graph)
-        else:
+        if several:
+            name_labels(made.graph, answers)
+        elif classes:
             name_winner(made.graph)
+        else:
+            name_value(made.graph)
 
     rewrite(folder / "model.onnx", finish)
     return signature
@@ -62,7 +74,18 @@ def reference(model: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     """Return what the network itself answers, by output."""
     parts = [features[start : start + _ROWS_AT_ONCE] for start in range(0, len(features), _ROWS_AT_ONCE)]
     found = np.concatenate([keras.ops.convert_to_numpy(model(part, training=False)) for part in parts])
-    return boosted_answers(found, 0 if isinstance(model.layers[-1], keras.layers.Rescaling) else found.shape[1])
+    if _is_of_labels(model):
+        return {"labels": (found > OVER_HALF).astype(np.int64), "probabilities": found.astype(np.float32)}
+    return boosted_answers(found, _classes(model))
+
+
+def _is_of_labels(model: Any) -> bool:
+    return bool(model.layers[-1].name == LABELS)
+
+
+def _classes(model: Any) -> int:
+    """Return how many classes a network that was trained here tells apart; 0 if it answers a number."""
+    return 0 if isinstance(model.layers[-1], keras.layers.Rescaling) else int(model.outputs[0].shape[1])
 
 
 def open_keras(path: Path, target: Path, wishes: Wishes, progress: Progress) -> Made:

@@ -114,8 +114,12 @@ Patience = Annotated[
 
 
 class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="xgboost"):
-    """Gradient boosting by XGBoost, trees grown level by level. Needs the extra `boosting`."""
+    """Gradient boosting by XGBoost, trees grown level by level; of several labels a model each.
 
+    Needs the extra `boosting`.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
     framework: ClassVar[str] = "xgboost"
     length: ClassVar[str] = "rounds"
 
@@ -129,8 +133,12 @@ class XGBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 
 
 class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="lightgbm"):
-    """Gradient boosting by LightGBM, trees grown leaf by leaf. Needs the extra `boosting`."""
+    """Gradient boosting by LightGBM, trees grown leaf by leaf; of several labels a model each.
 
+    Needs the extra `boosting`.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
     framework: ClassVar[str] = "lightgbm"
     length: ClassVar[str] = "rounds"
 
@@ -145,8 +153,12 @@ class LightGBM(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 class CatBoost(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="catboost"):
-    """Gradient boosting by CatBoost, symmetric trees on ordered rows. Needs the extra `catboost`."""
+    """Gradient boosting by CatBoost, symmetric trees on ordered rows; of several labels a model each.
 
+    Needs the extra `catboost`.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "multilabel")
     framework: ClassVar[str] = "catboost"
     length: ClassVar[str] = "rounds"
 

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from mofang.make.recipe.algorithms import Train
-from mofang.make.recipe.data import Task
 from mofang.make.recipe.networks import Network
 
 
@@ -34,7 +33,6 @@ class Function(Train, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 class Keras(Network, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="keras"):
     """A network of Keras that your own function builds. Only a key that may operate the server may send code."""
 
-    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
     framework: ClassVar[str] = "keras"
     runs_code: ClassVar[bool] = True
 
@@ -44,7 +42,7 @@ class Keras(Network, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
         Meta(
             pattern=r"^[A-Za-z_]\w*$",
             description="of the function: it takes the shape of a row and the number of classes, 0 for a number, and "
-            "returns a `keras.Model`: to a share of each class, or to one number",
+            "returns a `keras.Model`: to a share of each class, a probability of each of several labels, or one number",
         ),
     ] = "build"
 

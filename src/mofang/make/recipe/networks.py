@@ -95,8 +95,6 @@ class Network(Descent, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def complaint(self, task: str) -> tuple[str, str] | None:
         """See :meth:`Train.complaint`."""
-        if task == "multilabel" and self.library == "keras":
-            return "library", "'keras' learns no several labels here; leave it out"
         if task == "regression" and self.loss == "cross_entropy":
             return "loss", "'cross_entropy' is for classes; for numbers there are 'mse', 'mae' or 'huber'"
         if task in ("classification", "multilabel") and self.loss not in ("auto", "cross_entropy"):

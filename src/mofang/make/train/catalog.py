@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mofang.base.domain.errors import ExtraMissing
 from mofang.make.recipe import Train
+from mofang.make.train.labels import each_label
 from mofang.make.train.model import Trainer
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
             case "function":
                 from mofang.make.train.function import train
             case "catboost":
-                from mofang.make.train.catboost import train
+                from mofang.make.train import catboost
+
+                return each_label(catboost.train)
             case "vowpalwabbit":
                 from mofang.make.train.vowpalwabbit import train
             case "keras":
@@ -75,9 +78,13 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
 
                 return partial(keras.train, checkpoint=checkpoint)
             case "xgboost":
-                from mofang.make.train.xgboost import train
+                from mofang.make.train import xgboost
+
+                return each_label(xgboost.train)
             case "lightgbm":
-                from mofang.make.train.lightgbm import train
+                from mofang.make.train import lightgbm
+
+                return each_label(lightgbm.train)
             case _:
                 from mofang.make.train.sklearn import train
     except ModuleNotFoundError as error:

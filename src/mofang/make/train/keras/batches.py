@@ -17,7 +17,7 @@ def batches(spec: Network, examples: Examples, known: NDArray[np.int64], size: i
     """Return what Keras draws batches from: another order and other augmentation every epoch, by the seed."""
     classes, target = len(examples.schema.labels), examples.target
     weights = np.ones(max(classes, 1))
-    if classes and spec.class_weights == "balanced":
+    if target.ndim == 1 and classes and spec.class_weights == "balanced":
         counts = np.bincount(target[known], minlength=classes)
         weights = len(known) / (classes * np.maximum(counts, 1))
 
@@ -33,6 +33,8 @@ def batches(spec: Network, examples: Examples, known: NDArray[np.int64], size: i
             index = self.order[number * size : (number + 1) * size]
             random = np.random.default_rng((spec.seed, self.epoch, number))
             rows = examples.batch(index, random).reshape(len(index), -1)
+            if target.ndim == 2:
+                return rows, target[index].astype(np.float32)
             if not classes:
                 return rows, target[index].astype(np.float32)[:, None]
             return rows, np.eye(classes, dtype=np.float32)[target[index]], weights[target[index]].astype(np.float32)

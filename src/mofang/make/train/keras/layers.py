@@ -16,6 +16,8 @@ from keras import layers, ops
 
 from mofang.make.recipe import Cnn, Dense, Network, ResNet, Rnn, Transformer, Vgg
 
+LABELS = "labels"
+"""Name of the last layer of a network that answers a probability of each of several labels."""
 _SMALL_IMAGE = 64  # pixels of a side, up to which an image is read in full size by the first layer
 _VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 

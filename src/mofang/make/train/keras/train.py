@@ -21,7 +21,7 @@ from mofang.base.domain.work import Progress
 from mofang.make.prepare.dataset import Examples, Schema
 from mofang.make.recipe import Cnn, Keras, Network, ResNet, Rnn, Train, Transformer, Vgg
 from mofang.make.train.keras.batches import batches
-from mofang.make.train.keras.layers import body, keras
+from mofang.make.train.keras.layers import LABELS, body, keras
 from mofang.make.train.model import TrainedModel, curve_report
 from mofang.make.train.rates import Rates, epochs_since_best, falls
 from mofang.make.train.torch.batches import Prepared
@@ -29,6 +29,7 @@ from mofang.make.train.torch.checkpoint import Checkpoint
 
 _ROWS_TO_SCALE_BY = 10_000
 _ROWS_AT_ONCE = 1_024
+_LEAST = 1e-7  # of a probability, before its logarithm is taken
 
 
 def train(spec: Train, examples: Examples, progress: Progress, checkpoint: Path | None = None) -> TrainedModel:
@@ -41,10 +42,6 @@ def train(spec: Train, examples: Examples, progress: Progress, checkpoint: Path 
     target = examples.target
     if len(np.unique(target)) < 2:
         raise InvalidDataset("training needs rows of two classes or more, or numbers that differ")
-    if target.ndim == 2:
-        raise InvalidDataset(
-            "networks of Keras learn one class a row here, not several labels", hint='leave out `library = "keras"`'
-        )
     if examples.schema.sequence is not None:
         raise InvalidDataset(
             "networks of Keras take no token ids here", hint='leave out `library = "keras"`, or [prepare.encode] text'
@@ -93,12 +90,15 @@ def build(spec: Network, examples: Examples, known: NDArray[np.int64]) -> Any:
         found = _own(spec, shape, classes)(scaled)
     else:
         found = body(spec, scaled, classes or 1)
-        found = keras.layers.Softmax()(found) if classes else found
+        if classes:
+            found = keras.layers.Activation("softmax" if target.ndim == 1 else "sigmoid")(found)
     if tuple(found.shape[1:]) != (classes or 1,):
         raise TrainingFailed(
             f"the network answers {list(found.shape[1:])} numbers for a row, {classes or 1} are needed",
-            hint="end it in a share of each class (softmax), or in one number",
+            hint="end it in a share of each class (softmax), a probability of each label (sigmoid), or one number",
         )
+    if target.ndim == 2:
+        found = keras.layers.Identity(name=LABELS)(found)  # tells the converter
     if not classes:
         spread = float(target[known].std()) or 1.0
         found = keras.layers.Rescaling(spread, float(target[known].mean()))(found)
@@ -153,6 +153,8 @@ def _optimiser(spec: Network) -> Any:
 
 
 def _loss(spec: Network, target: NDArray[Any]) -> Any:
+    if target.ndim == 2:
+        return _label_loss(spec, target)
     if target.dtype.kind != "f":
         return keras.losses.CategoricalCrossentropy(label_smoothing=spec.label_smoothing)
     spread = float(target.std()) or 1.0
@@ -160,6 +162,20 @@ def _loss(spec: Network, target: NDArray[Any]) -> Any:
         spec.loss, keras.losses.mean_squared_error
     )
     return lambda wanted, found: compare(wanted / spread, found / spread)  # in deviations, as PyTorch's loop has it
+
+
+def _label_loss(spec: Network, target: NDArray[Any]) -> Any:
+    """Return the binary cross-entropy of several labels; balanced: those that few rows have count as much as others."""
+    have = target.sum(axis=0)
+    weights = (len(target) - have) / np.maximum(have, 1) if spec.class_weights == "balanced" else np.ones(len(have))
+
+    def loss(wanted: Any, found: Any) -> Any:
+        smooth = wanted * (1 - spec.label_smoothing) + spec.label_smoothing / 2
+        sure = keras.ops.clip(found, _LEAST, 1 - _LEAST)
+        gained = keras.ops.multiply(weights.astype(np.float32), smooth) * keras.ops.log(sure)
+        return -keras.ops.mean(gained + (1 - smooth) * keras.ops.log(1 - sure), axis=-1)
+
+    return loss
 
 
 class _Loop:
@@ -234,6 +250,10 @@ class _Loop:
         if target.dtype.kind == "f":
             loss, spread = float(((found[:, 0] - target) ** 2).mean()), float(target.var())
             return {"loss": loss, "r2": 1 - loss / spread if spread else 0.0}
+        if target.ndim == 2:
+            sure = np.clip(found, _LEAST, 1 - _LEAST)
+            loss = -np.where(target, np.log(sure), np.log(1 - sure)).mean()
+            return {"loss": float(loss), "accuracy": float(((found > 0.5) == (target == 1)).all(axis=1).mean())}
         right = np.clip(found[np.arange(len(target)), target], 1e-15, 1.0)
         return {"loss": float(-np.log(right).mean()), "accuracy": float((found.argmax(axis=1) == target).mean())}
 

@@ -1,0 +1,1 @@
+"""Models of one label each, as one; one module for each form of graph."""
