@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from graphs import model, save, value
+from hostile_questions import soon
 from mofang.surface.sdk.register import Wishes
 from servers import Server
 
@@ -39,10 +43,20 @@ def brightness(folder: Path) -> Path:
     return save(graph, folder) / "model.onnx"
 
 
-def picture(light: int) -> dict[str, object]:
+def encoded(light: int = 128) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (30, 20), (light,) * 3).save(file, "PNG")
-    return image(file.getvalue())
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    """A small file that claims to unpack to 100 million pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
+    return encoded()[:8] + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + encoded()[33:]
+
+
+def picture(light: int) -> dict[str, object]:
+    return image(encoded(light))
 
 
 def image(file: bytes) -> dict[str, object]:
@@ -62,7 +76,16 @@ def test_images_are_judged_and_what_is_none_is_refused(start_server: Callable[..
         judged = judge([picture(250), picture(5)])
         assert judged.status_code == 200, judged.text
         assert [each["flagged"] for each in judged.json()["results"]] == [True, False]
-        for asked, why in (([picture(1), image(b"no")], "no PNG or JPEG"), ("a text", "looks at images")):
+        for asked, why in (
+            ([picture(1), image(b"no")], "no PNG or JPEG"),
+            ([image(b"RIFF" + bytes(40))], "no PNG or JPEG"),
+            ([image(encoded()[:-40])], "is damaged"),
+            ([image(huge())], "are the limit"),
+            ("a text", "looks at images"),
+        ):
+            began = time.monotonic()
             refused = judge(asked)
+            assert time.monotonic() - began < soon(), why
             assert refused.status_code == 400
             assert why in refused.json()["error"]["message"]
+        assert judge([picture(250)]).status_code == 200
