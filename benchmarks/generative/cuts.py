@@ -25,6 +25,7 @@ from texts import endless, prompts
 from servers import Server
 
 SLOTS = 16
+_PATIENCE_SECONDS = 4.0  # for metrics to follow
 
 
 @dataclass
@@ -56,19 +57,18 @@ async def _cut_streams(server: Server, rounds: int) -> Cuts:
         victim = await _spoken(served, endless(1, chance)[0])
         next_one = await served.begin(prompts(1, chance)[0], 2)
         await next_one.head()
-        await asyncio.sleep(0.3)
-        counts = await _state(server) == (SLOTS, 1)  # else a stream ended by itself, and it waits no more
+        counts = await _becomes(server, (SLOTS, 1))  # else a stream ended by itself, and it waits no more
         cut_at = time.perf_counter()
         victim.writer.close()
         await next_one.rest()
-        await asyncio.sleep(0.3)
+        counts = counts and await _becomes(server, (SLOTS - 1, 0))
         asked_at = time.perf_counter()
         free_one = await served.begin(prompts(1, chance)[0], 16)
         await free_one.head()
         await free_one.rest()
-        if counts and await _state(server) == (SLOTS - 1, 0):
-            begun_at = next_one.taken_at + await _queued(server, next_one.request_id)
-            cuts.freed.append(begun_at - cut_at)
+        freed = next_one.taken_at + await _queued(server, next_one.request_id) - cut_at
+        if counts and freed > 0 and await _becomes(server, (SLOTS - 1, 0)):
+            cuts.freed.append(freed)
             cuts.waiting.append(next_one.events_at[0] - cut_at)
             cuts.free.append(free_one.events_at[0] - asked_at)
             cuts.steps += [after - before for before, after in pairwise(free_one.events_at)]
@@ -90,7 +90,7 @@ async def _fill(served: Served, server: Server, wanted: int, chance: random.Rand
     begun = []
     while missing := max(0, wanted - (await _state(server))[0]):
         begun += [await _spoken(served, text) for text in endless(missing, chance)]
-        await asyncio.sleep(0.3)
+        await _becomes(server, (wanted, 0))
     return begun
 
 
@@ -99,6 +99,16 @@ async def _state(server: Server) -> tuple[int, int]:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {server.key}"}) as client:
         text = (await client.get(f"{server.url}/metrics")).text
     return _told(text, "mofang_generate_running"), _told(text, "mofang_generate_waiting")
+
+
+async def _becomes(server: Server, wanted: tuple[int, int]) -> bool:
+    """Wait until so many streams run and wait: metrics are a second old at most. False if it does not come to that."""
+    until = time.perf_counter() + _PATIENCE_SECONDS
+    while await _state(server) != wanted:
+        if time.perf_counter() > until:
+            return False
+        await asyncio.sleep(0.1)
+    return True
 
 
 def _told(metrics: str, gauge: str) -> int:
