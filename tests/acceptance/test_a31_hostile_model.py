@@ -26,14 +26,14 @@ MARK = "hostile: "
 def test_a31_a_hostile_model_reaches_nothing(start_server: Callable[..., Server], tmp_path: Path) -> None:
     data, sentinel = DataDirectory(tmp_path / "data0"), tmp_path / "sentinel"
     others = [str(each) for each in (data.root / "mofang.db", data.logs / "controller.log", data.running, data.cache)]
+    others.append("/proc/self/environ")
     with socket.create_server(("127.0.0.1", 0)) as canary:
         canary.setblocking(False)
-        told = [str(data.admin_key), str(sentinel), canary.getsockname()[1], others]
-        server = start_server(
-            PYTHONPATH=os.pathsep.join(str(TESTS / name) for name in ("hostileworker", "failpoints", "")),
-            MOFANG_TEST_HOSTILE=json.dumps(told),
-            MOFANG_WORKER_BYTES=str(4 << 30),
-        )
+        plan = [str(data.admin_key), str(sentinel), canary.getsockname()[1], others]
+        (tmp_path / "plan").mkdir()
+        (tmp_path / "plan" / "hostile_plan.py").write_text(f"PLAN = {plan!r}")
+        folders = [*(TESTS / name for name in ("hostileworker", "failpoints", "")), tmp_path / "plan"]
+        server = start_server(PYTHONPATH=os.pathsep.join(map(str, folders)), MOFANG_WORKER_BYTES=str(4 << 30))
         server.serve("scale", scaled(tmp_path / "scale", 1))
         server.serve("hostile", scaled(tmp_path / "hostile", 3))
         with Load(server, "scale", clients=2) as load:

@@ -54,7 +54,8 @@ class Settings:
     then loads a third of a second sooner. Each holds some 35 MB, counted with the others; 0: none."""
     worker_bytes: int = 0
     """Memory that one worker of a model of tensors may take, in bytes; it is then locked in as well: no file but its
-    model's, no connection, no other process. 0: neither. For models of strangers; language models run as they are."""
+    model's, no connection, no other process; it starts a third of a second later. 0: neither. For models of
+    strangers; language models run as they are."""
     body_bytes: int = 64 << 20
     """Largest inference body, in bytes."""
     connections: int = 10_000

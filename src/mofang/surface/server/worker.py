@@ -25,7 +25,7 @@ from mofang.base.placement.thread import open_replica
 from mofang.surface.server.child import run_child
 from mofang.surface.server.counting import counters_of
 from mofang.surface.server.folders import DataDirectory
-from mofang.surface.server.lockin import lock_in
+from mofang.surface.server.lockin import begin_anew, lock_in
 from mofang.surface.server.settings import Settings
 
 
@@ -33,6 +33,9 @@ def work(argument: str) -> int:
     """Serve one replica until told to stop; what is queued is answered first. ``argument`` is a ReplicaSpec."""
     spec = msgspec.json.decode(argument, type=ReplicaSpec)
     settings = Settings.load()
+    locked = settings.worker_bytes > 0 and spec.engine not in generator_names()
+    if locked:
+        begin_anew(argument)
     options = dict(settings.engine_options.get(spec.engine, {}))
     if spec.calibration is not None and not settings.engine_threads:
         options["threads"] = spec.calibration.threads
@@ -50,7 +53,7 @@ def work(argument: str) -> int:
         return open_streams(load, spec.engine, Path(spec.folder), spec.limits, options, tally)
 
     def lock() -> None:
-        if settings.worker_bytes:
+        if locked:
             tally.open()
             lock_in(Path(spec.folder), settings.worker_bytes)
 
