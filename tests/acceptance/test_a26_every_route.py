@@ -150,6 +150,8 @@ def test_over_http_nobody_gets_in_without_a_key(serving: Server) -> None:
                     continue
                 assert answer.status_code == 401, (method, path, key, answer.text)
                 assert answer.headers["www-authenticate"].startswith("Bearer")
+                if path.startswith("/v1/"):  # as clients of OpenAI's and Anthropic's read it
+                    assert answer.json()["error"]["message"], (method, path)
                 assert "scale" not in answer.text, "who has no key does not learn what there is"
         assert client.request("PUT", "/healthz/../api/v1/keys").status_code in (400, 401)
 
