@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Searcher = Callable[..., Any]
 """``mofang.make.train.optuna.search``."""
 
+_ONE_BY_ONE = ("xgboost", "lightgbm", "catboost")  # they know one class a row: a model for each of several labels
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "xgboost": "boosting",
@@ -68,9 +69,7 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
             case "function":
                 from mofang.make.train.function import train
             case "catboost":
-                from mofang.make.train import catboost
-
-                return each_label(catboost.train)
+                from mofang.make.train.catboost import train
             case "vowpalwabbit":
                 from mofang.make.train.vowpalwabbit import train
             case "keras":
@@ -78,15 +77,11 @@ def trainer(spec: Train, checkpoint: Path | None = None) -> Trainer:
 
                 return partial(keras.train, checkpoint=checkpoint)
             case "xgboost":
-                from mofang.make.train import xgboost
-
-                return each_label(xgboost.train)
+                from mofang.make.train.xgboost import train
             case "lightgbm":
-                from mofang.make.train import lightgbm
-
-                return each_label(lightgbm.train)
+                from mofang.make.train.lightgbm import train
             case _:
                 from mofang.make.train.sklearn import train
     except ModuleNotFoundError as error:
         raise ExtraMissing.of(f"algorithm {spec.algorithm!r}", error.name, EXTRAS[spec.made_by]) from error
-    return train
+    return each_label(train) if spec.made_by in _ONE_BY_ONE else train
