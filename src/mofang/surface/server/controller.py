@@ -23,7 +23,7 @@ from mofang.sell.budget.lender import Lender
 from mofang.sell.budget.release import release_dead
 from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.anchoring import Anchoring
-from mofang.surface.server.child import freeze, run_child
+from mofang.surface.server.child import freeze, run_child, trim
 from mofang.surface.server.controlapp import ControlPort, control_app
 from mofang.surface.server.counting import open_counters
 from mofang.surface.server.floor import ShopFloor
@@ -101,12 +101,16 @@ class Controller:
             await asyncio.sleep(_SETTLE_SECONDS)
 
     async def sweep_for_ever(self) -> None:
-        """Remove kept answers that are too old, or too many; sum up failed sign-ins and counters of the dead."""
+        """Remove kept answers that are too old, or too many; sum up failed sign-ins and counters of the dead.
+
+        What requests and queries in threads of their own had of memory is given back, too.
+        """
         once = Once(self._folders.once, self._settings.idempotency_seconds)
         while True:
             await asyncio.to_thread(once.sweep, self._settings.idempotency_bytes)
             await asyncio.to_thread(self.refusals.flush)
             await asyncio.to_thread(self._stores.counters.fold)
+            await asyncio.to_thread(trim)
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def anchor_for_ever(self) -> None:
