@@ -269,20 +269,19 @@ class Party:
             found.setdefault(principal.key_id, (principal, []))[1].append(index)
         return list(found.values())
 
-    def _compute_us(self, answer: Answer) -> list[int]:
-        """Return the engine's time up to each member, and at last the whole."""
-        ends, rows = self._ends(), self.rows
-        if self._recalled:
-            paid = (0 if index in self._recalled else rows for index, rows in enumerate(self.rows_of))
-            ends = [0, *accumulate(paid)]
-            rows = ends[-1] or 1
-        return [answer.compute_us * end // rows for end in ends]
+    def _paid_us(self, answer: Answer) -> list[int]:
+        """Return the engine's time up to each member, and at last the whole, of which some have no part."""
+        rows = (0 if index in self._recalled else rows for index, rows in enumerate(self.rows_of))
+        ends = [0, *accumulate(rows)]
+        return [answer.compute_us * end // (ends[-1] or 1) for end in ends]
 
     def _sheets(self, answer: Answer) -> list[UsageSheet]:
         """Write down who got what. The engine's time is shared by rows, so that the parts add up to the whole."""
         revision, at = self.plan.route.revision, now_us()
         row_bytes = sum(map(size_bytes, answer.outputs.values())) // self.rows
-        us = self._compute_us(answer)
+        us = [answer.compute_us * end // self.rows for end in self._ends()]
+        if self._recalled:
+            us = self._paid_us(answer)
         all_lines: list[UsageLine] = [
             (request_id, rows, until - since, input_bytes, rows * row_bytes)
             for request_id, rows, (since, until), input_bytes in zip(

@@ -115,12 +115,9 @@ class Requests(Trip[Asked]):
             return
         lines = answer_lines(revision.version, revision.number, revision.digest, binary=False)
         lines += f"server-timing: {party.timing}\r\n".encode()
-        standings, traces = self._standings(party), _trace_lines(party)
-        for each, principal, request_id, body, trace in zip(
-            self.members, party.principals, party.ids, bodies, traces, strict=True
-        ):
-            limits = standings[principal.key_id]
-            each.reply(b"%b%b%bx-request-id: %b\r\n" % (lines, limits, trace, request_id.encode()), body)
+        standings, ends = self._standings(party), _ends(party) if party.traces else party.ids
+        for each, principal, end, body in zip(self.members, party.principals, ends, bodies, strict=True):
+            each.reply(b"%b%bx-request-id: %b\r\n" % (lines, standings[principal.key_id], end.encode()), body)
 
     def alone(self, index: int) -> Told:
         """Return whom to tell the outcome of one request."""
@@ -140,9 +137,9 @@ class Requests(Trip[Asked]):
         return found
 
 
-def _trace_lines(party: Party) -> list[bytes]:
-    """Return the header line about its trace for each member; empty for those that name none."""
-    lines = [b""] * len(party.ids)
+def _ends(party: Party) -> list[str]:
+    """Return the request id of each member, and after it, if it belongs to one, the line about its trace."""
+    ends = list(party.ids)
     for index, trace in party.traces.items():
-        lines[index] = f"{TRACE_RESPONSE}: {trace}\r\n".encode()
-    return lines
+        ends[index] += f"\r\n{TRACE_RESPONSE}: {trace}"
+    return ends
