@@ -12,7 +12,7 @@ from mofang.base.domain.work import Silent
 from mofang.make.compress.pick import Wish
 from mofang.make.compress.propose import Can, Tried, propose
 from mofang.make.compress.seldom import Limited, Seldom
-from mofang.make.compress.step import Distil, Half, Int4, Int8, Lower, Optimise, Prune, Steps, Student, Thin, told
+from mofang.make.compress.step import Distil, Half, Int4, Int8, Lower, Optimise, Prune, Steps, Student, Thin, Tune, told
 from mofang.make.recipe import Dense
 
 WISH = Wish(0.005)
@@ -72,6 +72,14 @@ def test_a_teacher_that_was_named_teaches_every_network() -> None:
     taught = [step for each in _search(can, {}) for step in each if isinstance(step, Distil)]
     assert len(taught) > 2
     assert {step.teacher for step in taught} == {"upstream:other/oracle"}
+
+
+def test_the_best_is_taught_again_with_hints_unless_another_teaches() -> None:
+    for teacher, hinted in (("", 1), ("big@1", 0)):
+        steps = _search(Can(network=True, graph=False, epochs=2, teacher=teacher), {})
+        found = [step for each in steps for step in each if isinstance(step, Distil) and step.hints]
+        assert len(found) == hinted
+        assert any(isinstance(step, Tune) for each in steps for step in each)
 
 
 def test_the_share_to_thin_closes_in_on_the_most_that_is_allowed() -> None:
