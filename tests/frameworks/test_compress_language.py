@@ -16,10 +16,14 @@ from gguf.quants import dequantize
 
 from models import SMOLLM2, fetch
 from mofang.base.domain.errors import NoVariant
+from mofang.base.domain.work import Silent
 from mofang.base.engines.gguf import read_gguf
 from mofang.make.compress.catalog import make
+from mofang.make.compress.language import Read
 from mofang.make.compress.step import Lower
+from mofang.make.compress.streams import STREAMS, streams
 from mofang.make.compress.subject import Means, Subject
+from mofang.make.evaluate.language import whole
 from servers import Server
 
 pytestmark = pytest.mark.timeout(600)
@@ -150,6 +154,19 @@ def test_a_search_picks_fewer_bits_and_the_variant_is_served(
     turn = server.client.chat.say("little", [{"role": "user", "content": "Hello"}], max_tokens=4)
     assert "".join(turn) == turn.text
     assert turn.output_tokens > 0
+
+
+def test_where_an_engine_tells_no_probabilities_next_tokens_are_compared(f16: Path, tmp_path: Path) -> None:
+    examiner = Read("llamacpp", f16.parent, lambda engine: [whole(engine, text) for text in ABOUT], "auto", Silent())
+    same = examiner.judge(f16.parent, Silent())
+    assert (same.metric, same.rows, same.drop, same.parity) == ("agreement", 4 * len(ABOUT), 0.0, "equal")
+    made = lowered(f16.parent, [Lower("q5_0")], tmp_path)  # which OpenVINO cannot load
+    assert examiner.judge(made.parent, Silent()).drop < 0.6
+    with streams("llamacpp", f16.parent, examiner.texts) as grounds:
+        latencies, memory, parent_memory = grounds.time(made.parent, 0.0, Silent())
+    assert [(each.of, each.batch) for each in latencies] == [("first token", 1), ("token", 1), ("token", STREAMS)]
+    assert all(each.median_us > 0 for each in latencies)
+    assert 0 < memory < 2 * parent_memory
 
 
 def test_bad_material_is_said_before_anything_is_measured(

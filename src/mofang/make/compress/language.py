@@ -92,16 +92,17 @@ def _choices(engine: GenerativeEngine, texts: Sequence[Text], progress: Progress
     ]
     found: list[str] = []
     for start in range(0, len(places), _AT_ONCE):
-        found += _next(engine, places[start : start + _AT_ONCE])
+        found += _next(engine, start, places[start : start + _AT_ONCE])
         progress.report("evaluate", start / len(places), f"{start:,} of {len(places):,} next tokens")
     return found
 
 
-def _next(engine: GenerativeEngine, prompts: Sequence[Sequence[int]]) -> list[str]:
-    said = [""] * len(prompts)
-    for number, prompt in enumerate(prompts):
+def _next(engine: GenerativeEngine, first: int, prompts: Sequence[Sequence[int]]) -> list[str]:
+    """Return the likeliest token after each of ``prompts``; their streams have numbers from ``first`` on."""
+    said = dict.fromkeys(range(first, first + len(prompts)), "")
+    for number, prompt in zip(said, prompts, strict=True):
         engine.add(number, prompt, Sampling(max_tokens=1, temperature=0.0))
-    left = set(range(len(prompts)))
+    left = set(said)
     while left:
         deltas, failures = engine.step()
         if failures:
@@ -110,4 +111,4 @@ def _next(engine: GenerativeEngine, prompts: Sequence[Sequence[int]]) -> list[st
             said[delta.stream] += delta.text
             if delta.finish:
                 left.discard(delta.stream)
-    return said
+    return [*said.values()]

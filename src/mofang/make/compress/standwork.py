@@ -52,18 +52,19 @@ def _serve_rows(engine: Engine, asked: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _serve_prompts(engine: GenerativeEngine, asked: IO[bytes], answers: IO[bytes]) -> None:
-    messages = decoder(Speak)
+    messages, first = decoder(Speak), 0
     while (message := receive(asked, messages)) is not None:
-        send(answers, _spoken(engine, message))
+        send(answers, _spoken(engine, first, message))
+        first += len(message.prompts)  # an engine may have a last word on streams that have ended
 
 
-def _spoken(engine: GenerativeEngine, message: Speak) -> Spoken:
+def _spoken(engine: GenerativeEngine, number: int, message: Speak) -> Spoken:
     """Go on from the prompts of ``message`` side by side, until all have ended."""
     sampling = Sampling(max_tokens=message.tokens, temperature=0.0)
     begun, first, tokens = time.perf_counter_ns(), 0, 0
-    for number, prompt in enumerate(message.prompts):
-        engine.add(number, prompt, sampling)
-    left = set(range(len(message.prompts)))
+    left = set(range(number, number + len(message.prompts)))
+    for stream, prompt in zip(sorted(left), message.prompts, strict=True):
+        engine.add(stream, prompt, sampling)
     while left:
         deltas, failures = engine.step()
         for failure in failures.values():
