@@ -30,6 +30,7 @@ text = "text"
 [train]
 algorithm = "head"
 encoder = "minilm@1"
+tokens = 16
 epochs = 60
 batch_size = 16
 learning_rate = 0.02
@@ -62,5 +63,9 @@ def test_a_head_on_a_text_encoder_answers_classes_of_texts(tools: Workshop, tmp_
         answer = engine.infer({"text": texts})
     assert [version.artifact.labels[each] for each in answer["label"]] == ["animal", "machine"]
     assert answer["input_tokens"].tolist() == [12, 9]
+    with tools.engine("encoder", tools.registry.folder(version, tmp_path / "again")) as engine:
+        long = engine.infer({"text": np.array([texts[0] + b" and on" * n for n in (40, 200_000)], np.object_)})
+    assert long["input_tokens"].tolist() == [16, 16]  # as in training: what follows is left out
+    assert long["probabilities"][0].tolist() == long["probabilities"][1].tolist()
     evaluation = JOB_KINDS["evaluate"]({"version": "topic@1", "dataset": "", "gate": ""}, tools, Silent())
     assert tools.evaluations.get(evaluation["evaluation"]).report.metrics["accuracy"] >= 0.9

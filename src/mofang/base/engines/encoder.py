@@ -5,7 +5,9 @@ Loaded through the catalog.
 The artifact is ``model.onnx``, ``tokenizer.json`` and, as sentence-transformers lays them out:
 ``1_Pooling/config.json`` (mean, first token or maximum; mean without it), ``modules.json`` (whether vectors have length
 1; they do without it) and ``sentence_bert_config.json`` or ``config.json`` (how many tokens a text may have).
-With ``head/model.onnx``, a graph that takes the vectors, its answers are given in their place.
+With ``head/model.onnx``, a graph that takes the vectors, its answers are given in their place. With ``reading.json``
+(``{"tokens": n}``) a text is read up to so many tokens, and what follows is left out; without it, a text that is longer
+than the context is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from mofang.base.domain.errors import EngineLoadFailed, PromptTooLong, TensorDat
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.base.engines.base import Options
 from mofang.base.engines.catalog import load_engine
+from mofang.base.engines.reading import read_reading
 
 _HEAD = "head"  # the folder of a graph that takes the vectors, and answers in their place
 _MOST_TOKENS = 512  # of a model that does not say
@@ -42,7 +45,6 @@ class EncoderEngine:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises Exception itself
             raise EngineLoadFailed(f"'tokenizer.json' cannot be read: {error}") from error
-        self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._takes = [spec.name for spec in self._onnx.signature.inputs]
         unknown = set(self._takes) - {"input_ids", "attention_mask", "token_type_ids"}
@@ -51,6 +53,12 @@ class EncoderEngine:
         self._output = self._onnx.signature.outputs[0]
         self._pooling, self._normalises = _pooling(folder), _normalises(folder)
         self._most_tokens = _most_tokens(folder)
+        reading = read_reading(folder)
+        self._cut = min(reading.tokens, self._most_tokens) if reading else 0
+        if self._cut:
+            self._tokenizer.enable_truncation(self._cut)
+        else:
+            self._tokenizer.no_truncation()
         self._head = load_engine("onnx", folder / _HEAD, options) if (folder / _HEAD).is_dir() else None
         vectors = TensorSpec("embedding", "FP32", (-1, self._output.shape[-1]))
         answers = (vectors,) if self._head is None else self._head.signature.outputs
@@ -88,6 +96,8 @@ class EncoderEngine:
             words = [bytes(each).decode() if isinstance(each, bytes) else str(each) for each in texts.flat]
         except UnicodeDecodeError as error:
             raise TensorData("input 'text' holds text that is not UTF-8") from error
+        if self._cut:
+            words = [word[: self._cut * _MOST_CHARACTERS] for word in words]
         for index, word in enumerate(words):
             if len(word) > self._most_tokens * _MOST_CHARACTERS:
                 raise self._too_long(index)

@@ -17,6 +17,7 @@ from mofang.base.domain.registry import Artifact, ModelVersion
 from mofang.base.domain.tensors import Array, Signature
 from mofang.base.domain.work import Progress
 from mofang.base.engines.base import Engine
+from mofang.base.engines.reading import Reading
 from mofang.make.convert.catalog import converter
 from mofang.make.convert.parity import prove
 from mofang.make.evaluate.gate import parse_gate
@@ -75,7 +76,7 @@ def put_head(recipe: Recipe, record: Record, tools: Workshop, progress: Progress
     record.note(dataset=dataset.digest)
     check_task(recipe, dataset)
     examples, test = (load_examples(tools.blobs, dataset, split=split) for split in ("train", "test"))
-    with encoder_of(version, dataset.schema, tools) as encoder:
+    with encoder_of(version, dataset.schema, spec.tokens, tools) as encoder:
         known = encoder.encoded(examples, progress, "training rows")
         found = trained(recipe, train, search, known, record, tools, progress)
         to_onnx, reference = converter("torch")
@@ -114,8 +115,8 @@ def head_trainer(spec: Head, tools: Workshop | None = None) -> Trainer:
 
 
 @contextmanager
-def encoder_of(version: ModelVersion, schema: Schema, tools: Workshop) -> Iterator[Encoder]:
-    """Lay out and load ``version``. Raises InvalidModel if it makes no vectors."""
+def encoder_of(version: ModelVersion, schema: Schema, tokens: int, tools: Workshop) -> Iterator[Encoder]:
+    """Lay out and load ``version``, which reads ``tokens`` of a text. Raises InvalidModel if it makes no vectors."""
     name = version.artifact.engine
     if name not in ("onnx", _TEXTS):
         raise InvalidModel(
@@ -126,6 +127,8 @@ def encoder_of(version: ModelVersion, schema: Schema, tools: Workshop) -> Iterat
         shutil.copytree(tools.registry.folder(version, root), folder, dirs_exist_ok=True)
         if name == "onnx":
             _prepare(folder, version.artifact.signature, schema)
+        else:
+            Reading(tokens).keep(folder)
         with tools.engine(name, folder) as engine:
             yield Encoder(version, folder, engine, vector)
 

@@ -64,6 +64,6 @@ def _heading(recipe: Recipe, tools: Workshop, progress: Progress) -> tuple[Datas
     dataset = prepared(recipe.prepare, tools, progress)
     check_task(recipe, dataset)
     version = tools.registry.get(VersionRef.parse(recipe.train.encoder))
-    with encoder_of(version, dataset.schema, tools) as encoder:
+    with encoder_of(version, dataset.schema, recipe.train.tokens, tools) as encoder:
         known = encoder.encoded(load_examples(tools.blobs, dataset), progress, "training rows")
     return dataset, estimate(recipe.train, known, train, progress)

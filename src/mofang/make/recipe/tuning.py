@@ -49,6 +49,9 @@ class Head(Dense, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="he
     """A classifier on the vectors of a registered encoder of texts or images, which stays as it is. Needs `torch`."""
 
     encoder: Annotated[str, Meta(min_length=1, description="the registered version that makes vectors, e.g. minilm@1")]
+    tokens: Annotated[
+        int, Meta(ge=8, le=131_072, description="of a text that are read, from the start, in training and in service")
+    ] = 256
     hidden: Annotated[
         tuple[Units, ...], Meta(max_length=64, description="units of each hidden layer; none: logistic regression")
     ] = ()
