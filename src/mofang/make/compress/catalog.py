@@ -49,6 +49,7 @@ _TECHNIQUES: Mapping[type[Step], tuple[On, str]] = MappingProxyType(
         Lower: ("files", "gguf.lower:lower"),
     }
 )
+_IMITATE = "torch.imitate:imitate"  # distils what only the answers are known of
 
 
 def apply(step: Step, subject: Subject, means: Means) -> Subject:
@@ -61,6 +62,8 @@ def apply(step: Step, subject: Subject, means: Means) -> Subject:
             f"'{step}' changes a model as it was trained, and here is only the file that was made of it",
             hint="it works on versions that were trained here, before steps that change the file",
         )
+    if isinstance(step, Distil) and means.outside is not None:
+        name = _IMITATE
     return _function(name, step)(step, written(subject, means) if on == "files" else subject, means)
 
 
@@ -102,10 +105,15 @@ def written(subject: Subject, means: Means) -> Subject:
     """Return ``subject`` with its files: exported now, if its model was changed since."""
     if subject.folder is not None:
         return subject
+    folder = means.scratch()
+    if means.outside is not None:
+        from mofang.make.compress.torch.imitate import write
+
+        write(subject.model, means.outside, folder)
+        return Subject(folder, "onnx", subject.model, subject.framework)
     from mofang.make.prepare.onnx import complete
 
     assert means.examples is not None, "whoever changes a model has the data it was trained on"
-    folder = means.scratch()
     to_onnx, _ = converter(subject.framework)
     complete(folder, to_onnx(subject.model, folder), means.examples.schema, image=means.image)
     return Subject(folder, "onnx", subject.model, subject.framework)

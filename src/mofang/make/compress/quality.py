@@ -93,10 +93,15 @@ def by_parity(
     """Compare the answers of both [n, ...] with each other. Raises NoVariant if there is nothing to compare."""
     spec = _compared(signature)
     ours, theirs = (_rows(answers[spec.name]) for answers in (found, parent))
-    is_class = ours.shape[1] == 1 or bool(_SCORES & {each.name for each in signature.outputs}) or _sums_to_one(theirs)
+    is_class = ours.shape[1] == 1 or bool(_SCORES & {each.name for each in signature.outputs}) or sums_to_one(theirs)
     if wanted == "agreement" or (wanted == "auto" and is_class):
         return _agreement(ours, theirs)
     return _cosine(ours, theirs)
+
+
+def sums_to_one(scores: NDArray[np.float64]) -> bool:
+    """Whether ``scores`` [n, k] are probabilities."""
+    return bool(scores.min(initial=0) >= 0 and np.abs(scores.sum(axis=1) - 1).max(initial=0) < 1e-3)
 
 
 def _drawn(measure: Callable[[NDArray[np.int64]], float], rows: int) -> tuple[float, float, float]:
@@ -154,10 +159,6 @@ def _compared(signature: Signature) -> TensorSpec:
 
 def _rows(answers: Array) -> NDArray[np.float64]:
     return np.asarray(answers, np.float64).reshape(len(answers), -1)
-
-
-def _sums_to_one(scores: NDArray[np.float64]) -> bool:
-    return bool(scores.min(initial=0) >= 0 and np.abs(scores.sum(axis=1) - 1).max(initial=0) < 1e-3)
 
 
 def _points(same: float, what: str = "classes") -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mofang.base.domain.tensors import Array
 from mofang.base.domain.work import Progress, Silent
 from mofang.base.engines.base import Engine
+from mofang.make.compress.outside import Outside
 from mofang.make.prepare.dataset import Examples
 
 
@@ -40,7 +41,8 @@ class Means:
     ``original`` is the version as it is, the teacher of those that learn. ``examples`` are the training rows with their
     target, which is empty if nobody knows the labels; None if nobody knows the rows. ``calibration`` has inputs by name
     as clients send them, n rows each; empty if there are none. ``scratch`` gives a new empty folder that lasts as long
-    as the job. ``teacher`` opens another model by its name, for steps that learn from one.
+    as the job. ``teacher`` opens another model by its name, for steps that learn from one. ``outside`` is what is known
+    of a pushed network whose place a student may take; None if no student can, or the original is a network of ours.
     """
 
     original: Subject
@@ -48,6 +50,7 @@ class Means:
     teacher: Callable[[str], AbstractContextManager[Engine]] | None = None
     examples: Examples | None = None
     calibration: Mapping[str, Array] = field(default_factory=dict)
+    outside: Outside | None = None
     unseen: NDArray[np.int64] | None = None  # which examples the version was not trained on, if that is known
     checkpoints: Path | None = None  # a folder that a killed job finds again
     image: bool = False  # whether the version takes files of images

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
+
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.names import VersionRef
 from mofang.base.domain.registry import ModelVersion
@@ -20,8 +22,9 @@ from mofang.make.compress.arena import arena
 from mofang.make.compress.catalog import abilities
 from mofang.make.compress.endpoint import UPSTREAM, Endpoint
 from mofang.make.compress.exam import Examined
+from mofang.make.compress.outside import ends, look, pupils
 from mofang.make.compress.pick import Wish
-from mofang.make.compress.propose import Can
+from mofang.make.compress.propose import Can, epochs
 from mofang.make.compress.search import Budget, Original, Search
 from mofang.make.compress.seldom import Seldom
 from mofang.make.compress.subject import Means, Subject
@@ -58,6 +61,8 @@ class Rows:
         grounds = arena("onnx", original, data.exam.rows, batchable=artifact.signature.batchable)
         with self._tools.engine("onnx", original) as engine, grounds as grounded:
             can = replace(abilities(means), teacher=order.teacher)
+            if not (self._version.lineage.run or can.network or can.students):
+                can, means = self._taught_from_outside(can, means, engine, progress)
             if order.teacher:
                 self._check_teacher(can, means, progress)
             progress.report("search", 0.0, f"asking {self._version} as it is")
@@ -99,18 +104,37 @@ class Rows:
             progress=Seldom(progress),
         )
 
+    def _taught_from_outside(self, can: Can, means: Means, engine: Engine, progress: Progress) -> tuple[Can, Means]:
+        """Return both with students that learn what a pushed network answers; say why, if there are none."""
+        signature, examples = self._version.artifact.signature, self._data.examples
+        try:
+            given, told = ends(signature)
+            rows = feed(examples, signature) if examples is not None else self._data.calibration
+            known = examples is not None and len(examples.schema.labels) == told.shape[-1]
+            target = examples.target if examples is not None and known else np.empty(0, np.int64)
+            outside = look(signature, rows[given.name], target, engine)
+            students = pupils(outside, self._version.artifact.size_bytes)
+        except NoVariant as why:
+            progress.report("search", 0.0, f"no student can take its place: {why.message}")
+            return can, means
+        return replace(can, students=students, epochs=epochs(len(outside.rows))), replace(means, outside=outside)
+
     def _check_teacher(self, can: Can, means: Means, progress: Progress) -> None:
         """Ask the teacher one row, so that a search does not fail late; raise NoVariant if nothing would learn."""
-        examples = means.examples
-        if examples is None or not (can.network or can.students):
+        examples, outside = means.examples, means.outside
+        if (examples is None and outside is None) or not (can.network or can.students):
             raise NoVariant(
                 "a teacher is asked for, and nothing here can learn from it",
-                hint="networks that were trained here learn, and networks in place of trees; leave the teacher out",
+                hint="networks that were trained here learn, and those in place of trees or of a pushed network",
             )
         progress.report("search", 0.0, f"asking the teacher {can.teacher}")
-        first = replace(examples, features=examples.features[:1], target=examples.target[:1])
         assert means.teacher is not None
         with means.teacher(can.teacher) as teacher:
+            if outside is not None:
+                outside.ask(teacher, 1)
+                return
+            assert examples is not None
+            first = replace(examples, features=examples.features[:1], target=examples.target[:1])
             teacher.infer(feed(first, teacher.signature))
 
 

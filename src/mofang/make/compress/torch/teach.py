@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mofang.base.domain.errors import NoVariant
+from mofang.base.engines.base import Engine
 from mofang.base.engines.catalog import load_engine
 from mofang.make.compress.step import Distil, Step, Student, Tune
 from mofang.make.compress.subject import Means, Subject
@@ -30,7 +31,7 @@ from mofang.make.compress.torch.teachers import Given, Network, Served, Teacher,
 from mofang.make.prepare.dataset import Examples
 from mofang.make.recipe import Network as Spec
 from mofang.make.train.torch.batches import Batches, Prepared
-from mofang.make.train.torch.loop import Loss, Point, fit
+from mofang.make.train.torch.loop import Loss, Measure, Point, fit
 from mofang.make.train.torch.network import Net, read_network, write_network
 from mofang.make.train.torch.train import build, comparison_of, loss_of, measure, placed, split
 
@@ -50,16 +51,17 @@ def student(step: Student, subject: Subject, means: Means) -> Subject:
 
 def tune(step: Tune, subject: Subject, means: Means) -> Subject:
     """Return ``subject`` trained further on labels. Raises NoVariant if there are none."""
-    if (trained := _trained(step, subject, means)) is not None:
-        return trained
+    if (made := trained(step, subject, means)) is not None:
+        return made
     examples = _examples(means)
     if not _labelled(examples):
         raise NoVariant(
             "the rows have no labels to train on", hint="let it learn from the original instead, by distillation"
         )
-    spec = _schedule(subject.model.plan.spec, step.epochs)
+    spec = schedule(subject.model.plan.spec, step.epochs)
     known, checked = split(spec, examples)
-    return _taught(subject, step, spec, _part(known, step.epochs), checked, loss_of(spec, examples.target), means)
+    part, loss = _part(known, step.epochs), loss_of(spec, examples.target)
+    return taught(subject, step, spec, part, lambda net: measure(net, checked, spec.loss), loss, means)
 
 
 def distil(step: Distil, subject: Subject, means: Means) -> Subject:
@@ -67,18 +69,19 @@ def distil(step: Distil, subject: Subject, means: Means) -> Subject:
 
     Without labels it learns from the teacher alone. Raises NoVariant if there are no rows, or no hints to have.
     """
-    if (trained := _trained(step, subject, means)) is not None:
-        return trained
+    if (made := trained(step, subject, means)) is not None:
+        return made
     examples = _examples(means)
-    spec = _schedule(subject.model.plan.spec, step.epochs)
+    spec = schedule(subject.model.plan.spec, step.epochs)
     with _teacher(step, means) as teacher:
         soft = step.soft
         if not _labelled(examples):
             examples, soft = _as_told(examples, teacher, means), 1.0
         known, checked = split(spec, examples)
-        taught = lessons(_part(known, step.epochs), teacher, step.epochs, means.seed, means.progress)
+        lesson = lessons(_part(known, step.epochs), teacher, step.epochs, means.seed, means.progress)
         hard = comparison_of(spec, examples.target)
-        return _taught(subject, step, spec, taught, checked, _Lesson(step, soft, hard), means)
+        loss = _Lesson(step, soft, hard)
+        return taught(subject, step, spec, lesson, lambda net: measure(net, checked, spec.loss), loss, means)
 
 
 def softened(found: Tensor, said: Tensor, temperature: float) -> Tensor:
@@ -118,9 +121,10 @@ class _Lesson:
         return loss + step.hints * unlike(given.rows, hints) if step.hints else loss
 
 
-def _taught(
-    subject: Subject, step: Step, spec: Spec, known: Batches, checked: Prepared, loss: Loss, means: Means
+def taught(
+    subject: Subject, step: Step, spec: Spec, known: Batches, measured: Measure, loss: Loss, means: Means
 ) -> Subject:
+    """Return ``subject`` trained on what is ``known``, as ``spec`` says."""
     net = placed(copy.deepcopy(subject.model))
     checkpoint = _checkpoint(step, subject.model, means)
 
@@ -132,10 +136,7 @@ def _taught(
         means.progress.report("compress", min(epochs / spec.epochs, 1.0), message)
 
     with _zeros_kept(net):
-        fit(
-            net, known, spec, loss=loss, measure=lambda net: measure(net, checked, spec.loss), watch=watch,
-            checkpoint=checkpoint,
-        )  # fmt: skip
+        fit(net, known, spec, loss=loss, measure=measured, watch=watch, checkpoint=checkpoint)
     net = net.to("cpu", memory_format=torch.contiguous_format)
     if checkpoint is not None:
         made = checkpoint.with_suffix(".new")
@@ -145,7 +146,7 @@ def _taught(
     return Subject(None, subject.engine, net, "torch")
 
 
-def _trained(step: Step, subject: Subject, means: Means) -> Subject | None:
+def trained(step: Step, subject: Subject, means: Means) -> Subject | None:
     """Return what a process of the same job that was killed later had made by this step; None if there is nothing."""
     checkpoint = _checkpoint(step, subject.model, means)
     if checkpoint is None or not (made := checkpoint.with_suffix(_TRAINED)).is_file():
@@ -153,7 +154,8 @@ def _trained(step: Step, subject: Subject, means: Means) -> Subject | None:
     return Subject(None, subject.engine, read_network(made.read_bytes()), "torch")
 
 
-def _schedule(spec: Spec, epochs: float) -> Spec:
+def schedule(spec: Spec, epochs: float) -> Spec:
+    """Return how to train for so many epochs, with what ``spec`` says of the rest."""
     count = max(1, math.ceil(epochs))
     return msgspec.structs.replace(
         spec, epochs=count, decay="cosine", warmup_epochs=min(spec.warmup_epochs, _WARM * count), early_stopping=0
@@ -170,6 +172,8 @@ def _part(known: Prepared, epochs: float) -> Prepared:
 
 
 def _examples(means: Means) -> Examples:
+    if means.outside is not None:
+        return means.outside.examples()
     if means.examples is None or not len(means.examples.features):
         raise NoVariant(
             "there are no rows to learn from: the data of this version is not known here",
@@ -195,6 +199,13 @@ def _teacher(step: Distil, means: Means) -> Iterator[Teacher]:
     if not step.teacher and isinstance(means.original.model, Net):
         yield Network(placed(copy.deepcopy(means.original.model)).eval(), hints=bool(step.hints))
         return
+    with answering(step, means) as engine:
+        yield Served(engine)
+
+
+@contextmanager
+def answering(step: Distil, means: Means) -> Iterator[Engine]:
+    """Open the teacher that ``step`` names, or the original, of which nothing but answers is to be known."""
     if step.hints:
         raise NoVariant(
             "hints are what goes on inside a network, and of this teacher only answers are known",
@@ -204,12 +215,12 @@ def _teacher(step: Distil, means: Means) -> Iterator[Teacher]:
         if means.teacher is None:
             raise NoVariant(f"the teacher {step.teacher!r} cannot be asked here")
         with means.teacher(step.teacher) as engine:
-            yield Served(engine)
+            yield engine
         return
     assert means.original.folder is not None
     engine = load_engine(means.original.engine, means.original.folder)
     try:
-        yield Served(engine)
+        yield engine
     finally:
         engine.close()
 
