@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from watched import Watched
 
 import graphs
@@ -22,20 +21,21 @@ from mofang.make.pipeline import JOB_KINDS, push_files
 from mofang.make.workshop import Workshop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WIDTHS = (6, 192, 192, 3)
+WIDTHS, SPREAD = (6, 192, 192, 3), (0.3, 1, 12)  # of weights, so that the classes are apart
+BEFORE = 16  # candidates that are tried before the first student, most of them in vain
 
 
-def network(*end: str) -> bytes:
-    """Layers whose weights no technique on files finds, [n, 6] ``my.in`` to [n, 3] ``linear``; after them ``end``."""
+def network() -> bytes:
+    """Layers whose weights no technique on files finds, [n, 6] ``my.in`` to probabilities [n, 3] ``linear``."""
     random = np.random.default_rng(0)
     nodes, weights, value = [], [], "my.in"
     for number, (given, asked) in enumerate(pairwise(WIDTHS)):
-        drawn = random.normal(0, (2 / given) ** 0.5, (given, asked)).astype(np.float32)
+        drawn = random.normal(0, SPREAD[number] * given**-0.5, (given, asked)).astype(np.float32)
         weights.append(numpy_helper.from_array(drawn, f"w{number}"))
         nodes.append(helper.make_node("Einsum", [value, f"w{number}"], [f"sum{number}"], equation="nd,dk->nk"))
-        nodes.append(helper.make_node("Relu", [f"sum{number}"], [f"relu{number}"]))
-        value = f"relu{number}"
-    nodes[-1] = helper.make_node(*(end or ("Identity",)), ["sum2"], ["linear"])
+        nodes.append(helper.make_node("Tanh", [f"sum{number}"], [f"tanh{number}"]))
+        value = f"tanh{number}"
+    nodes[-1] = helper.make_node("Softmax", ["sum2"], ["linear"])
     ends = [graphs.value("my.in", ("n", 6))], [graphs.value("linear", ("n", 3))]
     return graphs.model(nodes, *ends, weights).SerializeToString()
 
@@ -59,12 +59,49 @@ def sample(count: int, seed: int = 1) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
 
 
-@pytest.mark.parametrize("end", [("Softmax",), ()], ids=["probabilities", "any numbers"])
-def test_a_student_takes_the_place_of_a_pushed_network(
-    tools: Workshop, progress: Watched, tmp_path: Path, end: tuple[str, ...]
-) -> None:
-    pushed(tools, network(*end))
-    result = compress(tools, progress, sample(2048), max_drop=0.1, max_size_mb=0.05, objective="size")
-    print([(each["told"], each["refusal"], each["comparison"] and each["comparison"]["quality"]) for each in result["variants"]])
+def answers(tools: Workshop, version: ModelVersion, rows: NDArray[np.float32], folder: Path) -> NDArray[Any]:
+    with tools.engine("onnx", tools.registry.folder(version, folder)) as engine:
+        assert engine.signature == version.artifact.signature
+        return engine.infer({"my.in": rows})["linear"]
+
+
+def test_a_student_takes_the_place_of_a_pushed_network(tools: Workshop, progress: Watched, tmp_path: Path) -> None:
+    pushed(tools, network())
+    result = compress(tools, progress, sample(512), max_drop=0.1, max_size_mb=0.06, trials=BEFORE + 1)
     (picked,) = [each for each in result["variants"] if each["is_picked"]]
-    assert picked["told"].startswith("student dense")
+    assert picked["told"].startswith("student dense hidden")
+    assert (picked["comparison"]["quality"]["metric"], picked["comparison"]["quality"]["rows"]) == ("agreement", 256)
+    original = tools.registry.get(VersionRef.parse("box@1"))
+    variant = tools.registry.get(VersionRef.parse(result["picked"]))
+    assert variant.artifact.signature == original.artifact.signature
+    assert variant.artifact.size_bytes < original.artifact.size_bytes / 3
+    ours, theirs = (answers(tools, each, sample(500, 2), tmp_path / each.digest[-8:]) for each in (variant, original))
+    assert np.square(ours - theirs).mean() < 0.2 * theirs.var(axis=0).mean()
+    assert ours.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_sample_that_is_too_small_teaches_nobody_and_says_how_many_rows_would(
+    tools: Workshop, progress: Watched
+) -> None:
+    pushed(tools, network())
+    result = compress(tools, progress, sample(100), objective="size")
+    assert not [each for each in result["variants"] if "student" in each["told"]]
+    (said,) = [message for message in progress.messages if "no student" in message]
+    assert said.startswith("no student can take its place: 50 rows to learn from are too few, 256 are needed")
+    assert said.endswith("so give 512")
+
+
+def test_a_model_with_a_label_beside_its_scores_teaches_nobody_and_the_log_says_why(
+    tools: Workshop, progress: Watched
+) -> None:
+    pushed(tools, graphs.classifier(np.ones((4, 2), np.float32)).SerializeToString())
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).random((600, 4), np.float32))
+    ref = tools.blobs.put([file.getvalue()])
+    order = {"version": "box@1", "calibration": ref.sha256, "filename": "sample.npy", "trials": 1}
+    with pytest.raises(NoVariant):
+        JOB_KINDS["compress"](order, tools, progress)
+    said = "no student can take its place: the model has more inputs or outputs than the one of each that a student has"
+    assert said in progress.messages
+    with pytest.raises(NoVariant, match="nothing here can learn from it"):
+        JOB_KINDS["compress"]({**order, "teacher": "box@1"}, tools, progress)

@@ -107,8 +107,7 @@ def look(signature: Signature, rows: Array, target: NDArray[np.int64], engine: E
 def ends(signature: Signature) -> tuple[TensorSpec, TensorSpec]:
     """Return the one input and the one output of a network whose place a student can take; raise NoVariant else."""
     if len(signature.inputs) != 1 or len(signature.outputs) != 1:
-        counts = f"{len(signature.inputs)} inputs and {len(signature.outputs)} outputs"
-        raise NoVariant(f"the model has {counts}, and a student has one of each")
+        raise NoVariant("the model has more inputs or outputs than the one of each that a student has")
     (given,), (told,) = signature.inputs, signature.outputs
     for spec, ranks in ((given, (2, 4)), (told, (1, 2))):
         if spec.datatype != _FLOAT or len(spec.shape) not in ranks:

@@ -111,7 +111,7 @@ class Rows:
             given, told = ends(signature)
             rows = feed(examples, signature) if examples is not None else self._data.calibration
             known = examples is not None and len(examples.schema.labels) == told.shape[-1]
-            target = examples.target if examples is not None and known else np.empty(0, np.int64)
+            target = examples.target.astype(np.int64) if examples is not None and known else np.empty(0, np.int64)
             outside = look(signature, rows[given.name], target, engine)
             students = pupils(outside, self._version.artifact.size_bytes)
         except NoVariant as why:

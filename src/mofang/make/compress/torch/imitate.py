@@ -82,8 +82,9 @@ class _InPlace(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         """[n, d] or images to [n, k] or [n]."""
         net, outside = self._net, self._outside
-        # Channels that lie first already need not be moved to the end and back.
-        found = net.body(net.scale(given)) if outside.channels_first else net(given.flatten(1))
+        # Colours that lie first already need not be moved to the end and back.
+        coloured = outside.channels_first and given.shape[1] > 1
+        found = net.body(net.scale(given)) if coloured else net(given.flatten(1))
         said = torch.softmax(found, dim=1) if outside.beliefs else found * net.target_deviation + net.target_mean
         return said if len(outside.told.shape) > 1 else said.squeeze(1)
 
