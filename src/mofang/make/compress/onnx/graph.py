@@ -85,6 +85,11 @@ def with_names(model: Any) -> Any:
     return model
 
 
+def prefixed(folder: Path, prefix: str) -> None:
+    """Let every name in ``folder/model.onnx`` begin with ``prefix``, those of inputs and outputs too."""
+    store(onnx.compose.add_prefix(load(folder), prefix), folder)
+
+
 def after(subject: Subject, model: Any, means: Means) -> Subject:
     """Return ``subject`` with the files of ``model``, made compact."""
     folder = means.scratch()

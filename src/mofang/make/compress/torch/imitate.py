@@ -10,12 +10,11 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mofang.make.compress.onnx.graph import load, store
+from mofang.make.compress.onnx.graph import MODEL, prefixed
 from mofang.make.compress.outside import Outside
 from mofang.make.compress.step import Distil
 from mofang.make.compress.subject import Means, Subject
@@ -58,8 +57,8 @@ def write(net: Net, outside: Outside, folder: Path) -> None:
     """Write ``net`` as ``folder/model.onnx``, with the inputs and outputs of the network that it takes the place of."""
     folder.mkdir(parents=True, exist_ok=True)
     example = {"given": torch.zeros(2, *outside.given.shape[1:])}
-    export(_InPlace(copy.deepcopy(net), outside), example, ["told"], folder / "model.onnx")
-    store(onnx.compose.add_prefix(load(folder), _PREFIX), folder)
+    export(_InPlace(copy.deepcopy(net), outside), example, ["told"], folder / MODEL)
+    prefixed(folder, _PREFIX)
     change_ends(folder, {f"{_PREFIX}given": outside.given.name, f"{_PREFIX}told": outside.told.name}, {}, {})
 
 
