@@ -25,18 +25,18 @@ WIDTHS, SPREAD = (6, 192, 192, 3), (0.3, 1, 12)  # of weights, so that the class
 BEFORE = 16  # candidates that are tried before the first student, most of them in vain
 
 
-def network() -> bytes:
-    """Layers whose weights no technique on files finds, [n, 6] ``my.in`` to probabilities [n, 3] ``linear``."""
+def network(*widths: int) -> bytes:
+    """Layers whose weights no technique on files finds, numbers ``my.in`` [n, d] to probabilities ``linear`` [n, k]."""
     random = np.random.default_rng(0)
     nodes, weights, value = [], [], "my.in"
-    for number, (given, asked) in enumerate(pairwise(WIDTHS)):
+    for number, (given, asked) in enumerate(pairwise(widths)):
         drawn = random.normal(0, SPREAD[number] * given**-0.5, (given, asked)).astype(np.float32)
         weights.append(numpy_helper.from_array(drawn, f"w{number}"))
         nodes.append(helper.make_node("Einsum", [value, f"w{number}"], [f"sum{number}"], equation="nd,dk->nk"))
         nodes.append(helper.make_node("Tanh", [f"sum{number}"], [f"tanh{number}"]))
         value = f"tanh{number}"
     nodes[-1] = helper.make_node("Softmax", ["sum2"], ["linear"])
-    ends = [graphs.value("my.in", ("n", 6))], [graphs.value("linear", ("n", 3))]
+    ends = [graphs.value("my.in", ("n", widths[0]))], [graphs.value("linear", ("n", widths[-1]))]
     return graphs.model(nodes, *ends, weights).SerializeToString()
 
 
@@ -66,7 +66,7 @@ def answers(tools: Workshop, version: ModelVersion, rows: NDArray[np.float32], f
 
 
 def test_a_student_takes_the_place_of_a_pushed_network(tools: Workshop, progress: Watched, tmp_path: Path) -> None:
-    pushed(tools, network())
+    pushed(tools, network(*WIDTHS))
     result = compress(tools, progress, sample(512), max_drop=0.1, max_size_mb=0.06, trials=BEFORE + 1)
     (picked,) = [each for each in result["variants"] if each["is_picked"]]
     assert picked["told"].startswith("student dense hidden")
@@ -83,9 +83,9 @@ def test_a_student_takes_the_place_of_a_pushed_network(tools: Workshop, progress
 def test_a_sample_that_is_too_small_teaches_nobody_and_says_how_many_rows_would(
     tools: Workshop, progress: Watched
 ) -> None:
-    pushed(tools, network())
-    result = compress(tools, progress, sample(100), objective="size")
-    assert not [each for each in result["variants"] if "student" in each["told"]]
+    pushed(tools, network(*WIDTHS))
+    with pytest.raises(NoVariant, match="no technique applies"):
+        compress(tools, progress, sample(100), trials=1)
     (said,) = [message for message in progress.messages if "no student" in message]
     assert said.startswith("no student can take its place: 50 rows to learn from are too few, 256 are needed")
     assert said.endswith("so give 512")
@@ -105,3 +105,14 @@ def test_a_model_with_a_label_beside_its_scores_teaches_nobody_and_the_log_says_
     assert said in progress.messages
     with pytest.raises(NoVariant, match="nothing here can learn from it"):
         JOB_KINDS["compress"]({**order, "teacher": "box@1"}, tools, progress)
+
+
+def test_a_dataset_will_do_for_a_student_in_place_of_a_sample(tools: Workshop, progress: Watched) -> None:
+    recipe = 'name = "cells"\n[prepare]\nsource = "sklearn:breast_cancer"\n[train]\nalgorithm = "mlp"\n'
+    dataset = JOB_KINDS["prepare"]({"recipe": recipe, "filename": "recipe.toml"}, tools, progress)["dataset"]
+    pushed(tools, network(30, 128, 192, 2))
+    order = {"version": "box@1", "dataset": dataset, "seconds": 0.0, "max_drop": 0.5, "trials": BEFORE + 1}
+    result = JOB_KINDS["compress"]({**order, "max_size_mb": 0.06}, tools, progress)
+    (picked,) = [each for each in result["variants"] if each["is_picked"]]
+    assert picked["told"].startswith("student dense hidden")
+    assert picked["comparison"]["quality"]["metric"] == "accuracy"
