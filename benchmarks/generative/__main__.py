@@ -2,7 +2,8 @@
 
 Every contender has a process of its own and is loaded before anything is measured; rounds take turns, so that a slow
 moment of the machine hits all alike. Prompts of about 68 tokens that share no beginning, 128 new tokens, greedy, two
-cores, the client included. Reported are medians over the rounds, and the ratios that matter.
+cores, the client included. vLLM comes last, and only where `make test-vllm` has installed it: it computes when idle,
+too. Reported are medians over the rounds, and the ratios that matter.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "frameworks")]
 
 from cuts import cancel  # noqa: E402
+from language_folders import smollm2  # noqa: E402
 from served import Marks, Served  # noqa: E402
 from texts import prompts  # noqa: E402
 
@@ -32,13 +34,14 @@ from models import SMOLLM2, fetch  # noqa: E402
 from servers import Server  # noqa: E402
 
 TOKENS = 128
+VLLM = ROOT / ".cache" / "vllm" / "bin" / "python"  # made by `make test-vllm`
 
 
 class Bare:
     """A bare engine's process."""
 
-    def __init__(self, name: str, model: Path) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("bare.py")), name, str(model)]
+    def __init__(self, name: str, model: Path, python: str = sys.executable) -> None:
+        command = [python, str(Path(__file__).with_name("bare.py")), name, str(model)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -106,8 +109,8 @@ def show(streams: int, figures: dict[str, Figures]) -> None:
     rate, first = statistics.median(pairs), (ours.first - bare.first) * 1e3
     print(f"  mofang / bare openvino: {rate:.3f} tokens/s; first token {first:+.1f} ms; "
           f"p99 between tokens {ours.gap(0.99) / bare.gap(0.99):.2f}")  # fmt: skip
-    if "xllamacpp" in figures:
-        print(f"  mofang / bare xllamacpp: {ours.rate / figures['xllamacpp'].rate:.2f} tokens/s")
+    for name in figures.keys() & {"xllamacpp", "vllm"}:
+        print(f"  mofang / bare {name}: {ours.rate / figures[name].rate:.2f} tokens/s")
 
 
 def prefix(contenders: dict[str, Any], chance: random.Random) -> None:
@@ -136,18 +139,20 @@ def beside_bare(server: Server, model: Path, quick: bool) -> None:
     """Measure the server and bare engines in turns."""
     chance, rounds = random.Random(1), 3 if quick else 7
     contenders: dict[str, Any] = {"mofang": Served(server), "openvino": Bare("openvino", model)}
-    llama = Bare("xllamacpp", model)
-    for contender in (*contenders.values(), llama):
+    others = {"xllamacpp": Bare("xllamacpp", model)}
+    for contender in (*contenders.values(), *others.values()):
         contender.run(prompts(2, chance), 8)  # what is made once is made
     one = measure(contenders, 1, rounds, chance)
     show(1, one)
     eight = measure(contenders, 8, rounds, chance)
-    extra = measure({"xllamacpp": llama}, 8, 1 if quick else 3, chance)
-    show(8, eight | extra)
-    print(f"  scaling 1 to 8 streams: {eight['mofang'].rate / one['mofang'].rate:.2f}")
     prefix(contenders, chance)
-    contenders["openvino"].close()
-    llama.close()
+    if VLLM.exists():
+        others["vllm"] = Bare("vllm", smollm2(), str(VLLM))
+        others["vllm"].run(prompts(8, chance), TOKENS)
+    show(8, eight | measure(others, 8, 1 if quick else 3, chance))
+    print(f"  scaling 1 to 8 streams: {eight['mofang'].rate / one['mofang'].rate:.2f}")
+    for bare in (contenders["openvino"], *others.values()):
+        bare.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

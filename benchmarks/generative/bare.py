@@ -1,6 +1,6 @@
 """A bare engine in a process of its own: reads what to do as JSON lines, answers with what it took. No server.
 
-Usage: bare.py openvino|xllamacpp MODEL.gguf
+Usage: bare.py openvino|xllamacpp MODEL.gguf, or bare.py vllm FOLDER in an environment that has vLLM
 """
 
 from __future__ import annotations
@@ -80,9 +80,30 @@ def xllamacpp(path: str) -> Callable[[list[str], int], Marks]:
     return run
 
 
+def vllm(path: str) -> Callable[[list[str], int], Marks]:
+    from vllm import EngineArgs, LLMEngine, SamplingParams
+
+    engine = LLMEngine.from_engine_args(EngineArgs(path, max_num_seqs=16, max_model_len=2048))
+
+    def run(prompts: list[str], tokens: int) -> Marks:
+        params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+        started = time.perf_counter()
+        for number, prompt in enumerate(prompts):
+            engine.add_request(str(number), prompt, params)
+        marks: Marks = [[] for _ in prompts]
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                mark = marks[int(output.request_id.partition("-")[0])]
+                now = time.perf_counter() - started
+                mark += [now] * (len(output.outputs[0].token_ids) - len(mark))
+        return marks
+
+    return run
+
+
 def main() -> None:
     began = time.perf_counter()
-    run = {"openvino": openvino, "xllamacpp": xllamacpp}[sys.argv[1]](sys.argv[2])
+    run = {"openvino": openvino, "xllamacpp": xllamacpp, "vllm": vllm}[sys.argv[1]](sys.argv[2])
     print(json.dumps({"load_seconds": time.perf_counter() - began}), flush=True)
     for line in sys.stdin:
         task = json.loads(line)

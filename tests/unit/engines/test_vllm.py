@@ -69,6 +69,23 @@ def test_it_is_started_asked_metered_and_ended() -> None:
     run(scenario)
 
 
+def test_what_it_started_ends_when_it_dies(tmp_path: Path) -> None:
+    helper = tmp_path / "helper"
+    command = f"sh -c 'sleep 987 & echo $! >{helper}; exec {COMMAND}'"
+    engine = load_generator("vllm", folder_of(tmp_path), {"command": command, "patience": 60})
+    assert isinstance(engine, VllmEngine)
+    try:
+        number = helper.read_text().strip()
+        assert "sleep" in Path(f"/proc/{number}/cmdline").read_text()
+        os.kill(engine.pid, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while Path(f"/proc/{number}/cmdline").exists() and Path(f"/proc/{number}/cmdline").read_text():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        engine.close()
+
+
 def test_when_it_dies_its_streams_fail_and_it_is_started_again() -> None:
     async def scenario(bench: Bench, engine: VllmEngine) -> None:
         text = "«" + "long" * 300 + "»"

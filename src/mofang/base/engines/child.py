@@ -96,6 +96,7 @@ class Child:
                 assert self._process is not None
                 self._process.wait()
                 self.port = 0
+                _signal(self._process.pid, signal.SIGKILL)  # what it had started may outlive it, and hold its memory
             pause = _FIRST_PAUSE_SECONDS if time.monotonic() - started > _WELL_SECONDS else pause
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
