@@ -9,10 +9,8 @@ too. Reported are medians over the rounds, and the ratios that matter.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +23,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "frameworks")]
 
+from contenders import Bare  # noqa: E402
 from cuts import cancel  # noqa: E402
 from language_folders import smollm2  # noqa: E402
+from others import others  # noqa: E402
 from served import Marks, Served  # noqa: E402
 from texts import prompts  # noqa: E402
 
@@ -35,34 +35,6 @@ from servers import Server  # noqa: E402
 
 TOKENS = 128
 VLLM = ROOT / ".cache" / "vllm" / "bin" / "python"  # made by `make test-vllm`
-
-
-class Bare:
-    """A bare engine's process."""
-
-    def __init__(self, name: str, model: Path, python: str = sys.executable) -> None:
-        command = [python, str(Path(__file__).with_name("bare.py")), name, str(model)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self._read()
-
-    def run(self, texts: list[str], tokens: int) -> Marks:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": texts, "tokens": tokens}) + "\n")
-        self._process.stdin.flush()
-        marks: Marks = self._read()["marks"]
-        return marks
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        while not (line := self._process.stdout.readline()).startswith("{"):
-            assert line, "the engine's process ended"
-        found: dict[str, Any] = json.loads(line)
-        return found
 
 
 @dataclass
@@ -139,19 +111,19 @@ def beside_bare(server: Server, model: Path, quick: bool) -> None:
     """Measure the server and bare engines in turns."""
     chance, rounds = random.Random(1), 3 if quick else 7
     contenders: dict[str, Any] = {"mofang": Served(server), "openvino": Bare("openvino", model)}
-    others = {"xllamacpp": Bare("xllamacpp", model)}
-    for contender in (*contenders.values(), *others.values()):
+    slower = {"xllamacpp": Bare("xllamacpp", model)}
+    for contender in (*contenders.values(), *slower.values()):
         contender.run(prompts(2, chance), 8)  # what is made once is made
     one = measure(contenders, 1, rounds, chance)
     show(1, one)
     eight = measure(contenders, 8, rounds, chance)
     prefix(contenders, chance)
     if VLLM.exists():
-        others["vllm"] = Bare("vllm", smollm2(), str(VLLM))
-        others["vllm"].run(prompts(8, chance), TOKENS)
-    show(8, eight | measure(others, 8, 1 if quick else 3, chance))
+        slower["vllm"] = Bare("vllm", smollm2(), str(VLLM))
+        slower["vllm"].run(prompts(8, chance), TOKENS)
+    show(8, eight | measure(slower, 8, 1 if quick else 3, chance))
     print(f"  scaling 1 to 8 streams: {eight['mofang'].rate / one['mofang'].rate:.2f}")
-    for bare in (contenders["openvino"], *others.values()):
+    for bare in (contenders["openvino"], *slower.values()):
         bare.close()
 
 
@@ -167,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             deploy(server, model)
             if not asked.alone:
                 beside_bare(server, model, asked.quick)
+                others(server, 3 if asked.quick else 7)
             cancel(server, 5 if asked.quick else 11)
         finally:
             server.close()

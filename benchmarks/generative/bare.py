@@ -1,6 +1,7 @@
 """A bare engine in a process of its own: reads what to do as JSON lines, answers with what it took. No server.
 
-Usage: bare.py openvino|xllamacpp MODEL.gguf, or bare.py vllm FOLDER in an environment that has vLLM
+Usage: bare.py openvino|xllamacpp MODEL.gguf, bare.py minilm|whisper FOLDER, or, in an environment that has vLLM,
+bare.py vllm FOLDER. Of texts that become vectors, and of speech, the one mark is when all was done.
 """
 
 from __future__ import annotations
@@ -101,9 +102,50 @@ def vllm(path: str) -> Callable[[list[str], int], Marks]:
     return run
 
 
+def minilm(path: str) -> Callable[[list[str], int], Marks]:
+    import numpy as np
+    import onnxruntime as ort
+    from tokenizers import Tokenizer
+
+    session = ort.InferenceSession(f"{path}/model.onnx", providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(f"{path}/tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.enable_padding()
+    takes = [each.name for each in session.get_inputs()]
+
+    def run(texts: list[str], _: int) -> Marks:
+        started = time.perf_counter()
+        encoded = tokenizer.encode_batch(texts)
+        ids, mask = (np.array([getattr(each, name) for each in encoded]) for name in ("ids", "attention_mask"))
+        tensors = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        (states, *_) = session.run(None, {name: tensors[name] for name in takes})
+        weights = mask[:, :, None].astype(np.float32)
+        vectors = (states * weights).sum(1) / weights.sum(1)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return [[time.perf_counter() - started]]
+
+    return run
+
+
+def whisper(path: str) -> Callable[[list[str], int], Marks]:
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(path, device="cpu", compute_type="default", cpu_threads=2)
+
+    def run(clips: list[str], _: int) -> Marks:
+        started = time.perf_counter()
+        for clip in clips:
+            segments, _about = model.transcribe(clip, beam_size=5, temperature=0.0)
+            assert "".join(each.text for each in segments)
+        return [[time.perf_counter() - started]]
+
+    return run
+
+
 def main() -> None:
     began = time.perf_counter()
-    run = {"openvino": openvino, "xllamacpp": xllamacpp, "vllm": vllm}[sys.argv[1]](sys.argv[2])
+    known = {each.__name__: each for each in (openvino, xllamacpp, vllm, minilm, whisper)}
+    run = known[sys.argv[1]](sys.argv[2])
     print(json.dumps({"load_seconds": time.perf_counter() - began}), flush=True)
     for line in sys.stdin:
         task = json.loads(line)
