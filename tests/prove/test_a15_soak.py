@@ -16,9 +16,7 @@ from servers import Server
 from soaking import STEADY, Soak, growing, soak
 
 MINUTES = float(os.environ.get("MINUTES", "5"))
-PAUSE = float(
-    os.environ.get("PAUSE", "0")
-)  # seconds that a client rests after a cycle, so that others have the machine
+PAUSE = float(os.environ.get("PAUSE", "0"))  # seconds that a client rests after a cycle, and others have the machine
 TESTS = Path(soaking.__file__).parent
 LEAK_BYTES = 20_000  # of each call; a cycle asks the endpoint that stays once
 
