@@ -21,7 +21,7 @@ quick: setup  ## Run the quick tests (three minutes): what every commit must pas
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/conformance tests/architecture
 
 test: quick strace  ## Run all tests: the quick ones, then the acceptance cases on real servers (a quarter of an hour)
-	$(BIN)/python -m pytest -q tests/acceptance
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/acceptance
 
 prove: setup  ## Run the long proofs of the guarantees (half an hour); docs/guarantees.md records their results
 	$(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 --ignore tests/prove/test_a15_soak.py tests/prove
