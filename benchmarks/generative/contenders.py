@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,21 @@ from typing import Any
 from served import Marks
 
 
+_ENVIRON = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}  # GiB, of which vLLM would take half the memory
+
+
 class Bare:
     """A bare engine's process."""
 
     def __init__(self, name: str, model: Path, python: str = sys.executable) -> None:
         command = [python, str(Path(__file__).with_name("bare.py")), name, str(model)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **_ENVIRON},
         )
         self._read()
 
