@@ -99,3 +99,5 @@ def test_what_was_set_is_not_measured() -> None:
     assert not is_calibrated("onnx", {"threads": 2})
     assert not is_calibrated("xgboost", {})
     assert not is_calibrated("llamacpp", {})
+    assert not is_calibrated("whisper", {})
+    assert is_calibrated("encoder", {})

@@ -31,6 +31,8 @@ _HEAD = "head"  # the folder of a graph that takes the vectors, and answers in t
 _MOST_TOKENS = 512  # of a model that does not say
 _CHUNK = 32  # texts computed at once, of about the same length
 _MOST_CHARACTERS = 64  # a token, about, at most
+_EXAMPLE_TEXTS, _EXAMPLE_WORDS = 8, 32
+_MOST_SPECIAL = 2  # tokens around a text
 
 Floats = NDArray[np.float32]
 
@@ -80,6 +82,11 @@ class EncoderEngine:
         if self._head is None:
             return {"embedding": found, "input_tokens": counts}
         return {**self._head.infer({self._head.signature.inputs[0].name: found}), "input_tokens": counts}
+
+    def example(self) -> Mapping[str, Array]:
+        """Return texts as a client sends them, several at once; see :class:`Exemplary`."""
+        words = max(1, min(_EXAMPLE_WORDS, (self._cut or self._most_tokens) - _MOST_SPECIAL))
+        return {"text": np.full(_EXAMPLE_TEXTS, b" ".join([b"one"] * words), np.object_)}
 
     def interrupt(self) -> None:
         """See :class:`Interruptible`."""

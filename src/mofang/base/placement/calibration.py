@@ -22,11 +22,15 @@ _MOMENT_SECONDS = 0.002  # a row that takes less is computed by one thread
 _MOST_SECONDS = 1.0  # that all of it may take
 _WORTH = 1.3  # how much faster a row must be with all cores
 _RUNS = 3
+_NEVER_ALONE = (
+    "whisper",
+)  # takes seconds whatever it hears: all cores, and no trial that would keep who deploys waiting
 
 
 def is_calibrated(engine: str, options: Options) -> bool:
     """Tell whether the threads of an engine are found by measuring: it has the option, and nobody set it."""
-    return "threads" in OPTIONS.get(engine, {}) and engine not in generator_names() and "threads" not in options
+    has_option = "threads" in OPTIONS.get(engine, {}) and engine not in (*generator_names(), *_NEVER_ALONE)
+    return has_option and "threads" not in options
 
 
 class Calibrator:
@@ -44,9 +48,10 @@ class Calibrator:
         try:
             row = one.example() if isinstance(one, Exemplary) else example_row(one)
             alone = _fastest(one, row)
+            rows = len(next(iter(row.values())))
         except MofangError:
             return one  # the warm-up says what is wrong
-        self.found = _said(1, alone)
+        self.found = _said(1, alone / rows)
         again = 2 * (time.perf_counter() - began)
         if self._cores < 2 or alone < _MOMENT_SECONDS or again > _MOST_SECONDS:
             return one
@@ -56,7 +61,7 @@ class Calibrator:
             many.close()
             return one
         one.close()
-        self.found = _said(self._cores, together)
+        self.found = _said(self._cores, together / rows)
         return many
 
 
