@@ -34,6 +34,7 @@ from models import SMOLLM2, fetch  # noqa: E402
 from servers import Server  # noqa: E402
 
 TOKENS = 128
+PARTS = ("bare", "others", "cuts")
 VLLM = ROOT / ".cache" / "vllm" / "bin" / "python"  # made by `make test-vllm`
 
 
@@ -130,17 +131,20 @@ def beside_bare(server: Server, model: Path, quick: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--alone", action="store_true", help="what needs no bare engine: deploying, and cut streams")
+    parser.add_argument("parts", nargs="*", help=f"what is measured besides deploying: {', '.join(PARTS)}; all")
     asked = parser.parse_args(arguments)
+    parts = asked.parts or PARTS
     model = fetch(SMOLLM2)
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder) / "data", environ={"MOFANG_ACCESS_SHARE": "1"})
         try:
             deploy(server, model)
-            if not asked.alone:
+            if "bare" in parts:
                 beside_bare(server, model, asked.quick)
+            if "others" in parts:
                 others(server, 3 if asked.quick else 7)
-            cancel(server, 5 if asked.quick else 11)
+            if "cuts" in parts:
+                cancel(server, 5 if asked.quick else 11)
         finally:
             server.close()
 

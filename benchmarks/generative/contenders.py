@@ -11,7 +11,6 @@ from typing import Any
 
 from served import Marks
 
-
 _ENVIRON = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}  # GiB, of which vLLM would take half the memory
 
 
