@@ -40,5 +40,6 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def client(vllm: Server) -> OpenAI:
-    return OpenAI(base_url=f"{vllm.url}/v1", api_key=vllm.key, timeout=300, max_retries=0)
+def client(vllm: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{vllm.url}/v1", api_key=vllm.key, timeout=300, max_retries=0) as asking:
+        yield asking
