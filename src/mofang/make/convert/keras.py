@@ -56,6 +56,7 @@ def to_onnx(model: Any, folder: Path) -> Signature:
     classes = _classes(model)
     signature = labels_signature(features, answers) if several else boosted_signature(features, classes)
     folder.mkdir(parents=True, exist_ok=True)
+    model(np.zeros((1, features), np.float32), training=False)  # what went on after its last epoch was never called yet
     _to_onnx(model, list(signature.inputs), ["probabilities"], folder)
 
     def finish(made: Any) -> None:
