@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from mofang.base.domain.errors import DatasetUnavailable, ExtraMissing, GateFailed
+from mofang.base.domain.errors import DatasetUnavailable, ExtraMissing, GateFailed, ModelNotFound
 from mofang.base.domain.work import Silent
 from mofang.base.storage.blobs import DiskBlobs
 from mofang.base.storage.database import Database
@@ -107,7 +107,7 @@ def measure_quotes() -> None:
                 JOB_KINDS["train"](job, tools, Silent())
             except GateFailed:
                 pass
-            except (DatasetUnavailable, ExtraMissing) as error:
+            except (DatasetUnavailable, ExtraMissing, ModelNotFound) as error:  # head and lora want a base
                 print(f"{path.stem:<16} not run: {error.message}")
                 continue
             (run,) = tools.runs.list(limit=1)
