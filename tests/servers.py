@@ -90,6 +90,17 @@ class Server:
         """Return the first process whose name begins with ``prefix``."""
         return next(each for each in self.client.operate.status().processes if each.name.startswith(prefix))
 
+    def usage_of(self, request: str) -> dict[str, int]:
+        """Return the quantities of one request, as soon as they are in the ledger."""
+        found: dict[str, int] = {}
+
+        def there() -> bool:
+            found.update({event.meter: event.quantity for event in self.client.meter.events(request_id=request)})
+            return bool(found)
+
+        wait_until(there, 20, f"the usage of {request}")
+        return found
+
     def terminate(self, timeout_seconds: float = 45.0) -> int:
         """Stop as a service manager would; return the exit code."""
         assert self._process is not None

@@ -28,18 +28,6 @@ STORY = {
 }
 
 
-def usage_of(server: Server, request: str) -> dict[str, int]:
-    """Return the quantities of one request, as soon as they are in the ledger."""
-    found: dict[str, int] = {}
-
-    def there() -> bool:
-        found.update({e.meter: e.quantity for e in server.client.meter.events(request_id=request)})
-        return bool(found)
-
-    wait_until(there, 20, f"the usage of {request}")
-    return found
-
-
 def open_stream(server: Server, body: dict[str, Any], buffer_bytes: int = 0) -> socket.socket:
     """Ask for a stream over a socket of our own, and read nothing."""
     host, port = server.url.removeprefix("http://").split(":")
@@ -81,7 +69,7 @@ def test_a08_a21_a_stream_that_is_cut_stops_and_pays_for_what_was_sent(smol: Ser
             if pieces > 20:
                 break
     idle(smol)
-    used = usage_of(smol, request)
+    used = smol.usage_of(request)
     assert 20 <= used["output_tokens"] <= 20 + 64  # what was on its way when we left
     assert used["input_tokens"] > 0
     assert used["compute_us"] > 0

@@ -17,18 +17,6 @@ PROMPT = "The capital of France is"
 TALK = [{"role": "user", "content": "Tell me a very long story."}]
 
 
-def usage_of(server: Server, request: str) -> dict[str, int]:
-    """Return the quantities of one request, as soon as they are in the ledger."""
-    found: dict[str, int] = {}
-
-    def there() -> bool:
-        found.update({event.meter: event.quantity for event in server.client.meter.events(request_id=request)})
-        return bool(found)
-
-    wait_until(there, 20, f"the usage of {request}")
-    return found
-
-
 def processes() -> dict[int, str]:
     """Return the command lines of the processes of vLLM, by their number."""
     found = {}
@@ -48,7 +36,7 @@ def test_it_says_what_it_was_trained_to_and_is_metered_by_its_counts(vllm: Serve
     assert told.choices[0].text.startswith(" Paris")
     assert told.usage is not None
     assert told.usage.completion_tokens == 8
-    metered = usage_of(vllm, answer.headers["x-request-id"])
+    metered = vllm.usage_of(answer.headers["x-request-id"])
     assert metered["input_tokens"] + metered.get("cached_tokens", 0) == told.usage.prompt_tokens
     assert metered["output_tokens"] == 8
 
@@ -89,7 +77,7 @@ def test_a_stream_that_is_cut_is_billed_for_what_was_said(vllm: Server, client: 
         lines = answer.iter_lines()
         for _ in range(12):
             next(lines)
-    assert 0 < usage_of(vllm, answer.headers["x-request-id"])["output_tokens"] < 200
+    assert 0 < vllm.usage_of(answer.headers["x-request-id"])["output_tokens"] < 200
 
 
 def test_too_long_a_prompt_is_the_clients_mistake(client: OpenAI) -> None:
