@@ -21,7 +21,7 @@ Reference = Callable[[Any, NDArray[np.float32]], dict[str, Array]]
 """Returns what a trained model itself answers, by output."""
 _FLOAT, _INT64, _BYTES = 1, 7, 8  # TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 _INT = 2  # AttributeProto.INT
-OVER_HALF = 0.500001  # sums of votes are rounded: what lies within a millionth of a half is a half, and no label
+_OVER_HALF = 0.500001  # sums of votes are rounded: what lies within a millionth of a half is a half, and no label
 
 
 def regression_signature(features: int) -> Signature:
@@ -35,10 +35,18 @@ def labels_signature(features: int, labels: int) -> Signature:
     return Signature((TensorSpec("features", "FP32", (-1, features)),), outputs)
 
 
+def label_answers(probabilities: NDArray[Any]) -> dict[str, Array]:
+    """Name what a model of several labels predicts, [n, labels], as :func:`name_labels` has a graph answer it."""
+    return {
+        "labels": (probabilities > _OVER_HALF).astype(np.int64),
+        "probabilities": probabilities.astype(np.float32, copy=False),
+    }
+
+
 def name_labels(graph: Any, labels: int) -> None:
     """Let a graph that answers ``probabilities`` [n, labels] also answer ``labels``, 1 where one is over a half."""
     half = graph.initializer.add(name="half", dims=[], data_type=_FLOAT)
-    half.float_data.append(OVER_HALF)
+    half.float_data.append(_OVER_HALF)
     graph.node.add(name="over_half", op_type="Greater", input=["probabilities", "half"], output=["is_over_half"])
     cast = graph.node.add(name="as_numbers", op_type="Cast", input=["is_over_half"], output=["labels"])
     cast.attribute.add(name="to", i=_INT64, type=_INT)

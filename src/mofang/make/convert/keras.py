@@ -26,8 +26,8 @@ from mofang.base.engines.native import boosted_answers
 from mofang.make.convert.attempt import Attempt, onnx_or_native
 from mofang.make.convert.bench import Made, Wishes
 from mofang.make.convert.graph import (
-    OVER_HALF,
     boosted_signature,
+    label_answers,
     labels_signature,
     name_labels,
     name_value,
@@ -76,7 +76,7 @@ def reference(model: Any, features: NDArray[np.float32]) -> dict[str, Array]:
     parts = [features[start : start + _ROWS_AT_ONCE] for start in range(0, len(features), _ROWS_AT_ONCE)]
     found = np.concatenate([keras.ops.convert_to_numpy(model(part, training=False)) for part in parts])
     if _is_of_labels(model):
-        return {"labels": (found > OVER_HALF).astype(np.int64), "probabilities": found.astype(np.float32)}
+        return label_answers(found)
     return boosted_answers(found, _classes(model))
 
 

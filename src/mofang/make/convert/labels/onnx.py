@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from mofang.base.domain.tensors import Array, Signature
-from mofang.make.convert.graph import OVER_HALF, Reference, ToOnnx, labels_signature, name_labels, sort_opsets
+from mofang.make.convert.graph import Reference, ToOnnx, label_answers, labels_signature, name_labels, sort_opsets
 
 
 def each_label(to_onnx: ToOnnx, reference: Reference) -> tuple[ToOnnx, Reference]:
@@ -31,8 +31,7 @@ def each_label(to_onnx: ToOnnx, reference: Reference) -> tuple[ToOnnx, Reference
         if not isinstance(found, tuple):
             return reference(found, features)
         of_each = [np.asarray(reference(model, features)["probabilities"], np.float32)[:, 1] for model in found]
-        probabilities = np.stack(of_each, axis=1)
-        return {"labels": (probabilities > OVER_HALF).astype(np.int64), "probabilities": probabilities}
+        return label_answers(np.stack(of_each, axis=1))
 
     return write, ask
 
@@ -63,17 +62,7 @@ def _write_all(models: Sequence[Any], to_onnx: ToOnnx, folder: Path) -> Signatur
 
 def _number(graph: Any, place: int) -> None:
     """Put ``place`` before every name but the input's, and keep the probability of the second class alone."""
-    names = {"": "", "features": "features"}
-
-    def numbered(name: str) -> str:
-        return names.get(name, f"{place}/{name}")
-
-    for node in graph.node:
-        node.name = numbered(node.name)
-        node.input[:] = map(numbered, node.input)
-        node.output[:] = map(numbered, node.output)
-    for each in graph.initializer:
-        each.name = numbered(each.name)
+    onnx.compose.add_prefix_graph(graph, f"{place}/", rename_inputs=False, inplace=True)
     del graph.value_info[:]
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), f"{place}/second"))
     chosen = [f"{place}/probabilities", f"{place}/second"]
