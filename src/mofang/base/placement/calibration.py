@@ -15,22 +15,18 @@ from mofang.base.domain.deployment import Calibration
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.tensors import Array
 from mofang.base.engines.base import Engine, Exemplary, Load, Options, example_row
-from mofang.base.engines.catalog import generator_names
 from mofang.base.engines.options import OPTIONS
 
 _MOMENT_SECONDS = 0.002  # a row that takes less is computed by one thread
 _MOST_SECONDS = 1.0  # that all of it may take
 _WORTH = 1.3  # how much faster a row must be with all cores
 _RUNS = 3
-_NEVER_ALONE = (
-    "whisper",
-)  # takes seconds whatever it hears: all cores, and no trial that would keep who deploys waiting
 
 
 def is_calibrated(engine: str, options: Options) -> bool:
-    """Tell whether the threads of an engine are found by measuring: it has the option, and nobody set it."""
-    has_option = "threads" in OPTIONS.get(engine, {}) and engine not in (*generator_names(), *_NEVER_ALONE)
-    return has_option and "threads" not in options
+    """Tell whether the threads of an engine are found by measuring: it usually takes one, and nobody said otherwise."""
+    usual = OPTIONS.get(engine, {}).get("threads")  # what speaks or hears takes all cores as a rule
+    return usual is not None and usual.usual == 1 and "threads" not in options
 
 
 class Calibrator:
