@@ -84,7 +84,8 @@ async def _flood(host: str, port: int, request: bytes, connections: int, seconds
             lambda begin=begin: _Connection(request, seconds, begin, counts, waits), host, port
         )
     await loop.run_in_executor(None, sys.stdin.read)
-    return {**counts, "seconds": loop.time() - began - seconds, "waits": waits}
+    # A copy: while the loop ends, more may come.
+    return {**counts, "seconds": loop.time() - began - seconds, "waits": [*waits]}
 
 
 if __name__ == "__main__":
