@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 _NEW = 0.2  # weight of a new measurement in the moving average
-_DEARER = 0.02  # the same in what a row costs, if it was more: what else the processor did is in it, and is no cost
+_DEARER = 0.02  # the same in what the engine takes, if it was more: what else the processor did is in it, and is no cost
 _AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
 _NEARLY_AS_GOOD = 1.25  # and so much more where batches shall be short
 
@@ -19,15 +19,16 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by bit length of the rows
-        self._row_seconds: dict[int, float] = {}  # what one row costs in such a batch
+        self._least_seconds: dict[int, float] = {}  # the same, without what else the processor did
+        self._row_seconds: dict[int, float] = {}  # what one row costs in such a batch, without that
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in that a batch of ``rows`` took ``seconds``."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         self._seconds[size] = seconds if known is None else known + _NEW * (seconds - known)
-        cost, known = seconds / rows, self._row_seconds.get(size)
-        self._row_seconds[size] = cost if known is None or cost < known else known + _DEARER * (cost - known)
+        _lower(self._least_seconds, size, seconds)
+        _lower(self._row_seconds, size, seconds / rows)
 
     def bound(self, rows: int) -> float:
         """Return the seconds that no batch of at most ``rows`` is expected to exceed; infinity if none was measured."""
@@ -39,15 +40,15 @@ class Pace:
         A size never seen is taken to cost as much a row as the nearest smaller one (pessimistic), or else as much as
         the smallest larger one.
         """
-        size = rows.bit_length()
-        known = self._seconds.get(size)
-        if known is not None or not self._seconds:
-            return known or 0.0
-        smaller = [each for each in self._seconds if each < size]
-        if smaller:
-            nearest = max(smaller)
-            return float(self._seconds[nearest] * 2.0 ** (size - nearest))
-        return self._seconds[min(self._seconds)]
+        return _of_size(self._seconds, rows.bit_length())
+
+    def undisturbed(self, rows: int) -> float:
+        """Return the seconds the engine itself takes for a batch of ``rows``; as :meth:`expect` where none was seen.
+
+        Where a core is shared, one batch in a hundred takes as long as another process was let in between. A moving
+        average remembers that for a dozen batches, but it says nothing of the model.
+        """
+        return _of_size(self._least_seconds, rows.bit_length())
 
     def thrifty(self, most: int, *, short: bool = False) -> int:
         """Return the rows up to which a batch may grow, at most ``most``, since a row costs no more in larger ones.
@@ -67,3 +68,20 @@ class Pace:
     def knows(self, rows: int) -> bool:
         """Whether a batch of about ``rows`` was ever measured."""
         return rows.bit_length() in self._seconds
+
+
+def _lower(known: dict[int, float], size: int, seconds: float) -> None:
+    """Take in a measurement that may be too high, and is never too low."""
+    least = known.get(size)
+    known[size] = seconds if least is None or seconds < least else least + _DEARER * (seconds - least)
+
+
+def _of_size(known: dict[int, float], size: int) -> float:
+    found = known.get(size)
+    if found is not None or not known:
+        return found or 0.0
+    smaller = [each for each in known if each < size]
+    if smaller:
+        nearest = max(smaller)
+        return float(known[nearest] * 2.0 ** (size - nearest))
+    return known[min(known)]

@@ -148,7 +148,7 @@ class Replica:
             and not self._queue.count
             and not self._closed
             and rows <= self._limits.max_batch_rows
-            and 0.0 < self._pace.expect(rows or 1) < _INLINE_SECONDS
+            and 0.0 < self._pace.undisturbed(rows or 1) < _INLINE_SECONDS
             and self._shapes.joinable
             and self._failed_parties < _FAILED_PARTIES
         )
@@ -257,7 +257,7 @@ class Replica:
         self._running = batch
         self._patience.formed(batch.rows, batch.formed_at)
         self._crowded = len(batch.tickets) > 1
-        if self._pace.knows(batch.rows) and self._pace.expect(batch.rows) < _INLINE_SECONDS:
+        if self._pace.knows(batch.rows) and self._pace.undisturbed(batch.rows) < _INLINE_SECONDS:
             self._compute_here(batch)
         else:
             self._start(batch)
