@@ -240,6 +240,29 @@ def test_a_quick_engine_runs_in_the_loop_and_a_slow_one_in_one_thread() -> None:
     assert len(set(slow.threads)) == 1
 
 
+def test_one_batch_during_which_another_process_was_let_in_does_not_drive_the_next_out_of_the_loop() -> None:
+    disturbed = False
+
+    def function(x: Array) -> Array:
+        if disturbed:
+            time.sleep(0.005)
+        return x
+
+    engine = FunctionEngine((-1, 2), function)
+
+    async def main() -> None:
+        nonlocal disturbed
+        replica = Replica(engine, ReplicaLimits())
+        for number in range(4):
+            disturbed = number == 2
+            await replica.submit(call(rows(1, 2)))
+        assert replica.takes(1)
+        await replica.close()
+
+    run(main())
+    assert set(engine.threads[1:]) == {threading.get_ident()}
+
+
 def test_what_cannot_be_in_time_any_more_is_told_so_and_not_computed() -> None:
     engine = FunctionEngine((1, 1), lambda x: time.sleep(float(x[0, 0])) or x)
 

@@ -29,6 +29,16 @@ def test_migrating_again_changes_nothing_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_database_of_this_release_needs_no_alembic(database_url: str) -> None:
+    program = (
+        "import sys; from mofang.base.storage.database import *; d = Database(sys.argv[1]); d.migrate(); d.close()"
+        "; print('alembic' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, database_url]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert said == ["True\n", "False\n"]
+
+
 def test_processes_migrate_at_once(database_url: str) -> None:
     program = (
         "import sys; from mofang.base.storage.database import *; d = Database(sys.argv[1]); d.migrate(); d.close()"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 _NEW = 0.2  # weight of a new measurement in the moving average
-_DEARER = 0.02  # the same in what the engine takes, if it was more: what else the processor did is in it, and is no cost
+_DEARER = 0.02  # the same in what an engine takes, if it was more: what else the processor did is in it, and no cost
 _AS_GOOD = 1.05  # a row may cost so much more in a larger batch, which saves work elsewhere
 _NEARLY_AS_GOOD = 1.25  # and so much more where batches shall be short
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from mofang.base.domain.errors import NoVariant
 from mofang.base.domain.tensors import Array, Signature, TensorSpec
 from mofang.make.evaluate.chance import compare_classes
-from mofang.make.evaluate.language import Likelihood
+
+if TYPE_CHECKING:  # the store of variants needs no language models
+    from mofang.make.evaluate.language import Likelihood
 
 Metric = Literal["accuracy", "r2", "agreement", "cosine", "perplexity"]
 Wanted = Literal["auto", "agreement", "cosine"]

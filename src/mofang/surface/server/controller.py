@@ -24,7 +24,6 @@ from mofang.sell.budget.release import release_dead
 from mofang.surface.api.refusals import Refusals
 from mofang.surface.server.anchoring import Anchoring
 from mofang.surface.server.child import freeze, run_child, trim
-from mofang.surface.server.controlapp import ControlPort, control_app
 from mofang.surface.server.counting import open_counters
 from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
@@ -152,6 +151,10 @@ async def control(stop: asyncio.Event) -> None:
     processes = await Processes.connect(folders.sockets / "supervisor.sock", news.set)
     controller = Controller(settings, stores, gateways, processes, news)
     await controller.floor.publish()
+    await controller.floor.reconcile()  # workers load their models while the control API is imported: half a second
+
+    from mofang.surface.server.controlapp import ControlPort, control_app
+
     port = ControlPort(
         control_app(settings, stores, controller.floor, controller.lender, controller.settle, controller.refusals),
         folders.sockets / "control.sock",
