@@ -12,6 +12,7 @@ run. Only the ratios travel: on another machine, or another day, the figures dif
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -34,6 +35,7 @@ from models import MODELS, Model
 
 SERVER_CORE, LOAD_CORE = 0, 1
 SLOW = 0.85  # of the best speed seen: below it a slice is dropped
+TURNS, FEW_TURNS = 40, 10  # so often each client is answered in a slice at least, if all goes as ONNX Runtime computes
 FOREIGN = 0.10  # of a core used by others during a slice: above it the slice is dropped
 FORMS = {  # in a full run; the first alone in a quick one
     "tiny": ("JSON", "binary", "gRPC"),
@@ -76,11 +78,11 @@ def measure(contender: Contender, model: Model, case: Case, seconds: float) -> S
 
 
 def rounds(
-    contenders: list[Contender], model: Model, cases: list[Case], count: int, seconds: float
+    contenders: list[Contender], model: Model, cases: dict[Case, float], count: int
 ) -> Iterator[tuple[str, Case, Slice]]:
-    """Yield the slices: in every round each case, in every case each contender."""
+    """Yield the slices: in every round each case for its seconds, in every case each contender."""
     for number in range(count):
-        for case in cases:
+        for case, seconds in cases.items():
             for contender in contenders if number % 2 else reversed(contenders):
                 if contender.speaks(case[0]):
                     yield contender.name, case, measure(contender, model, case, seconds)
@@ -138,7 +140,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", default="", help="which models, with commas between")
     parser.add_argument("--forms", default="", help="JSON, binary, gRPC, with commas between")
     parser.add_argument("--rounds", type=int, default=0, help="slices of each contender in each case")
-    parser.add_argument("--seconds", type=float, default=0, help="length of a slice")
+    parser.add_argument("--seconds", type=float, default=0, help="length of a slice, at least")
     parser.add_argument("--clients", default="", help="numbers of clients, with commas between")
     parser.add_argument("--only", default="", help="only contenders with this in their name, and raw ASGI")
     parser.add_argument("--peers", default=None, help="servers from packages to compare with, with commas between")
@@ -161,6 +163,18 @@ def cases_of(model: str, given: argparse.Namespace) -> list[Case]:
     return [(form, count) for count in clients for form in forms]
 
 
+def lengths(cases: list[Case], seconds: float, limit: float = math.inf) -> dict[Case, float]:
+    """Return how many seconds a slice of each case takes: of a slow model more.
+
+    What is being computed when a slice ends is not counted: half a turn of all clients. In binary form, in which
+    models are held against the limit, that is to be one part in eighty.
+    """
+    return {
+        (form, clients): max(seconds, math.ceil((TURNS if form == "binary" else FEW_TURNS) * clients / limit))
+        for form, clients in cases
+    }
+
+
 def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]:
     """Measure all contenders with one model; return the lines to print."""
     folder, cases = scratch / model.name, cases_of(model.name, given)
@@ -173,7 +187,7 @@ def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]
         for mode in ("governed", "bare")
         if given.only in f"{placement}, {mode}"
     ]
-    found, memory = race(contenders, model, cases, given)
+    found, memory = race(contenders, model, lengths(cases, given.seconds, min(limits.values())), given.rounds)
     return [
         f"{model.name}. ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()),
         f"memory: {memory}\n",
@@ -184,7 +198,7 @@ def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]
 
 
 def race(
-    contenders: list[Contender], model: Model, cases: list[Case], given: argparse.Namespace
+    contenders: list[Contender], model: Model, cases: dict[Case, float], count: int
 ) -> tuple[dict[tuple[str, Case], Figure], str]:
     """Return what was measured of the contenders, and what memory each held."""
     found: dict[tuple[str, Case], list[Slice]] = defaultdict(list)
@@ -193,7 +207,7 @@ def race(
         for contender in contenders:
             contender.start()
             started.append(contender)
-        for name, case, one in rounds(contenders, model, cases, given.rounds, given.seconds):
+        for name, case, one in rounds(contenders, model, cases, count):
             found[name, case].append(one)
         memory = [f"{each.name} {machine.tree_megabytes(each.pid):.0f} MB" for each in contenders]
     finally:
@@ -210,7 +224,7 @@ def beside_peers(scratch: Path, given: argparse.Namespace) -> list[str]:
         ours = [Mofang(SERVER_CORE, folder, scratch, placement, "governed") for placement in ("thread", "process")]
         try:
             contenders = [RawAsgi(SERVER_CORE, folder), *ours, Peer(SERVER_CORE, model, folder, scratch, name)]
-            found, memory = race(contenders, model, PEER_CASES, given)
+            found, memory = race(contenders, model, lengths(PEER_CASES, given.seconds), given.rounds)
         except environments.NotInstalled as reason:
             lines.append(f"{name} does not install: {reason}\n")
         except PeerSilent as reason:

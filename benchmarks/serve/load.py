@@ -56,6 +56,7 @@ def shoot(
         url = f"http://127.0.0.1:{port}{path}"
         threads = 1 + cores.count(",")  # so that one of them does not bound what two servers give
         command = ["taskset", "-c", cores, "wrk", f"-t{threads}", f"-c{clients}", f"-d{seconds:g}s", "--latency"]
+        command.append("--timeout=30s")  # of a slow model 64 clients wait longer than wrk's two seconds
         done = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True)
     return _read(done.stdout)
 
