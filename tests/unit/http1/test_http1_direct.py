@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -91,6 +92,29 @@ def test_a_head_that_comes_again_is_not_parsed_again(path: str) -> None:
             assert app.heads == 2  # one for each length
             assert [asked.body for asked in app.seen] == [b"one", b"two", b"six", b"seven"]
             assert {asked.path for asked in app.seen} == {path}
+
+    run(test)
+
+
+ASK_MANY = """
+import socket, sys
+port, body = int(sys.argv[1]), b"x" * 500_000
+with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    for _ in range(800):
+        connection.sendall(b"POST /soon HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+        answer = b""
+        while not answer.endswith(body):
+            answer += connection.recv(65536)
+"""
+
+
+def test_large_answers_follow_each_other_on_one_connection() -> None:
+    """A client may read on just when the server finds out that it does not; one in a process of its own does."""
+
+    async def test() -> None:
+        async with serving() as (_, _, port):
+            client = await asyncio.create_subprocess_exec(sys.executable, "-c", ASK_MANY, str(port))
+            assert await client.wait() == 0
 
     run(test)
 

@@ -129,9 +129,10 @@ class Writer:
         return response_head(reply.status, reply.headers, self._house.date, framing, "" if keep else _CLOSE)
 
     async def room(self) -> None:
-        """Wait until the peer has read on."""
-        self._unblocked = self._house.loop.create_future()
-        await self._unblocked
+        """Wait until the peer has read on, if it has not by now."""
+        if self.blocked_at is not None:
+            self._unblocked = self._house.loop.create_future()
+            await self._unblocked
 
 
 def _chunk(piece: bytes) -> bytes:
