@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from nets import scaled
 from onnx import TensorProto, helper, numpy_helper
@@ -87,6 +88,23 @@ def everything(folder: Path) -> Iterator[Server]:
 def ask_inference(server: Server, mode: GenerationMode, examples: int) -> Asked:
     """Ask every path of inference, see :func:`fuzzing.ask_everything`: of models that are there, as a rule."""
     return ask_everything(server, likely(describe_inference()), mode, examples)
+
+
+def ask_batches(server: Server, mode: GenerationMode, examples: int) -> Asked:
+    """Ask ``/v1/files`` and ``/v1/batches`` all that the control API says of them, with errors in OpenAI's words."""
+    document = httpx.get(f"{server.url}/api/v1/openapi.json", headers={"authorization": f"Bearer {server.key}"}).json()
+    document["components"]["schemas"].update(describe_inference()["components"]["schemas"])
+    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAiError"}}}
+    paths = {
+        path.removeprefix("/api"): methods
+        for path, methods in document["paths"].items()
+        if path.startswith(("/api/v1/files", "/api/v1/batches"))
+    }
+    for operation in [operation for methods in paths.values() for operation in methods.values()]:
+        for status, answer in operation["responses"].items():
+            if status >= "400":
+                operation["responses"][status] = {"description": answer["description"], "content": refusal}
+    return ask_everything(server, document | {"paths": paths}, mode, examples)
 
 
 def likely(document: dict[str, Any]) -> dict[str, Any]:

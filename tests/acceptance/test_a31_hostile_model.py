@@ -40,6 +40,8 @@ def test_a31_a_hostile_model_reaches_nothing(start_server: Callable[..., Server]
             load.wait_for_more(20)
             answer = server.client.serve.predict("hostile", {"x": EVIL}, timeout_seconds=60)
             load.wait_for_more(20)
+        large = np.ones((1 << 16, 4), np.float32)  # a worker that is locked in maps nobody's memory
+        assert np.array_equal(server.client.serve.predict("scale", {"x": large}).outputs["y"], large)
         with pytest.raises(BlockingIOError):
             canary.accept()
     assert answer.outputs["y"].tolist() == (3 * EVIL).tolist()

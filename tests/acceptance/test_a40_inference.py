@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from everything import ask_inference, everything
+from everything import ask_batches, ask_inference, everything
 from schemathesis import GenerationMode
 
 from servers import Server
@@ -26,3 +26,11 @@ def test_a40_nothing_that_is_asked_of_a_model_ends_in_a_5xx(asked_all: Server, m
     asked = ask_inference(asked_all, mode, examples=4)
     assert len({operation for operation, _ in asked}) > 30
     assert httpx.get(f"{asked_all.url}/v2/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_a40_nothing_that_is_asked_of_files_and_batches_ends_in_a_5xx(asked_all: Server, mode: GenerationMode) -> None:
+    asked = ask_batches(asked_all, mode, examples=20)
+    assert len({operation for operation, _ in asked}) >= 7
+    if mode is GenerationMode.POSITIVE:
+        assert asked["POST /v1/files", 200]

@@ -9,7 +9,9 @@ import socket
 import time
 import weakref
 from contextlib import closing
+from pathlib import Path
 
+import numpy as np
 import pytest
 import uvloop
 from placement_stage import Stage, call, until
@@ -18,7 +20,10 @@ from scripted_engine import BLOCK
 from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import Overloaded, ReplicaLost, ReplicaUnavailable
 from mofang.base.placement.base import ReplicaHandle
-from mofang.base.placement.frames import MAGIC, encode_call
+from mofang.base.placement.frames import (
+    MAGIC,
+    encode_call,
+)
 from mofang.base.placement.process import ProcessPlacement, ProcessReplica, probe
 
 
@@ -226,6 +231,43 @@ def test_a_closed_replica_is_gone_without_a_collection(stage: Stage) -> None:
         run(look())
     finally:
         gc.enable()
+
+
+def test_large_tensors_are_shared_both_ways_and_leave_nothing_open(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.opened() as handle:
+            assert stage.worker is not None
+            own, workers = Path("/proc/self/fd"), Path(f"/proc/{stage.worker.pid}/fd")
+            before = len([*own.iterdir()]), len([*workers.iterdir()])
+            large = call(100, rows=1 << 18)
+            kept = [await handle.submit(large) for _ in range(40)]  # more than may be on offer at once
+            assert all(np.array_equal(answer.outputs["y"], 2 * large.inputs["x"]) for answer in kept)
+            assert "memfd:tensor" in Path("/proc/self/maps").read_text()  # what is kept
+            await handle.submit(call(101))  # a round trip: all has been said
+            assert (len([*own.iterdir()]), len([*workers.iterdir()])) == before
+            kept.clear()
+            gc.collect()
+            assert "memfd:tensor" not in Path("/proc/self/maps").read_text()
+
+    run(main())
+
+
+def test_a_worker_that_is_killed_with_large_tensors_leaves_nothing_open(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.opened() as handle:
+            assert stage.worker is not None
+            before = len([*Path("/proc/self/fd").iterdir()])
+            stage.worker.send_signal(signal.SIGSTOP)
+            had = [handle.submit(call(100, rows=1 << 18)) for _ in range(5)]
+            await until(lambda: len([*Path("/proc/self/fd").iterdir()]) == before + 5)
+            stage.kill_worker()
+            outcomes = await asyncio.gather(*had, return_exceptions=True)
+            assert all(isinstance(outcome, ReplicaLost) for outcome in outcomes)
+            stage.start_worker()
+            assert (await handle.submit(call(101))).outputs["y"][0, 0] == 202
+            assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+    run(main())
 
 
 def test_a_worker_that_does_not_exist_does_not_open(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from everything import ask_inference, everything
+from everything import ask_batches, ask_inference, everything
 from schemathesis import GenerationMode
 
 from fuzzing import ask_control
@@ -27,6 +27,7 @@ def test_a40_no_question_ends_in_a_5xx(tmp_path: Path, mode: GenerationMode) -> 
 def test_a40_no_question_to_a_model_ends_in_a_5xx(tmp_path: Path, mode: GenerationMode) -> None:
     with everything(tmp_path) as server:
         asked = ask_inference(server, mode, examples=40)
+        asked += ask_batches(server, mode, examples=40)
     assert asked.total() > 800
     if mode is GenerationMode.POSITIVE:
         answered = {operation for operation, status in asked if status == 200}

@@ -16,21 +16,23 @@ from mofang.base.domain.tensors import NUMPY, Array, Signature, TensorSpec
 from mofang.base.placement.frames import (
     COPIED_BYTES,
     MAGIC,
-    Ask,
-    Fault,
-    Forget,
     Frame,
     FrameError,
     FrameReader,
-    Hello,
-    Refuse,
-    Tell,
     encode,
     encode_answer,
     encode_answers,
     encode_call,
     encode_calls,
     form,
+)
+from mofang.base.placement.headers import (
+    Ask,
+    Fault,
+    Forget,
+    Hello,
+    Refuse,
+    Tell,
 )
 
 numeric = st.sampled_from([dtype for name, dtype in NUMPY.items() if name != "BYTES"]).flatmap(

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from mofang.base.domain.errors import ReplicaUnavailable
-from mofang.base.placement.frames import Buffer, Frame, FrameError, FrameReader, Hello
+from mofang.base.placement.frames import (
+    Buffer,
+    Frame,
+    FrameError,
+    FrameReader,
+    encode,
+)
+from mofang.base.placement.headers import (
+    Hello,
+    Mapped,
+)
+from mofang.base.placement.shared import Sharer, sharer
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, write
 
 _FIRST_DELAY_SECONDS = 0.01  # between attempts to connect; doubles each time
@@ -42,12 +53,13 @@ class Listener(Hearer, Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A stream of frames. Whatever is no frame ends it."""
+    """A stream of frames. Whatever is no frame ends it. What is shared over it is its own affair."""
 
     def __init__(self, listener: Hearer) -> None:
         self._listener = listener
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self.sharer: Sharer | None = None
         self.paused = False  # whether the worker does not read what is written
 
     def write(self, pieces: list[Buffer]) -> None:
@@ -65,14 +77,27 @@ class Connection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not inherit
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._transport = transport
+        self.sharer = self._reader.sharer = sharer(transport, offers=False)  # until the worker says that it can map
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
         try:
             for frame in self._reader.feed(data):
-                self._listener.hear(self, frame)
+                if self.sharer is None or not self._settles(frame[0], self.sharer):
+                    self._listener.hear(self, frame)
         except FrameError:
             self.abort()
+        if self.sharer is not None and (mapped := self.sharer.mapped()):
+            self.write([encode(Mapped(mapped))])
+
+    def _settles(self, header: object, sharer: Sharer) -> bool:
+        """Take in what concerns sharing; tell whether that was all."""
+        if isinstance(header, Mapped):
+            sharer.withdraw(header.descriptors)
+            return True
+        if isinstance(header, Hello):
+            sharer.offers = header.maps
+        return False
 
     def pause_writing(self) -> None:
         """See asyncio."""
@@ -86,6 +111,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio."""
         self._transport = None
+        if self.sharer is not None:
+            self.sharer.close()
         self._listener.lost(self)
 
 

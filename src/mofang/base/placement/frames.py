@@ -1,9 +1,11 @@
-"""What gateways and workers say to each other over a Unix socket: a codec without I/O.
+"""How gateways and workers talk over a Unix socket: a codec without I/O. What they say is in ``headers.py``.
 
 A frame is ``magic, length of the frame, length of the header`` (12 bytes, little-endian), a msgpack header, and the raw
 bytes of its tensors; header and tensors are padded to 8 bytes, so that arrays can be read in place. BYTES tensors are
 a length (4 bytes, little-endian) and the bytes, for each element, as in the Open Inference Protocol. There is no
-pickle: whatever arrives becomes frames of eleven sorts or a :class:`FrameError`.
+pickle: whatever arrives becomes frames of those sorts or a :class:`FrameError`.
+
+A large tensor may lie in memory that both ends see (``shared.py``): its table names a descriptor, and no bytes follow.
 
 Calls (or answers) whose tensors differ in nothing but their rows cross in a bundle: one frame, their tensors joined
 along the first axis. The reader takes it apart again, so that whoever reads meets calls and answers only.
@@ -13,21 +15,26 @@ Deadlines cross as they are: ``time.monotonic()`` is one clock for all processes
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 
-from mofang.base.domain.deployment import Calibration
-from mofang.base.domain.errors import Internal, MofangError, catalog
-from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
-from mofang.base.domain.tensors import NUMPY, Array, Datatype, Signature, datatype_of
+from mofang.base.domain.tensors import NUMPY, Array, datatype_of
+from mofang.base.placement.headers import (
+    Arrive,
+    Ask,
+    Bundle,
+    Embark,
+    Header,
+    Table,
+    Tell,
+)
 from mofang.base.placement.party import Party
+from mofang.base.placement.shared import NotShared, Sharer
 
 MAGIC = b"MFG1"
 MAX_FRAME_BYTES = 1 << 30
@@ -36,162 +43,13 @@ _PREFIX = struct.Struct("<4sII")
 _ALIGN = 8
 _PADDINGS = tuple(bytes(length) for length in range(_ALIGN))
 
-State = Literal["loading", "ready", "failed", "draining"]
 Buffer = bytes | memoryview
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class FrameError(Exception):
     """What arrived is no frame; the connection it came over cannot be used any more."""
 
 
-class Table(msgspec.Struct, array_like=True, frozen=True):
-    """Where one tensor is: the tensors of a frame follow each other in the order of their tables."""
-
-    name: str
-    datatype: Datatype
-    shape: tuple[int, ...]
-    size_bytes: int
-
-
-class Fault(msgspec.Struct, array_like=True, frozen=True):
-    """A MofangError on the wire."""
-
-    code: str
-    message: str
-    hint: str
-    retry_after_seconds: int | None
-
-    @classmethod
-    def of(cls, error: MofangError) -> Fault:
-        """Take ``error`` apart."""
-        return cls(error.code, error.message, error.hint, error.retry_after_seconds)
-
-    def error(self) -> MofangError:
-        """Put the error together again; one of an unknown code becomes Internal."""
-        kind = _classes().get(self.code, Internal)
-        return kind(self.message, hint=self.hint, retry_after_seconds=self.retry_after_seconds)
-
-
-class Ask(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """Gateway to worker: compute this. ``id`` is the gateway's, unique on its connection."""
-
-    id: int
-    request_id: str
-    tenant: str
-    rows: Positive
-    deadline: float
-    priority: int
-    tables: list[Table]
-    weight: float = 1.0
-
-
-class Forget(msgspec.Struct, array_like=True, tag=2, frozen=True):
-    """Gateway to worker: nobody waits for these any more."""
-
-    ids: list[int]
-
-
-class Tell(msgspec.Struct, array_like=True, tag=3, frozen=True):
-    """Worker to gateway: the answer."""
-
-    id: int
-    compute_us: int
-    queue_us: int
-    batch_rows: int
-    extras: dict[str, int]
-    tables: list[Table]
-
-
-class Refuse(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    """Worker to gateway: there is no answer, and why."""
-
-    id: int
-    fault: Fault
-
-
-class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
-    """Worker to gateway: how it stands; first on every connection, and again when it changes."""
-
-    state: State
-    fault: Fault | None = None
-    signature: Signature | None = None
-    profile: Profile | None = None  # of a language model
-    calibration: Calibration | None = None  # if it was measured by this load
-
-
-class Bundle(msgspec.Struct, array_like=True, tag=6, frozen=True):
-    """Several Asks or Tells, without tables of their own; ``rows`` are the parts they have in each joined tensor."""
-
-    members: list[Ask | Tell]
-    rows: list[Annotated[int, msgspec.Meta(ge=0)]]
-    tables: list[Table]
-
-
-class Begin(msgspec.Struct, array_like=True, tag=7, frozen=True):
-    """Gateway to worker of a language model: say something. ``id`` as in :class:`Ask`."""
-
-    id: int
-    order: Order
-
-
-class Begun(msgspec.Struct, array_like=True, tag=8, frozen=True):
-    """Worker to gateway: the order is good; its prompt has so many tokens, and its answer so many at most.
-
-    It waits for its turn; one that is ``held`` for a :class:`Proceed` first.
-    """
-
-    id: int
-    input_tokens: int
-    output_tokens: int
-
-
-class Deltas(msgspec.Struct, array_like=True, tag=9, frozen=True):
-    """Worker to gateway: what one step added to all streams of the gateway; each names its Begin's ``id``."""
-
-    deltas: list[Delta]
-
-
-class Embark(msgspec.Struct, array_like=True, tag=10, frozen=True):
-    """Gateway to worker: compute these calls as one if nobody else waits; they have the ids from ``id`` on."""
-
-    id: int
-    deadline: float
-    tenants: list[tuple[str, float, Positive]]  # each with its weight, and how many of the next calls are its
-    rows: list[Positive]
-    tables: list[Table]
-    priorities: dict[int, int] = {}  # of calls that have another than 0, by their places
-
-
-class Arrive(msgspec.Struct, array_like=True, tag=11, frozen=True):
-    """Worker to gateway: the answer to all calls of an :class:`Embark`."""
-
-    id: int
-    compute_us: int
-    queue_us: int
-    batch_rows: int
-    tables: list[Table]
-
-
-class Apart(msgspec.Struct, array_like=True, tag=12, frozen=True):
-    """Worker to gateway: the calls of an :class:`Embark` will be answered one by one."""
-
-    id: int
-
-
-class Occupied(msgspec.Struct, array_like=True, tag=13, frozen=True):
-    """Worker to gateway: how full a language model is; when streams came or went, and now and then."""
-
-    occupancy: Occupancy
-
-
-class Proceed(msgspec.Struct, array_like=True, tag=14, frozen=True):
-    """Gateway to worker of a language model: these were held, and may be computed."""
-
-    ids: list[int]
-
-
-Header = Ask | Forget | Tell | Refuse | Hello | Begin | Begun | Deltas | Embark | Arrive | Apart | Occupied | Proceed
 Frame = tuple[Header, dict[str, Array]]
 _WITH_TENSORS = (Ask, Tell, Embark, Arrive)
 
@@ -207,9 +65,9 @@ def encode(header: Header) -> bytes:
     return b"".join(_frame(header, []))
 
 
-def encode_call(number: int, call: Call) -> list[Buffer]:
+def encode_call(number: int, call: Call, sharer: Sharer | None = None) -> list[Buffer]:
     """Return the frame of ``call`` in pieces to be written one after the other."""
-    tables, bodies = _bodies(call.inputs)
+    tables, bodies = _bodies(call.inputs, sharer)
     return _frame(_ask(number, call, tables), bodies)
 
 
@@ -218,9 +76,9 @@ def encode_calls(calls: Sequence[tuple[int, Call]]) -> list[Buffer]:
     return _bundle([_ask(number, call, []) for number, call in calls], [call.inputs for _, call in calls])
 
 
-def encode_answer(number: int, answer: Answer) -> list[Buffer]:
+def encode_answer(number: int, answer: Answer, sharer: Sharer | None = None) -> list[Buffer]:
     """Return the frame of ``answer`` in pieces to be written one after the other."""
-    tables, bodies = _bodies(answer.outputs)
+    tables, bodies = _bodies(answer.outputs, sharer)
     return _frame(_tell(number, answer, tables), bodies)
 
 
@@ -229,16 +87,16 @@ def encode_answers(answers: Sequence[tuple[int, Answer]]) -> list[Buffer]:
     return _bundle([_tell(number, answer, []) for number, answer in answers], [each.outputs for _, each in answers])
 
 
-def encode_party(number: int, party: Party) -> list[Buffer]:
+def encode_party(number: int, party: Party, sharer: Sharer | None = None) -> list[Buffer]:
     """Return the frame of a party whose calls have the numbers from ``number`` on."""
-    tables, bodies = _bodies(party.inputs)
+    tables, bodies = _bodies(party.inputs, sharer)
     tenants, rows, priorities = list(party.tenants), list(party.rows_of), dict(party.priorities)
     return _frame(Embark(number, party.deadline, tenants, rows, tables, priorities), bodies)
 
 
-def encode_arrival(number: int, answer: Answer) -> list[Buffer]:
+def encode_arrival(number: int, answer: Answer, sharer: Sharer | None = None) -> list[Buffer]:
     """Return the frame of the answer to a party."""
-    tables, bodies = _bodies(answer.outputs)
+    tables, bodies = _bodies(answer.outputs, sharer)
     return _frame(Arrive(number, answer.compute_us, answer.queue_us, answer.batch_rows, tables), bodies)
 
 
@@ -281,13 +139,15 @@ def _frame(header: Header | Bundle, bodies: list[Buffer]) -> list[Buffer]:
     return [_PREFIX.pack(MAGIC, length, len(encoded)), *pieces]
 
 
-def _bodies(arrays: Mapping[str, Array]) -> tuple[list[Table], list[Buffer]]:
+def _bodies(arrays: Mapping[str, Array], sharer: Sharer | None = None) -> tuple[list[Table], list[Buffer]]:
     tables: list[Table] = []
     bodies: list[Buffer] = []
     for name, array in arrays.items():
         body = _body(array)
-        tables.append(Table(name, datatype_of(array), array.shape, len(body)))
-        bodies.append(body)
+        shared = sharer.offer(body) if sharer is not None and isinstance(body, memoryview) else -1
+        tables.append(Table(name, datatype_of(array), array.shape, len(body), shared))
+        if shared < 0:
+            bodies.append(body)
     return tables, bodies
 
 
@@ -308,10 +168,14 @@ def _padding(length: int) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames. One that arrives in pieces is put together with one copy."""
+    """Cuts a stream of bytes into frames. One that arrives in pieces is put together with one copy.
+
+    Without a ``sharer``, no tensor can be shared.
+    """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
+        self.sharer: Sharer | None = None
         self._pieces: list[bytes] = []
         self._have = 0
         self._need = _PREFIX.size
@@ -327,7 +191,7 @@ class FrameReader:
         offset = length = 0
         view = memoryview(data)
         while offset < len(data) and (length := self._length(data, offset)) and offset + length <= len(data):
-            yield from _decode(view[offset : offset + length])
+            yield from _decode(view[offset : offset + length], self.sharer)
             offset += length
             length = 0
         self._pieces = [data[offset:]]
@@ -344,16 +208,16 @@ class FrameReader:
         return int(length)
 
 
-def _decode(frame: memoryview) -> Iterable[Frame]:
+def _decode(frame: memoryview, sharer: Sharer | None) -> Iterable[Frame]:
     length = _PREFIX.unpack_from(frame)[2]
     end = _PREFIX.size + length
     try:
         header = _decoder.decode(frame[_PREFIX.size : end])
         if isinstance(header, Bundle):
-            return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN))
+            return _taken_apart(header, _arrays(header.tables, frame, end + -end % _ALIGN, sharer))
         tables = header.tables if isinstance(header, _WITH_TENSORS) else []
-        return ((header, _arrays(tables, frame, end + -end % _ALIGN)),)
-    except (msgspec.MsgspecError, ValueError, OverflowError, struct.error) as error:
+        return ((header, _arrays(tables, frame, end + -end % _ALIGN, sharer)),)
+    except (msgspec.MsgspecError, NotShared, ValueError, OverflowError, struct.error) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
 
 
@@ -371,21 +235,28 @@ def _taken_apart(bundle: Bundle, joined: dict[str, Array]) -> list[Frame]:
     return frames
 
 
-def _arrays(tables: list[Table], frame: memoryview, offset: int) -> dict[str, Array]:
+def _arrays(tables: list[Table], frame: memoryview, offset: int, sharer: Sharer | None) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for table in tables:
+        if table.shared >= 0:
+            if sharer is None:
+                raise FrameError(f"tensor {table.name!r} is shared, and cannot be")
+            arrays[table.name] = _array(table, sharer.map(table.shared, table.size_bytes), 0)
+            continue
         if table.size_bytes < 0 or offset + table.size_bytes > len(frame):
             raise FrameError(f"tensor {table.name!r} reaches over the end of its frame")
-        if table.datatype == "BYTES":
-            array = _texts(frame[offset : offset + table.size_bytes]).reshape(table.shape)
-        else:
-            dtype = NUMPY[table.datatype]
-            if math.prod(table.shape) * dtype.itemsize != table.size_bytes:
-                raise FrameError(f"tensor {table.name!r} has not as many bytes as its shape")
-            array = np.ndarray(table.shape, dtype, frame, offset)
-        arrays[table.name] = array
+        arrays[table.name] = _array(table, frame, offset)
         offset += table.size_bytes + -table.size_bytes % _ALIGN
     return arrays
+
+
+def _array(table: Table, content: memoryview, offset: int) -> Array:
+    if table.datatype == "BYTES":
+        return _texts(content[offset : offset + table.size_bytes]).reshape(table.shape)
+    dtype = NUMPY[table.datatype]
+    if math.prod(table.shape) * dtype.itemsize != table.size_bytes:
+        raise FrameError(f"tensor {table.name!r} has not as many bytes as its shape")
+    return np.ndarray(table.shape, dtype, content, offset)
 
 
 def _texts(body: memoryview) -> Array:
@@ -401,8 +272,3 @@ def _texts(body: memoryview) -> Array:
     array = np.empty(len(texts), dtype=np.object_)
     array[:] = texts
     return array
-
-
-@functools.cache
-def _classes() -> dict[str, type[MofangError]]:
-    return catalog()

@@ -17,25 +17,29 @@ from mofang.base.domain.errors import Draining, EngineFailed, MofangError, Repli
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import Array
 from mofang.base.placement.frames import (
-    Apart,
-    Ask,
     Buffer,
-    Embark,
-    Fault,
-    Forget,
     Frame,
     FrameError,
     FrameReader,
-    Hello,
-    Refuse,
     encode,
     encode_answer,
     encode_answers,
     encode_arrival,
     form,
 )
+from mofang.base.placement.headers import (
+    Apart,
+    Ask,
+    Embark,
+    Fault,
+    Forget,
+    Hello,
+    Mapped,
+    Refuse,
+)
 from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.replica import Replica
+from mofang.base.placement.shared import Sharer, sharer
 from mofang.base.placement.ticket import call_bytes
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, Outbox
 
@@ -47,14 +51,16 @@ async def host(
     stop: asyncio.Event,
     calibration: Callable[[], Calibration | None] = lambda: None,
     before_loading: Callable[[], None] = lambda: None,
+    maps: bool = True,
 ) -> None:
     """Answer on ``socket_path`` until ``stop`` is set, then finish what was taken, and return.
 
     ``replica_factory`` loads the replica; it is called once, in a thread, and may raise a MofangError, which every
     gateway is told. ``calibration`` says what the load has measured. ``before_loading`` is called when the
-    worker listens. The socket's folder must exist; a stale socket is replaced.
+    worker listens; a worker that it has locked in ``maps`` no memory of others. The socket's folder must exist; a stale
+    socket is replaced.
     """
-    desk = _Desk(calibration)
+    desk = _Desk(calibration, maps=maps)
     async with listening(Path(socket_path), lambda: _Gateway(desk)):
         before_loading()
         loading = asyncio.create_task(desk.load(replica_factory))
@@ -66,8 +72,9 @@ async def host(
 class _Desk:
     """What all gateways of a worker share: the replica, and how it stands."""
 
-    def __init__(self, calibration: Callable[[], Calibration | None]) -> None:
+    def __init__(self, calibration: Callable[[], Calibration | None], *, maps: bool) -> None:
         self._calibration = calibration
+        self._maps = maps
         self.replica: Replica | None = None
         self.hello = Hello("loading")
         self.gateways: set[_Gateway] = set()
@@ -78,7 +85,8 @@ class _Desk:
             self._announce(Hello("failed", loaded))
         else:
             self.replica = loaded
-            self._announce(Hello("ready", signature=loaded.signature, calibration=self._calibration()))
+            found = self._calibration()
+            self._announce(Hello("ready", signature=loaded.signature, calibration=found, maps=self._maps))
 
     def refusal(self) -> MofangError:
         """Return why a call cannot be taken while there is no replica."""
@@ -117,6 +125,7 @@ class _Gateway(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._transport = transport
         self._outbox = Outbox(transport)
+        self._sharer = self._reader.sharer = sharer(transport, offers=True)
         self._desk.gateways.add(self)
         self.greet()
 
@@ -126,6 +135,8 @@ class _Gateway(asyncio.Protocol):
                 self._take(frame)
         except FrameError:
             self._transport.abort()
+        if self._sharer is not None and (mapped := self._sharer.mapped()):
+            self._outbox.hold([encode(Mapped(mapped))])
         self._outbox.flush()  # what was computed in this very call
 
     def pause_writing(self) -> None:
@@ -138,6 +149,8 @@ class _Gateway(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._desk.gateways.discard(self)
         self._outbox.close()
+        if self._sharer is not None:
+            self._sharer.close()
         for ticket in self._asked.values():
             ticket.forget()
         self._asked.clear()
@@ -166,7 +179,7 @@ class _Gateway(asyncio.Protocol):
 
     def _send(self, number: int, answer: Answer) -> None:
         try:
-            pieces = encode_answer(number, answer)
+            pieces = encode_answer(number, answer, self._sharer)
         except (FrameError, MofangError, TypeError, ValueError) as error:
             self._refuse(number, EngineFailed(f"the answer cannot be sent: {error}"))
         else:
@@ -204,12 +217,14 @@ class _Gateway(asyncio.Protocol):
             for number in header.ids:
                 if ticket := self._asked.pop(number, None):
                     ticket.forget()
+        elif isinstance(header, Mapped) and self._sharer is not None:
+            self._sharer.withdraw(header.descriptors)
         else:
             raise FrameError(f"a gateway does not say {type(header).__name__}")
 
     def _board(self, embark: Embark, inputs: dict[str, Array]) -> None:
         """Compute a party as one, or, if others wait or that fails, its calls like any others."""
-        party = _RemoteParty(embark, inputs)
+        party = _RemoteParty(embark, inputs, self._sharer)
         replica = self._desk.replica
         if replica is not None and replica.takes(party.rows) and replica.board(party):
             self._outbox.hold(party.answer)
@@ -237,8 +252,9 @@ class _Gateway(asyncio.Protocol):
 class _RemoteParty:
     """A party that a gateway sent; ``answer`` is the frame that goes back."""
 
-    def __init__(self, embark: Embark, inputs: dict[str, Array]) -> None:
+    def __init__(self, embark: Embark, inputs: dict[str, Array], sharer: Sharer | None) -> None:
         self.inputs = inputs
+        self._sharer = sharer
         self.rows_of = embark.rows
         self.rows = sum(embark.rows)
         self.tenants = embark.tenants
@@ -251,7 +267,7 @@ class _RemoteParty:
             raise FrameError("the tenants of a party are not its calls'")
 
     def computed(self, answer: Answer, /) -> None:
-        self.answer = encode_arrival(self._embark.id, answer)
+        self.answer = encode_arrival(self._embark.id, answer, self._sharer)
 
     def calls(self) -> Iterator[Call]:
         """Yield its calls."""

@@ -27,20 +27,22 @@ from mofang.base.domain.tensors import Array
 from mofang.base.placement.connection import Connection, probe, stay_connected
 from mofang.base.placement.deadlines import Deadlines, expired
 from mofang.base.placement.frames import (
-    Apart,
-    Arrive,
     Buffer,
-    Forget,
     Frame,
     FrameError,
-    Hello,
-    Refuse,
-    Tell,
     encode,
     encode_call,
     encode_calls,
     encode_party,
     form,
+)
+from mofang.base.placement.headers import (
+    Apart,
+    Arrive,
+    Forget,
+    Hello,
+    Refuse,
+    Tell,
 )
 from mofang.base.placement.parties import Parties
 from mofang.base.placement.party import Party, parts
@@ -218,7 +220,7 @@ class ProcessReplica:
         for ticket in tickets:
             number = self._last_number = self._last_number + 1
             try:
-                pieces += encode_call(number, ticket.call)
+                pieces += encode_call(number, ticket.call, self._connection.sharer if self._connection else None)
             except (FrameError, MofangError, TypeError, ValueError) as error:
                 ticket.set_exception(RequestTooLarge(f"the request cannot be sent to the worker: {error}"))
                 continue
@@ -237,7 +239,7 @@ class ProcessReplica:
         """See :meth:`ReplicaHandle.board`: one frame for all, and one back."""
         assert self._connection is not None
         first = self._last_number + 1
-        pieces = encode_party(first, party)
+        pieces = encode_party(first, party, self._connection.sharer)
         self._last_number += len(party.rows_of)
         self._parties.go(first, party)
         self._deadlines.watch(party.deadline)

@@ -23,17 +23,19 @@ from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamListener
 from mofang.base.placement.connection import Connection, stay_connected
 from mofang.base.placement.frames import (
+    Frame,
+    FrameError,
+    encode,
+)
+from mofang.base.placement.headers import (
     Begin,
     Begun,
     Deltas,
     Forget,
-    Frame,
-    FrameError,
     Hello,
     Occupied,
     Proceed,
     Refuse,
-    encode,
 )
 from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket

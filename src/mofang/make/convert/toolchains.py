@@ -6,12 +6,15 @@ what is missing there is installed, and the bench can run in it. Nothing of it i
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -132,16 +135,22 @@ def _install(folder: Path, known: Toolchain, progress: Progress) -> None:
     command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     seen = 0
-    for line in _lines([*command, *quiet, *known.requirements]):
-        if line.startswith(("Collecting ", "Installing ")):
-            seen += 1
-            progress.report("toolchain", min(0.05 + 0.85 * seen / known.packages, 0.9), line[:100])
+    with closing(_lines([*command, *quiet, *known.requirements])) as lines:
+        for line in lines:
+            if line.startswith(("Collecting ", "Installing ")):
+                seen += 1
+                progress.report("toolchain", min(0.05 + 0.85 * seen / known.packages, 0.9), line[:100])
 
 
-def _lines(command: list[str]) -> Iterator[str]:
-    """Yield what a command prints; raise ToolchainFailed with its last words if it fails."""
+def _lines(command: list[str]) -> Generator[str, None, None]:
+    """Yield what a command prints; raise ToolchainFailed with its last words if it fails.
+
+    Closed before its end, it ends the command and what that has started: pip runs another pip.
+    """
     last = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -149,8 +158,8 @@ def _lines(command: list[str]) -> Iterator[str]:
                     last = text if text.startswith("ERROR") or not last.startswith("ERROR") else last
                     yield text
         finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.kill()
+            if sys.exc_info()[0] is not None and process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise ToolchainFailed(f"the toolchain cannot be installed: {last[:300] or 'pip said nothing'}")
 

@@ -61,7 +61,9 @@ def work(argument: str) -> int:
         if spec.engine in generator_names():
             await host_streams(load_streams, TEXT_SIGNATURE, spec.socket, stop=stop)
         else:
-            await host(load, spec.socket, stop=stop, calibration=lambda: calibrator.found, before_loading=lock)
+            await host(
+                load, spec.socket, stop=stop, calibration=lambda: calibrator.found, before_loading=lock, maps=not locked
+            )
 
     return run_child(serve)
 
