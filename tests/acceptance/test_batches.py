@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from servers import Server, starting, wait_until
@@ -125,3 +126,17 @@ def test_no_word_of_a_deputy_is_taken_from_outside(served: Server) -> None:
         headers = {"authorization": f"Bearer {said}"}
         for path in ("/v1/models", "/v2", "/api/v1/whoami"):
             assert httpx.get(served.url + path, headers=headers).status_code == 401, (path, said)
+
+
+def test_what_is_wrong_with_a_file_is_said_as_openai_says_it(served: Server) -> None:
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=served.client.identity.create_key("default").key)
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.files.retrieve("file_none")
+    assert (missing.value.code, missing.value.type) == ("file.not_found", "invalid_request_error")
+    file = client.files.create(file=b"no json\n", purpose="batch")
+    with pytest.raises(openai.BadRequestError, match="line 1"):
+        client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+    stranger = openai.OpenAI(base_url=f"{served.url}/v1", api_key="mf_stranger")
+    with pytest.raises(openai.AuthenticationError) as refused:
+        stranger.files.list()
+    assert refused.value.type == "authentication_error"

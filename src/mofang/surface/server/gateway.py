@@ -11,12 +11,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from mofang.base.domain.errors import MofangError
 from mofang.base.domain.names import now_us
@@ -40,7 +38,6 @@ from mofang.surface.protocols.grpc.server import serve as serve_grpc
 from mofang.surface.protocols.http import (
     HttpRequest,
     HttpResponse,
-    HttpStream,
     RequestHead,
     credentials,
     error_response,
@@ -48,6 +45,7 @@ from mofang.surface.protocols.http import (
 from mofang.surface.protocols.lane import tell_refused
 from mofang.surface.protocols.oip.generate import OipGenerate, is_generate
 from mofang.surface.protocols.oip.rest import OipRest
+from mofang.surface.protocols.openai.batches import as_control, is_batch
 from mofang.surface.protocols.openai.rest import OpenAi, refusal_of
 from mofang.surface.protocols.regions import Regions
 from mofang.surface.server.child import freeze, run_child
@@ -80,7 +78,7 @@ def router(
     inference = Direct(oip.start, oip.note)
     generate = Whole(OipGenerate(lane, generator, admission.standing, once).respond)
     openai = Whole(OpenAi(lane, generator, admission.standing, once).respond)
-    batches = Streamed(partial(_as_control, forwarder))
+    batches = Streamed(partial(as_control, forwarder.respond))
     health, control = Whole(_health), Streamed(forwarder.respond)
 
     def choose(head: RequestHead) -> Route:
@@ -89,7 +87,7 @@ def router(
                 headers = head.headers
                 lane.authenticate(headers.get("authorization"), head.client, headers.get("x-forwarded-for"))
             return generate if is_generate(head.path) else inference
-        if head.path.startswith(("/v1/files", "/v1/batches")):
+        if is_batch(head.path):
             return batches
         if head.path.startswith("/v1/"):
             if head.method == "POST":
@@ -106,10 +104,10 @@ def teller(lane: Lane) -> Refused:
 
     def tell(head: RequestHead, error: MofangError, request_id: str) -> HttpResponse:
         parts = head.path.split("/")
-        if parts[1] not in ("v1", "v2") or parts[2:3] in (["files"], ["batches"]):
+        if parts[1] not in ("v1", "v2"):
             return error_response(error)
         reply = refusal_of(head.path)(error, request_id) if parts[1] == "v1" else error_response(error)
-        if head.method != "POST":
+        if head.method != "POST" or is_batch(head.path):
             return reply
         endpoint = parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
         shown = credentials(head.headers) if parts[1] == "v1" else head.headers.get("authorization")
@@ -118,16 +116,6 @@ def teller(lane: Lane) -> Refused:
         return reply
 
     return tell
-
-
-async def _as_control(
-    forwarder: Forwarder, head: RequestHead, body: AsyncIterator[bytes], request_id: str
-) -> HttpResponse | HttpStream:
-    """Have the controller answer ``/v1/...`` as ``/api/v1/...``, whichever way the key is shown."""
-    shown = credentials(head.headers)
-    headers = {**head.headers, **({"authorization": shown} if shown else {})}
-    moved = msgspec.structs.replace(head, path="/api" + head.path, headers=headers)
-    return await forwarder.respond(moved, body, request_id)
 
 
 async def _health(request: HttpRequest, request_id: str) -> HttpResponse:
