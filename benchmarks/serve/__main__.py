@@ -175,11 +175,16 @@ def lengths(cases: list[Case], seconds: float, limit: float = math.inf) -> dict[
     }
 
 
+def limits_of(folder: Path) -> dict[int, float]:
+    """Return the rows a second that ONNX Runtime alone computes, by rows of a batch."""
+    return {batch: limit(SERVER_CORE, folder, batch, 3.0) for batch in (1, 8, 32)}
+
+
 def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]:
     """Measure all contenders with one model; return the lines to print."""
     folder, cases = scratch / model.name, cases_of(model.name, given)
     model.save(folder)
-    limits = {batch: limit(SERVER_CORE, folder, batch, 0.5) for batch in (1, 8, 32)}
+    before = limits_of(folder)
     contenders: list[Contender] = [RawAsgi(SERVER_CORE, folder)]
     contenders += [
         Mofang(SERVER_CORE, folder, scratch, placement, mode)
@@ -187,7 +192,9 @@ def compare(model: Model, scratch: Path, given: argparse.Namespace) -> list[str]
         for mode in ("governed", "bare")
         if given.only in f"{placement}, {mode}"
     ]
-    found, memory = race(contenders, model, lengths(cases, given.seconds, min(limits.values())), given.rounds)
+    found, memory = race(contenders, model, lengths(cases, given.seconds, min(before.values())), given.rounds)
+    after = limits_of(folder)  # the machine may have become slower or faster meanwhile
+    limits = {batch: (rate + after[batch]) / 2 for batch, rate in before.items()}
     return [
         f"{model.name}. ONNX Runtime alone: " + ", ".join(f"batch {b}: {rate:,.0f}/s" for b, rate in limits.items()),
         f"memory: {memory}\n",

@@ -37,16 +37,23 @@ async def warmed(handle: ReplicaHandle, rows: int) -> None:
                     return
 
 
+LONG = [1000, 1001, 1002, 1003]
+
+
 async def busied(remote: Stage, handle: ReplicaHandle, other: ReplicaHandle) -> asyncio.Future[Answer]:
-    """Have the worker, which is thought to be fast, compute something long for another gateway: 101, after 100."""
+    """Have the worker, which is thought to be fast, compute something long for another gateway: 101, after LONG.
+
+    It does that in its thread, since rows that came alone were long so often.
+    """
     await warmed(handle, 2)
-    for first in (90, 91):  # the second is computed in the thread, since the first took long
-        blocked = other.submit(call(first + 10, BLOCK))
-        await remote.until_computed(first + 10)
-        if first == 90:
-            await asyncio.sleep(0.01)
-            remote.release()
-            await blocked
+    for number in LONG:
+        blocked = other.submit(call(number, BLOCK))
+        await remote.until_computed(number)
+        await asyncio.sleep(0.01)
+        remote.release()
+        await blocked
+    blocked = other.submit(call(101, BLOCK))
+    await remote.until_computed(101)
     return blocked
 
 
@@ -111,7 +118,7 @@ def test_a_worker_with_others_to_serve_takes_the_calls_one_by_one(remote: Stage)
             remote.release()
             assert await party.outcomes() == [204, 206]
             await blocked
-        assert sorted(remote.computed()) == [100, 101, 102, 103]
+        assert sorted(remote.computed()) == [101, 102, 103, *LONG]
 
     run(main())
 
@@ -127,7 +134,7 @@ def test_calls_that_go_apart_keep_their_priorities(remote: Stage) -> None:
             remote.release()
             assert await party.outcomes() == [204, 206]
             await asyncio.gather(blocked, *waiting)
-        assert remote.computed()[:3] == [100, 101, 103]
+        assert remote.computed()[:6] == [*LONG, 101, 103]
 
     run(main())
 

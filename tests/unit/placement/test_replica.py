@@ -263,6 +263,22 @@ def test_one_batch_during_which_another_process_was_let_in_does_not_drive_the_ne
     assert set(engine.threads[1:]) == {threading.get_ident()}
 
 
+def test_a_size_that_was_disturbed_when_it_was_first_seen_is_tried_again() -> None:
+    pace = Pace()
+    assert pace.undisturbed(0) == pace.undisturbed(9) == 0.0
+    pace.observe(1, 0.003)  # a process was let in
+    pace.observe(16, 0.0001)
+    pace.observe(32, 0.003)  # and once more
+    assert pace.undisturbed(0) == pace.undisturbed(1) == pace.undisturbed(16) == 0.0001
+    assert pace.undisturbed(32) == 0.0002
+    for _ in range(3):
+        pace.observe(32, 0.003)
+    assert pace.undisturbed(32) == 0.003  # that is what it takes
+    pace.observe(32, 0.0001)
+    assert pace.undisturbed(32) == 0.0001
+    assert pace.undisturbed(64) == 0.0002
+
+
 def test_what_cannot_be_in_time_any_more_is_told_so_and_not_computed() -> None:
     engine = FunctionEngine((1, 1), lambda x: time.sleep(float(x[0, 0])) or x)
 

@@ -148,7 +148,7 @@ class Replica:
             and not self._queue.count
             and not self._closed
             and rows <= self._limits.max_batch_rows
-            and 0.0 < self._pace.undisturbed(rows or 1) < _INLINE_SECONDS
+            and 0.0 < self._pace.undisturbed(rows) < _INLINE_SECONDS
             and self._shapes.joinable
             and self._failed_parties < _FAILED_PARTIES
         )
