@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from servers import Server, starting, wait_until
@@ -129,14 +128,19 @@ def test_no_word_of_a_deputy_is_taken_from_outside(served: Server) -> None:
 
 
 def test_what_is_wrong_with_a_file_is_said_as_openai_says_it(served: Server) -> None:
-    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=served.client.identity.create_key("default").key)
-    with pytest.raises(openai.NotFoundError) as missing:
-        client.files.retrieve("file_none")
-    assert (missing.value.code, missing.value.type) == ("file.not_found", "invalid_request_error")
-    file = client.files.create(file=b"no json\n", purpose="batch")
-    with pytest.raises(openai.BadRequestError, match="line 1"):
-        client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
-    stranger = openai.OpenAI(base_url=f"{served.url}/v1", api_key="mf_stranger")
-    with pytest.raises(openai.AuthenticationError) as refused:
-        stranger.files.list()
-    assert refused.value.type == "authentication_error"
+    def refused(answer: httpx.Response) -> tuple[int, str, str, str]:
+        said = answer.json()["error"]
+        assert set(said) == {"message", "type", "param", "code"}
+        return answer.status_code, said["type"], said["code"], said["message"]
+
+    made = served.client.identity.create_key("default")
+    with httpx.Client(base_url=served.url, headers={"authorization": f"Bearer {made.key}"}, timeout=30) as client:
+        assert refused(client.get("/v1/files/file_none"))[:3] == (404, "invalid_request_error", "file.not_found")
+        sent = client.post("/v1/files", files={"file": ("in.jsonl", b"no json\n")}, data={"purpose": "batch"}).json()
+        asked = {"input_file_id": sent["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
+        status, kind, _, message = refused(client.post("/v1/batches", json=asked))
+        assert (status, kind) == (400, "invalid_request_error")
+        assert "line 1" in message
+        stranger = client.get("/v1/files", headers={"authorization": "Bearer mf_stranger"})
+        assert refused(stranger)[:2] == (401, "authentication_error")
+        assert "www-authenticate" in stranger.headers
