@@ -32,4 +32,4 @@ def test_a40_no_question_to_a_model_ends_in_a_5xx(tmp_path: Path, mode: Generati
     if mode is GenerationMode.POSITIVE:
         answered = {operation for operation, status in asked if status == 200}
         computing = {operation for operation, status in asked if operation.startswith("POST") and status == 400}
-        assert len(computing & answered) > 8  # or nothing but refusals was looked at
+        assert len(computing & answered) >= 8  # or nothing but refusals was looked at
