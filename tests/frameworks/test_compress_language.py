@@ -122,11 +122,11 @@ def test_one_width_after_another_loses_twice_and_is_refused(tmp_path: Path) -> N
 def test_a_search_picks_fewer_bits_and_the_variant_is_served(
     mofang: Mofang, server: Server, f16: Path, tmp_path: Path
 ) -> None:
-    mofang("push", "little", str(f16), "--engine", "openvino")  # which tells how likely given texts are
+    mofang("push", "fewer", str(f16), "--engine", "openvino")  # which tells how likely given texts are
     texts = tmp_path / "texts.txt"
     texts.write_text("\n\n".join(ABOUT))
     found = json.loads(
-        mofang("compress", "little@1", "--calibration", str(texts), "--max-drop", "0.5", "--trials", "3", "--json")
+        mofang("compress", "fewer@1", "--calibration", str(texts), "--max-drop", "0.5", "--trials", "3", "--json")
     )
     told = {each["told"]: each for each in found["candidates"]}
     assert list(told) == ["gguf q8_0", "gguf q4_0", "gguf q4_0, embedding and output q8_0"]
@@ -141,17 +141,17 @@ def test_a_search_picks_fewer_bits_and_the_variant_is_served(
     assert sizes["gguf q4_0"] < sizes["gguf q4_0, embedding and output q8_0"] < sizes["gguf q8_0"] < f16.stat().st_size
     kept = told["gguf q8_0"]["comparison"]["quality"]
     assert abs(kept["value"] / kept["parent"] - 1) < 0.05
-    assert found["picked"].startswith("little@1+gguf-q")
+    assert found["picked"].startswith("fewer@1+gguf-q")
     registered = {each["variant"]: each for each in found["registered"]}
     picked = registered[found["picked"].partition("+")[2]]
-    assert picked["lineage"]["parent"] == server.client.register.get_version("little@1").digest
+    assert picked["lineage"]["parent"] == server.client.register.get_version("fewer@1").digest
     assert (
         "perplexity"
-        in mofang("variants", "little@1", "--html", str(tmp_path / "front.html"))
+        in mofang("variants", "fewer@1", "--html", str(tmp_path / "front.html"))
         + (tmp_path / "front.html").read_text()
     )
-    assert json.loads(mofang("deploy", "little", found["picked"], "--json"))["state"] == "done"
-    turn = server.client.chat.say("little", [{"role": "user", "content": "Hello"}], max_tokens=4)
+    assert json.loads(mofang("deploy", "fewer", found["picked"], "--json"))["state"] == "done"
+    turn = server.client.chat.say("fewer", [{"role": "user", "content": "Hello"}], max_tokens=4)
     assert "".join(turn) == turn.text
     assert turn.output_tokens > 0
 
