@@ -147,8 +147,7 @@ def test_a_search_picks_fewer_bits_and_the_variant_is_served(
     assert picked["lineage"]["parent"] == server.client.register.get_version("fewer@1").digest
     assert (
         "perplexity"
-        in mofang("variants", "fewer@1", "--html", str(tmp_path / "front.html"))
-        + (tmp_path / "front.html").read_text()
+        in mofang("variants", "fewer@1", "--html", str(tmp_path / "front.html")) + (tmp_path / "front.html").read_text()
     )
     assert json.loads(mofang("deploy", "fewer", found["picked"], "--json"))["state"] == "done"
     turn = server.client.chat.say("fewer", [{"role": "user", "content": "Hello"}], max_tokens=4)
