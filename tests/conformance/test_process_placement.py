@@ -20,10 +20,7 @@ from scripted_engine import BLOCK
 from mofang.base.domain.deployment import ReplicaLimits
 from mofang.base.domain.errors import Overloaded, ReplicaLost, ReplicaUnavailable
 from mofang.base.placement.base import ReplicaHandle
-from mofang.base.placement.frames import (
-    MAGIC,
-    encode_call,
-)
+from mofang.base.placement.frames import MAGIC, encode_call
 from mofang.base.placement.process import ProcessPlacement, ProcessReplica, probe
 
 

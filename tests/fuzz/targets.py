@@ -25,12 +25,7 @@ from mofang.base.engines.gguf import read_gguf
 from mofang.base.identity.addresses import check_network, client_address
 from mofang.base.identity.deputies import check_word, word
 from mofang.base.identity.keys import new_key, parse_key
-from mofang.base.placement.frames import (
-    FrameError,
-    FrameReader,
-    encode_call,
-    encode_calls,
-)
+from mofang.base.placement.frames import FrameError, FrameReader, encode_call, encode_calls
 from mofang.base.storage.journal import JournalWriter, read_records, segments
 from mofang.base.users.rules import parse_rules
 from mofang.make.prepare import arff, csv, idx, jsonl, npy, npz

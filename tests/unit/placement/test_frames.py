@@ -26,14 +26,7 @@ from mofang.base.placement.frames import (
     encode_calls,
     form,
 )
-from mofang.base.placement.headers import (
-    Ask,
-    Fault,
-    Forget,
-    Hello,
-    Refuse,
-    Tell,
-)
+from mofang.base.placement.headers import Ask, Fault, Forget, Hello, Refuse, Tell
 
 numeric = st.sampled_from([dtype for name, dtype in NUMPY.items() if name != "BYTES"]).flatmap(
     lambda dtype: nps.arrays(dtype, nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 
 from mofang.base.domain.inference import Call
-from mofang.base.placement.frames import (
-    FrameError,
-    FrameReader,
-    encode_call,
-)
-from mofang.base.placement.headers import (
-    Ask,
-)
+from mofang.base.placement.frames import FrameError, FrameReader, encode_call
+from mofang.base.placement.headers import Ask
 from mofang.base.placement.shared import SHARED_BYTES, NotShared, Sharer
 
 BODY = memoryview(np.random.default_rng(7).bytes(SHARED_BYTES + 8))

@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from mofang.base.domain.errors import ReplicaUnavailable
-from mofang.base.placement.frames import (
-    Buffer,
-    Frame,
-    FrameError,
-    FrameReader,
-    encode,
-)
-from mofang.base.placement.headers import (
-    Hello,
-    Mapped,
-)
+from mofang.base.placement.frames import Buffer, Frame, FrameError, FrameReader, encode
+from mofang.base.placement.headers import Hello, Mapped
 from mofang.base.placement.shared import Sharer, sharer
 from mofang.base.placement.wire import WRITE_BUFFER_BYTES, write
 

@@ -24,15 +24,7 @@ import numpy as np
 
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.domain.tensors import NUMPY, Array, datatype_of
-from mofang.base.placement.headers import (
-    Arrive,
-    Ask,
-    Bundle,
-    Embark,
-    Header,
-    Table,
-    Tell,
-)
+from mofang.base.placement.headers import Arrive, Ask, Bundle, Embark, Header, Table, Tell
 from mofang.base.placement.party import Party
 from mofang.base.placement.shared import NotShared, Sharer
 

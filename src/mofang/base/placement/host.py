@@ -27,16 +27,7 @@ from mofang.base.placement.frames import (
     encode_arrival,
     form,
 )
-from mofang.base.placement.headers import (
-    Apart,
-    Ask,
-    Embark,
-    Fault,
-    Forget,
-    Hello,
-    Mapped,
-    Refuse,
-)
+from mofang.base.placement.headers import Apart, Ask, Embark, Fault, Forget, Hello, Mapped, Refuse
 from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.replica import Replica
 from mofang.base.placement.shared import Sharer, sharer

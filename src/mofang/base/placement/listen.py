@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mofang.base.domain.errors import Internal, MofangError
-from mofang.base.placement.headers import (
-    Fault,
-)
+from mofang.base.placement.headers import Fault
 
 FLUSH_SECONDS = 5.0  # how long a gateway may take to read the last answers when the worker stops
 Replica = TypeVar("Replica")

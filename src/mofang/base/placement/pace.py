@@ -62,7 +62,9 @@ class Pace:
         rows, a batch of a size that is not known yet, it is what the quickest size takes.
         """
         size, known = rows.bit_length(), self._least_seconds
-        if rows and self._seen.get(size, 0) >= _TRUSTED:
+        if not rows:
+            return min(known.values(), default=0.0)
+        if self._seen.get(size, 0) >= _TRUSTED:
             return known[size]
         return min((each * 2.0 ** max(0, size - other) for other, each in known.items()), default=0.0)
 

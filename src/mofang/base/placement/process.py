@@ -36,14 +36,7 @@ from mofang.base.placement.frames import (
     encode_party,
     form,
 )
-from mofang.base.placement.headers import (
-    Apart,
-    Arrive,
-    Forget,
-    Hello,
-    Refuse,
-    Tell,
-)
+from mofang.base.placement.headers import Apart, Arrive, Forget, Hello, Refuse, Tell
 from mofang.base.placement.parties import Parties
 from mofang.base.placement.party import Party, parts
 from mofang.base.placement.ticket import FutureTicket, Ticket

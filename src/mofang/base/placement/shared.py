@@ -23,6 +23,8 @@ import sys
 import weakref
 from collections.abc import Iterable
 
+from mofang.base.storage.files import write_all
+
 SHARED_BYTES = 1 << 18
 """A tensor from this size on is shared; for smaller ones the calls of the system cost more than two copies."""
 _MOST = 16  # that the other end has not mapped yet: it does not read, and what comes now waits on the socket
@@ -94,9 +96,7 @@ class Sharer:
     def _copied(self, body: memoryview) -> int:
         descriptor = os.memfd_create("tensor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            written = 0
-            while written < body.nbytes:
-                written += os.write(descriptor, body[written:])
+            write_all(descriptor, body)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         except OSError:
             os.close(descriptor)

@@ -15,22 +15,8 @@ from typing import cast
 from mofang.base.domain.errors import Draining, MofangError, ReplicaUnavailable
 from mofang.base.domain.generation import Delta
 from mofang.base.domain.tensors import Signature
-from mofang.base.placement.frames import (
-    FrameError,
-    FrameReader,
-    encode,
-)
-from mofang.base.placement.headers import (
-    Begin,
-    Begun,
-    Deltas,
-    Fault,
-    Forget,
-    Hello,
-    Occupied,
-    Proceed,
-    Refuse,
-)
+from mofang.base.placement.frames import FrameError, FrameReader, encode
+from mofang.base.placement.headers import Begin, Begun, Deltas, Fault, Forget, Hello, Occupied, Proceed, Refuse
 from mofang.base.placement.listen import FLUSH_SECONDS, listening, load
 from mofang.base.placement.streams import Stream, StreamReplica
 

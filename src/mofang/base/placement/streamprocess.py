@@ -22,21 +22,8 @@ from mofang.base.domain.generation import Delta, Occupancy, Order, Profile
 from mofang.base.domain.inference import Answer, Call
 from mofang.base.placement.base import Placement, ReplicaHandle, StreamListener
 from mofang.base.placement.connection import Connection, stay_connected
-from mofang.base.placement.frames import (
-    Frame,
-    FrameError,
-    encode,
-)
-from mofang.base.placement.headers import (
-    Begin,
-    Begun,
-    Deltas,
-    Forget,
-    Hello,
-    Occupied,
-    Proceed,
-    Refuse,
-)
+from mofang.base.placement.frames import Frame, FrameError, encode
+from mofang.base.placement.headers import Begin, Begun, Deltas, Forget, Hello, Occupied, Proceed, Refuse
 from mofang.base.placement.party import Party
 from mofang.base.placement.ticket import Ticket
 

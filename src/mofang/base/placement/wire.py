@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from mofang.base.placement.frames import (
-    Buffer,
-)
+from mofang.base.placement.frames import Buffer
 
 WRITE_BUFFER_BYTES = 1 << 20  # written but not yet taken by the other end, before writing pauses
 

@@ -39,7 +39,7 @@ class writing:
         raise StorageUnavailable(f"{self._what} could not be written: {error}", retry_after_seconds=5) from error
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of ``data``; a disk that fills up half-way raises OSError, as one that was full before does."""
     written = os.write(descriptor, data)
     while written < len(data):

@@ -22,9 +22,7 @@ from mofang.base.domain.errors import EngineLoadFailed, MofangError, RolloutFail
 from mofang.base.domain.names import VersionRef, now_us
 from mofang.base.engines.adapters import INSIDE
 from mofang.base.placement.calibration import is_calibrated
-from mofang.base.placement.headers import (
-    Hello,
-)
+from mofang.base.placement.headers import Hello
 from mofang.base.placement.process import probe
 from mofang.make.register.store import Registry
 from mofang.run.deploy.plan import build_snapshot, plan, running, served, wanted_replicas
