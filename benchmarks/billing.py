@@ -13,6 +13,7 @@ machine that others use as well leaves comparable.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -38,6 +39,7 @@ from mofang.sell.meter.witness import Witness
 
 ROOT = Path(__file__).parents[1]
 METERS = {"requests": 1, "rows": 8, "compute_us": 180}
+METER_NAMES = json.dumps([*METERS], separators=(",", ":"))
 TENANTS, KEYS, ENDPOINTS, VERSIONS = 20, 50, 4, 2
 MONTH_HOURS = 720
 FILLED_AT_ONCE = 5_000_000  # events of one transaction: bounds the log of the database
@@ -115,16 +117,17 @@ def bench_invoices(folder: Path, events: int) -> None:
 def fill(database: Database, size: int, have: int, end: int) -> None:
     """Fill the ledger from ``have`` to ``size`` events, by statements of SQL: a month of equally busy hours."""
     step = """
-    WITH RECURSIVE n(i) AS (SELECT :have UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :size)
-    INSERT INTO usage_events (seq, series_id, request_id, attempt, meter, at, quantity)
-    SELECT i + 1, 1 + (i / 3) % :series, printf('req_%026d', i / 3), 1,
-        CASE i % 3 WHEN 0 THEN 'requests' WHEN 1 THEN 'rows' ELSE 'compute_us' END,
-        :start + (i / 3 / :series) % :hours * :hour + i % 1000000, 1 + i % 7 FROM n
+    WITH RECURSIVE n(i) AS (SELECT :have / 3 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :size / 3)
+    INSERT INTO usage_records (seq, series_id, request_id, attempt, at, meters_id, quantities)
+    SELECT 3 * i + 3, 1 + i % :series, printf('req_%026d', i), 1,
+        :start + (i / :series) % :hours * :hour + 3 * i % 1000000, 1,
+        '[' || (1 + 3 * i % 7) || ',' || (1 + (3 * i + 1) % 7) || ',' || (1 + (3 * i + 2) % 7) || ']' FROM n
     """
     fold = """
     INSERT INTO usage_windows (hour, series_id, meter, month, quantity, events, first_seq, last_seq)
-    SELECT at - at % :hour, series_id, meter, 0, sum(quantity), count(*), min(seq), max(seq)
-    FROM usage_events WHERE seq > :have AND seq <= :size GROUP BY 1, 2, 3
+    SELECT at - at % :hour, series_id, meter.value, 0, sum(quantities ->> meter.key), count(*), min(seq), max(seq)
+    FROM usage_records, json_each((SELECT names FROM usage_meters WHERE id = 1)) AS meter
+    WHERE seq > :have AND seq <= :size GROUP BY 1, 2, 3
     ON CONFLICT (hour, series_id, meter) DO UPDATE SET quantity = quantity + excluded.quantity,
         events = events + excluded.events, last_seq = excluded.last_seq
     """
@@ -150,6 +153,7 @@ def bench_page(folder: Path, sizes: list[int]) -> None:
     database, usage, _ = open_billing(folder)
     end = hour_of(now_us())
     with database.write() as connection:
+        connection.execute(text("INSERT INTO usage_meters (id, names) VALUES (1, :names)"), {"names": METER_NAMES})
         for number, (key, tenant, endpoint, version) in enumerate(SERIES, 1):
             connection.execute(
                 text(
@@ -170,7 +174,8 @@ def bench_page(folder: Path, sizes: list[int]) -> None:
             windows = connection.scalar(text("SELECT count(*) FROM usage_windows")) or 0
     began = time.perf_counter()
     with database.read() as connection:
-        connection.execute(text("SELECT series_id, meter, sum(quantity) FROM usage_events GROUP BY 1, 2")).all()
+        summed = "SELECT series_id, meters_id, sum(quantities ->> 0), sum(quantities ->> 1), sum(quantities ->> 2)"
+        connection.execute(text(f"{summed} FROM usage_records GROUP BY 1, 2")).all()
     added = (time.perf_counter() - began) * 1e3
     size_bytes = sum(path.stat().st_size for path in folder.glob("mofang.db*"))
     print(

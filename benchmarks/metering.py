@@ -27,13 +27,14 @@ from mofang.base.domain.usage import UsageRecord
 from mofang.base.storage.database import Database, metadata
 from mofang.base.storage.journal import JournalWriter, segments
 from mofang.sell.meter.codec import encode
-from mofang.sell.meter.folding import EventRow, new_rows, series_of
+from mofang.sell.meter.folding import RecordRow, new_rows, series_of
 from mofang.sell.meter.recorder import Recorder
 from mofang.sell.meter.settler import CHUNK_RECORDS, Settler
 from mofang.sell.meter.store import UsageStore
 
 INSERT = (
-    "INSERT INTO usage_events (seq, series_id, request_id, attempt, meter, at, quantity) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO usage_records (seq, series_id, request_id, attempt, at, meters_id, quantities)"
+    " VALUES (?, ?, ?, ?, ?, 1, ?)"
 )
 
 
@@ -68,13 +69,14 @@ def append_all(path: Path, payloads: list[bytes], turn: int) -> None:
     os.close(descriptor)
 
 
-def insert_all(path: Path, rows: list[EventRow], size: int) -> None:
+def insert_all(path: Path, rows: list[RecordRow], size: int) -> None:
     """Insert the same rows, in transactions of ``size``."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
+        plain = [(*row[:5], row[6]) for row in rows]
         for first in range(0, len(rows), size):
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(INSERT, rows[first : first + size])
+            connection.executemany(INSERT, plain[first : first + size])
             connection.execute("COMMIT")
 
 
@@ -95,7 +97,7 @@ def one_round(folder: Path, records: list[UsageRecord], turn: int) -> dict[str, 
     """Do each of the four once; return the seconds each took."""
     payloads = [encode(record) for record in records]
     series = {key: number for number, key in enumerate({series_of(record) for record in records}, 1)}
-    rows, _ = new_rows(records, series, set(), 1)
+    rows, _ = new_rows(records, [series[series_of(record)] for record in records], {}, 0)
     took = {
         "recorder": seconds(lambda: uvloop.run(record_all(folder / "journal", records, turn))),
         "plain append": seconds(lambda: append_all(folder / "plain", payloads, turn)),
@@ -103,10 +105,8 @@ def one_round(folder: Path, records: list[UsageRecord], turn: int) -> dict[str, 
     ledger, plain = empty_ledger(folder / "ledger.db"), empty_ledger(folder / "plain.db")
     store = UsageStore(ledger)
     took["settler"] = seconds(Settler(folder / "journal", store).fold)
-    took["plain insert"] = seconds(
-        lambda: insert_all(folder / "plain.db", rows, CHUNK_RECORDS * len(rows) // len(records))
-    )
-    if store.count() != len(rows) or segments(folder / "journal"):
+    took["plain insert"] = seconds(lambda: insert_all(folder / "plain.db", rows, CHUNK_RECORDS))
+    if store.count() != rows[-1][0] or segments(folder / "journal"):
         raise SystemExit("the settler did not fold everything: these figures are worth nothing")
     ledger.close()
     plain.close()

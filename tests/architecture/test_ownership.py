@@ -23,7 +23,7 @@ OTHERS = {
     "access_limits": "names a key, project or tenant", "users": "seen through its grants",
     "grants": "names tenant and project", "quotes": "by the digest of a recipe's whole text",
     "sheets": "by a dataset's digest",
-    "usage_events": "names tenant and project", "usage_windows": "names its series",
+    "usage_records": "names its series", "usage_meters": "names of meters", "usage_windows": "names its series",
     "usage_series": "names tenant and project", "usage_segments": "the settler's own",
     "budgets": "names a key, project or tenant", "budget_months": "names its budget",
     "budget_leases": "the lender's own", "budget_alerts": "names its budget", "budget_notices": "names its budget",

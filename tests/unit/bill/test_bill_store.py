@@ -156,8 +156,8 @@ def test_verify_recomputes_to_the_byte_and_counts_events(shop: Shop) -> None:
         ("UPDATE price_books SET text = replace(text, '0.50', '0.49')", False, True),
         ("UPDATE price_books SET text = text || '# '", False, True),
         ("UPDATE usage_windows SET quantity = quantity + 1", False, False),
-        ("UPDATE usage_events SET quantity = quantity - 1", True, False),
-        ("DELETE FROM usage_events", True, False),
+        ("UPDATE usage_records SET quantities = replace(quantities, '1', '2')", True, False),
+        ("DELETE FROM usage_records", True, False),
     ],
 )
 def test_verify_finds_what_was_changed_behind_its_back(

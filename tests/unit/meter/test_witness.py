@@ -43,15 +43,16 @@ def test_every_fold_is_vouched_for_once_and_every_series_when_it_is_first_seen(
 @pytest.mark.parametrize(
     ("tampering", "message"),
     [
-        ("UPDATE usage_events SET quantity = quantity + 1 WHERE seq = 40", "events 31 to 60"),
-        ("UPDATE usage_events SET at = at + 1 WHERE seq = 1", "events 1 to 30"),
-        ("DELETE FROM usage_events WHERE seq = 90", "events 61 to 90"),
-        ("UPDATE usage_events SET series_id = 3 - series_id WHERE seq = 31", "events 31 to 60"),
+        ("UPDATE usage_records SET quantities = replace(quantities, '[1,', '[2,') WHERE seq = 42", "events 31 to 60"),
+        ("UPDATE usage_records SET at = at + 1 WHERE seq = 3", "events 1 to 30"),
+        ("DELETE FROM usage_records WHERE seq = 90", "events 61 to 90"),
+        ("UPDATE usage_records SET series_id = 3 - series_id WHERE seq = 33", "events 31 to 60"),
+        ("UPDATE usage_meters SET names = replace(names, 'rows', 'images')", "events 1 to 30"),
         ("UPDATE usage_series SET tenant = 'mallory' WHERE id = 1", "series 1"),
         (
-            "INSERT INTO usage_events (seq, series_id, request_id, attempt, meter, at, quantity)"
-            " VALUES (91, 1, 'forged', 1, 'rows', 1, 1)",
-            "has 91 events, audit records vouch for 90",
+            "INSERT INTO usage_records (seq, series_id, request_id, attempt, at, meters_id, quantities)"
+            " VALUES (93, 1, 'forged', 1, 1, 1, '[1,1,1]')",
+            "has 93 events, audit records vouch for 90",
         ),
     ],
 )

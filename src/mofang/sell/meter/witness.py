@@ -7,6 +7,7 @@ have to change the log as well, whose heads are signed and kept elsewhere.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from mofang.base.audit.chain import AuditRecord
 from mofang.base.audit.store import AuditStore
 from mofang.base.domain.errors import LedgerBroken
-from mofang.sell.meter.folding import EventRow, Fold, Series
+from mofang.sell.meter.folding import EventRow, Fold, RecordRow, Series, events_in
 from mofang.sell.meter.store import UsageStore
 
 ACTOR = "settler"
@@ -31,9 +32,9 @@ class UsageReport:
     folds: int
 
 
-def digest_of(events: list[EventRow]) -> str:
-    """Return the SHA-256 (hex) of rows of the ledger as JSON: seq, series, request, attempt, meter, time, quantity."""
-    return hashlib.sha256(msgspec.json.encode(events)).hexdigest()
+def digest_of(rows: Sequence[RecordRow | EventRow]) -> str:
+    """Return the SHA-256 (hex) of rows of the ledger as JSON."""
+    return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 
 class Witness:
@@ -45,7 +46,7 @@ class Witness:
 
     def note(self, fold: Fold) -> None:
         """Record what a fold adds, and who a series of events is of when it is first seen."""
-        used = {event[1] for event in fold.events}
+        used = {row[1] for row in fold.records}
         for series_id in sorted(used - self._known):
             name = str(series_id)
             if self._audit.has(SERIES, name):
@@ -53,9 +54,9 @@ class Witness:
             else:
                 told = fold.series[series_id]._asdict()  # word by word, so that each can be erased alone
                 self._audit.append(ACTOR, SERIES, name, before=None, after={"series": series_id}, details=told)
-        first, last = fold.events[0][0], fold.events[-1][0]
-        told = {"events": [first, last, digest_of([*fold.events])]}
-        before, after = {"last_event": first - 1}, {"last_event": last}
+        last = fold.records[-1][0]
+        told = {"events": [fold.first, last], "records": digest_of(fold.records)}
+        before, after = {"last_event": fold.first - 1}, {"last_event": last}
         self._audit.append(ACTOR, FOLD, fold.segment, before=before, after=after, details=told)
 
     def verify(self, usage: UsageStore) -> UsageReport:
@@ -78,10 +79,15 @@ class Witness:
 
 def _check_fold(record: AuditRecord, usage: UsageStore, seen: int) -> int:
     """Check the events of one fold; return the number of the last."""
-    first, last, digest = record.details["events"]
+    first, last, *before = record.details["events"]
     if seen and first != seen + 1:
         raise LedgerBroken(f"audit record {record.seq} tells of events from {first}, the one before up to {seen}")
-    if digest_of(usage.rows(first, last)) != digest:
+    rows = usage.rows(first, last)
+    if before:  # a digest of events: folded when the ledger had a row for each
+        good = digest_of([event for event in events_in(rows) if first <= event[0] <= last]) == before[0]
+    else:
+        good = digest_of(rows) == record.details["records"]
+    if not good:
         raise LedgerBroken(f"events {first} to {last} of the ledger are not those that audit record {record.seq} saw")
     return int(last)
 

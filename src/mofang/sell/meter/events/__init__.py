@@ -1,0 +1,1 @@
+"""Events of the ledger, told one by one."""
