@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from load import PATH
 
 from models import Model
 
+# PyTriton's own processes load the interpreter as a library, and would take another of the system's.
+_PEER_ENVIRON = {**os.environ, "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
 _PEERS = Path(__file__).with_name("peers")
 _START_SECONDS = 30.0
 _PEER_START_SECONDS = 120.0
@@ -140,7 +143,7 @@ class Peer(Contender):
     def start(self) -> None:
         """Start and wait until it answers; raise PeerSilent with the last it said if it does not."""
         with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=_PEER_ENVIRON)
         path, headers, body = self.request(self._model, "JSON")
         until = time.monotonic() + _PEER_START_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
