@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -98,22 +100,33 @@ def test_loading_and_unloading_leaves_nothing_behind(crowd: Server) -> None:
     )
 
 
-def spare(server: Server) -> int:
-    """Return the pid of the spare worker when there is one."""
+def nursery(server: Server) -> int:
+    """Return the pid of the nursery when there is one."""
 
     def pids() -> list[int]:
-        return [each.pid for each in server.client.operate.status().processes if each.name.startswith("spare/")]
+        return [each.pid for each in server.client.operate.status().processes if each.name.startswith("nursery/")]
 
-    wait_until(lambda: any(pids()), 30, "a spare worker")
+    wait_until(lambda: any(pids()), 30, "a nursery")
     return pids()[0]
 
 
-def test_the_spare_worker_takes_the_next_load_and_another_follows(crowd: Server) -> None:
+def test_workers_are_born_of_a_nursery_and_outlive_it(crowd: Server) -> None:
     gone(crowd)
-    first = spare(crowd)
+    first = nursery(crowd)
+
+    def command(pid: int) -> bytes:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+    def was_born() -> bool:
+        gone(crowd)
+        ask(crowd, 1)
+        return command(crowd.process("replica/m1/").pid) == command(first)
+
+    wait_until(was_born, 30, "a worker that is born")
+    os.kill(first, signal.SIGKILL)
     ask(crowd, 1)
-    assert crowd.process("replica/m1/").pid == first
-    assert spare(crowd) != first
+    ask(crowd, 2)
+    wait_until(lambda: nursery(crowd) != first, 30, "another nursery")
 
 
 def test_a_model_that_is_always_asked_stays_loaded_beside_one_that_is_not(crowd: Server) -> None:
@@ -123,8 +136,8 @@ def test_a_model_that_is_always_asked_stays_loaded_beside_one_that_is_not(crowd:
     ask(crowd, 3)
 
 
-def test_a_server_that_stops_leaves_no_spare_worker(crowd: Server) -> None:
-    last = Path(f"/proc/{spare(crowd)}")
+def test_a_server_that_stops_leaves_no_nursery(crowd: Server) -> None:
+    last = Path(f"/proc/{nursery(crowd)}")
     crowd.terminate()
     assert not last.exists()
     crowd.start()

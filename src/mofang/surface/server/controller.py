@@ -29,10 +29,10 @@ from mofang.surface.server.floor import ShopFloor
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.jobloop import JobLoop
 from mofang.surface.server.link import Gateways
+from mofang.surface.server.nurseries import Nurseries
 from mofang.surface.server.processes import Processes
 from mofang.surface.server.residents import Residents
 from mofang.surface.server.settings import Settings
-from mofang.surface.server.spares import Spares
 from mofang.surface.server.wiring import Stores, open_stores
 
 _STEP_SECONDS = 0.5
@@ -73,7 +73,8 @@ class Controller:
             processes=processes,
             kick=self.kick,
             residents=Residents(settings.on_demand_bytes),
-            spares=Spares(settings.spare_workers),
+            # One that is locked in begins anew, and would have nothing of it.
+            nurseries=Nurseries(0 if settings.worker_bytes else settings.nurseries),
             drain_seconds=settings.drain_seconds,
         )
 

@@ -30,11 +30,11 @@ from mofang.run.deploy.store import DeploymentStore, Desired
 from mofang.sell.budget.tariffs import Price, tariffs_of
 from mofang.surface.server.folders import DataDirectory
 from mofang.surface.server.link import Gateways, Word, save_snapshot
+from mofang.surface.server.nurseries import PREFIX as NURSERY
+from mofang.surface.server.nurseries import Nurseries, born
 from mofang.surface.server.processes import Processes
-from mofang.surface.server.residents import Residents, memory_bytes
+from mofang.surface.server.residents import Residents
 from mofang.surface.server.restarts import ProcessSpec, ProcessState, describe_exit
-from mofang.surface.server.spares import PREFIX as SPARE
-from mofang.surface.server.spares import Spares
 
 _PROBE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -58,7 +58,7 @@ class ShopFloor:
     processes: Processes
     kick: Callable[[], None]
     residents: Residents
-    spares: Spares
+    nurseries: Nurseries
     drain_seconds: float
     entries: Mapping[str, KeyEntry] = field(default_factory=dict)  # the keys last published
     _number: int = 0
@@ -98,18 +98,18 @@ class ShopFloor:
         self._stopping &= present
         loading = {f"{rollout.endpoint}/{rollout.to_revision}" for rollout in desired.rollouts}
         revisions, states = running(desired), self.processes.states
-        spares = sum(memory_bytes(state.pid) for name, state in states.items() if name.startswith(SPARE) and state.pid)
-        self._asleep = self.residents.asleep(revisions, loading, self.gateways.words, self._workers, spares)
+        others = sum(self.residents.held(state) for name, state in states.items() if name.startswith(NURSERY))
+        self._asleep = self.residents.asleep(revisions, loading, self.gateways.words, self._workers, others)
         actions = plan(wanted_replicas(desired, self.locate, self._asleep), present)
         for revision in revisions:
             if revision.key not in self._asleep:
                 await self._lay_out(revision)
         for spec in actions.start:
             if spec.folder not in self._damaged:
-                self.processes.start(self.spares.offer(_worker(spec), spec.engine, states))
-        for spare in [] if actions.start else self.spares.missing(revisions, states):
-            self.processes.start(spare)
-        for name in self.spares.superfluous(revisions, states):
+                self.processes.start(born(_worker(spec), spec.engine, states))
+        for nursery in [] if actions.start else self.nurseries.missing(revisions, states):
+            self.processes.start(nursery)
+        for name in self.nurseries.superfluous(revisions, states):
             self.processes.stop(name, self.drain_seconds)
         for replica_id in actions.stop:
             if replica_id not in self._stopping:

@@ -167,7 +167,7 @@ class _Tree:
         await self._supervisor.stop_all("job/", 10.0)
         await self._supervisor.stop("controller", 20.0)
         await self._supervisor.stop_all("replica/", 5.0)
-        await self._supervisor.stop_all("spare/", 5.0)
+        await self._supervisor.stop_all("nursery/", 5.0)
         await self._supervisor.close()
         self._folders.running.unlink(missing_ok=True)
 

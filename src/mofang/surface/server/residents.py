@@ -14,10 +14,10 @@ from mofang.base.domain.deployment import Revision
 from mofang.base.domain.names import now_us
 from mofang.run.deploy.residency import Resident, evicted
 from mofang.surface.server.link import Word
+from mofang.surface.server.memory import Memory
 from mofang.surface.server.restarts import ProcessState
 
 _LOADING_US = 10_000_000
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Residents:
@@ -29,6 +29,11 @@ class Residents:
         self._awake: dict[str, float] = {}  # revision to when it was last asked, on time.monotonic(); as they came
         self._sent_away: dict[str, float] = {}
         self._known_running = False
+        self._memory = Memory()
+
+    def held(self, state: ProcessState) -> int:
+        """Return the bytes that a process holds for itself alone."""
+        return self._memory.held(state.pid) if state.pid else 0
 
     def asleep(
         self,
@@ -40,7 +45,7 @@ class Residents:
     ) -> set[str]:
         """Return the keys of revisions that need no worker now; those ``loading`` (rolled out just now) do.
 
-        ``others_bytes`` are held by processes that count as well: spares.
+        ``others_bytes`` are held by processes that count as well: nurseries.
         """
         now = time.monotonic()
         on_demand = {each.key: each for each in revisions if each.limits.on_demand}
@@ -55,7 +60,7 @@ class Residents:
         self._awake = {key: at for key, at in self._awake.items() if key in on_demand}
         self._sent_away = {key: at for key, at in self._sent_away.items() if key in on_demand}
         held = [
-            Resident(key, sum(memory_bytes(state.pid) for state in workers(on_demand[key])), now - at)
+            Resident(key, sum(self.held(state) for state in workers(on_demand[key])), now - at)
             for key, at in self._awake.items()
             if key not in loading
         ]
@@ -72,13 +77,3 @@ class Residents:
 def _young(states: Sequence[ProcessState]) -> bool:
     """Tell whether a worker may still be loading; one that takes longer must not keep others from it."""
     return any(now_us() - state.started_at < _LOADING_US for state in states)
-
-
-def memory_bytes(pid: int) -> int:
-    """Return the memory that a process holds for itself alone; 0 if there is none of that number."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            _, resident, shared = file.read().split()[:3]
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * _PAGE

@@ -17,23 +17,15 @@ ProcessStatus = Literal["running", "stopping", "waiting", "exited"]
 class ProcessSpec:
     """A process to run: its unique name, what to execute, and whether to start it again when it ends.
 
-    A ``spare`` waits, ready to become another, for a line on its standard input. ``instead_of`` names the spare that
-    may become this process: it is told the last argument, and goes by this name from then on.
+    Of a ``nursery`` others are born; ``born_of`` names the one that may bear this process, which is told the last
+    argument. Without it, or if it cannot, the process is started by what it executes.
     """
 
     name: str
     argv: tuple[str, ...]
     keep: bool = True
-    spare: bool = False
-    instead_of: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """What a spare is told: the argument of the process it becomes, and the file that one logs to."""
-
-    argument: str
-    log: str
+    nursery: bool = False
+    born_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

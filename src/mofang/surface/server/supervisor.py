@@ -22,9 +22,9 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.names import now_us
+from mofang.surface.server.births import Birth, Born, Nursery, adopt_orphans, reap
 from mofang.surface.server.restarts import (
     WINDOW_SECONDS,
-    HandOver,
     ProcessSpec,
     ProcessState,
     ProcessStatus,
@@ -34,6 +34,7 @@ from mofang.surface.server.restarts import (
 )
 
 _LOG_BYTES = 10 << 20
+_REAP_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Order(msgspec.Struct):
 class _Child:
     spec: ProcessSpec
     pass_fds: tuple[int, ...] = ()
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | Born | None = None
+    nursery: Nursery | None = None
     keeper: asyncio.Task[None] | None = None
     exits: list[float] = field(default_factory=list)
     exit_code: int = 0
@@ -88,6 +90,7 @@ class Supervisor:
         self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._reaping: asyncio.TimerHandle | None = None
 
     async def listen(self, socket: Path) -> None:
         """Take orders on a Unix socket."""
@@ -96,27 +99,12 @@ class Supervisor:
 
     def start(self, spec: ProcessSpec, pass_fds: tuple[int, ...] = ()) -> None:
         """Start a process; one of that name that is there already is left as it is."""
-        if spec.name in self._children or self._hand_over(spec):
+        if spec.name in self._children:
             return
         child = _Child(spec, pass_fds)
         self._children[spec.name] = child
         child.keeper = asyncio.create_task(self._keep(child))
         child.keeper.add_done_callback(lambda _: self._tell())
-
-    def _hand_over(self, spec: ProcessSpec) -> bool:
-        """Have a spare become the process, if there is one; should it die just now, it is started again as that."""
-        child = self._children.get(spec.instead_of)
-        process = child.process if child is not None and not child.stopping else None
-        if child is None or process is None or process.returncode is not None or process.stdin is None:
-            return False
-        log_file = _log_file(self._logs, spec.name)
-        process.stdin.write(msgspec.json.encode(HandOver(spec.argv[-1], str(log_file))) + b"\n")
-        process.stdin.close()
-        del self._children[spec.instead_of]
-        self._children[spec.name] = child
-        child.spec, child.exits, child.started_at = spec, [], now_us()
-        self._tell()
-        return True
 
     async def stop(self, name: str, grace_seconds: float) -> None:
         """End a process: SIGTERM, and SIGKILL if it outlasts the grace; then forget it."""
@@ -149,6 +137,9 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stop taking orders."""
+        if self._reaping is not None:
+            self._reaping.cancel()
+            adopt_orphans(adopt=False)
         if self._server is not None:
             self._server.close()
         for client in self._clients:
@@ -174,6 +165,8 @@ class Supervisor:
             else:
                 self._tell()
                 child.exit_code = await process.wait()
+                if child.nursery is not None:
+                    child.nursery.close()
             if child.stopping or not child.spec.keep:
                 return
             now = time.monotonic()
@@ -184,16 +177,46 @@ class Supervisor:
             asyncio.get_running_loop().call_later(self._window_seconds, self._tell)
             await asyncio.sleep(delay(child.exits, now))
 
-    async def _spawn(self, child: _Child) -> asyncio.subprocess.Process:
+    async def _spawn(self, child: _Child) -> asyncio.subprocess.Process | Born:
         async with child.spawning:
-            with open(_log_file(self._logs, child.spec.name), "ab") as output:
-                child.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *child.spec.argv,
-                    stdin=asyncio.subprocess.PIPE if child.spec.spare else asyncio.subprocess.DEVNULL,
-                    stdout=output, stderr=output, pass_fds=child.pass_fds, preexec_fn=partial(_die_with, os.getpid()),
-                )  # fmt: skip
+            log_file = _log_file(self._logs, child.spec.name)
+            # One that died lately begins from nothing: perhaps it cannot bear what its nursery has done.
+            died = recent(child.exits, time.monotonic(), self._window_seconds)
+            born = None if died else await self._bear(child.spec, log_file)
+            child.process = born or await self._execute(child, log_file)
             child.started_at = now_us()
             return child.process
+
+    async def _bear(self, spec: ProcessSpec, log_file: Path) -> Born | None:
+        """Have a process born of its nursery, if that can."""
+        mother = self._children.get(spec.born_of)
+        if mother is None or mother.stopping or mother.nursery is None:
+            return None
+        return await mother.nursery.bear(Birth(spec.argv[-1], str(log_file)))
+
+    async def _execute(self, child: _Child, log_file: Path) -> asyncio.subprocess.Process:
+        nursery = None
+        if child.spec.nursery:
+            nursery = Nursery()
+            if self._reaping is None:
+                adopt_orphans(adopt=True)
+                self._reap()
+        with open(log_file, "ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *child.spec.argv,
+                stdin=asyncio.subprocess.DEVNULL if nursery is None else nursery.theirs.fileno(),
+                stdout=output, stderr=output, pass_fds=child.pass_fds, preexec_fn=partial(_die_with, os.getpid()),
+            )  # fmt: skip
+        if nursery is not None:
+            await nursery.open()
+            child.nursery = nursery
+        return process
+
+    def _reap(self) -> None:
+        """Let go what others of our descendants left behind when they ended, from now on again and again."""
+        if not any(child.spawning.locked() for child in self._children.values()):  # else one is not known yet
+            reap({child.process.pid for child in self._children.values() if child.process is not None})
+        self._reaping = asyncio.get_running_loop().call_later(_REAP_SECONDS, self._reap)
 
     async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -91,7 +92,7 @@ def downgrade() -> None:
     op.drop_table("usage_meters")
 
 
-def _events(connection: sa.Connection) -> Iterator[sa.Row]:
+def _events(connection: sa.Connection) -> Iterator[Any]:
     query = (
         "SELECT seq, series_id, request_id, attempt, at, meter, quantity FROM usage_events"
         " WHERE seq > :after ORDER BY seq LIMIT :limit"
@@ -100,7 +101,7 @@ def _events(connection: sa.Connection) -> Iterator[sa.Row]:
         yield from page
 
 
-def _pages(connection: sa.Connection, query: str) -> Iterator[list[sa.Row]]:
+def _pages(connection: sa.Connection, query: str) -> Iterator[list[Any]]:
     after = 0
     while page := connection.execute(sa.text(query), {"after": after, "limit": _AT_ONCE}).all():
         yield list(page)
