@@ -9,6 +9,8 @@ from nets import scaled
 from mofang.base.domain.deployment import PlacementName
 from servers import Server
 
+NOTED_SECONDS = 0.05  # the threads of this process take turns: what has come may be noted after the acknowledgement
+
 
 @pytest.fixture(scope="module")
 def two_versions(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
@@ -37,8 +39,9 @@ def test_switches_and_rollbacks_under_load_fail_no_request(two_versions: Server,
     assert load.failures == []
     assert load.wrong == 0
     for acknowledged, begun, version in phases:
-        replies = {seen for _, answered, seen in load.log if acknowledged < answered < begun}
-        assert replies == {version}, "after the acknowledgement no reply may come from the old version"
+        asked = {seen for sent, answered, seen in load.log if acknowledged < sent and answered < begun}
+        came = {seen for _, answered, seen in load.log if acknowledged + NOTED_SECONDS < answered < begun}
+        assert asked | came == {version}, "after the acknowledgement no reply may come from the old version"
 
 
 def test_usage_of_the_load_is_complete_and_tied_to_digests(two_versions: Server) -> None:

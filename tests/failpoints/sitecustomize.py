@@ -33,7 +33,7 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "gateway-after-answer": ("mofang.surface.server.writer", "Writer.write", "after"),
     # controller
     "settler-before-fold": ("mofang.sell.meter.store", "UsageStore.fold", "before"),
-    "settler-after-events": ("mofang.sell.meter.store", "_add_events", "after"),
+    "settler-after-events": ("mofang.sell.meter.events.store", "add", "after"),
     "settler-after-fold": ("mofang.sell.meter.store", "UsageStore.fold", "after"),
     "settler-after-look": ("mofang.sell.meter.settler", "is_live", "after"),
     "lender-before-lend": ("mofang.sell.budget.store", "BudgetStore.lend", "before"),

@@ -21,7 +21,7 @@ import msgspec
 
 READY = b"ready\n"
 FAILED = b"0\n"
-_SECONDS = 5.0  # within which a process is born, on the busiest machine
+_SECONDS = 20.0  # within which a process is born, on the busiest machine
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
 
@@ -84,7 +84,7 @@ class Nursery:
             except (ConnectionError, TimeoutError):
                 self.close()  # one that is born all the same finds nobody to tell its number, and ends
                 return None
-            return Born(int(line)) if line.strip() not in (b"", FAILED.strip()) else None
+            return _adopted(int(line or FAILED))
 
     async def _is_ready(self, reader: asyncio.StreamReader) -> bool:
         """Tell whether it said so, without waiting for it."""
@@ -133,3 +133,11 @@ class Born:
         _, status = os.waitpid(self.pid, 0)
         self.returncode = os.waitstatus_to_exitcode(status)
         self._ended.set()
+
+
+def _adopted(pid: int) -> Born | None:
+    try:
+        return Born(pid) if pid else None
+    except OSError:  # this kernel has no descriptors of processes, or there are no more: it cannot be waited for
+        os.kill(pid, signal.SIGKILL)
+        return None
