@@ -37,6 +37,7 @@ from mofang.run.serve.lane import Lane
 from mofang.sell.meter.admission import Admission
 from mofang.sell.meter.recorder import Recorder
 from mofang.surface.protocols.grpc.server import serve as serve_grpc
+from mofang.surface.server.child import freeze
 from mofang.surface.server.exchange import Router
 from mofang.surface.server.forward import Forwarder
 from mofang.surface.server.gateway import router
@@ -105,6 +106,7 @@ async def serve(folder: Path, port: int, grpc_port: int, placement: str, mode: s
     http = HttpServer(choose)
     await http.serve(socket.create_server(("127.0.0.1", port), backlog=1024))
     grpc = await serve_grpc(lane, f"127.0.0.1:{grpc_port}")
+    freeze()
     print(key, flush=True)
     await asyncio.Event().wait()
     await grpc.stop(0)  # never; but a server that nobody holds is stopped
