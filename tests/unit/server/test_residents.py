@@ -63,7 +63,7 @@ def test_what_is_always_loaded_is_never_unloaded_however_short_memory_is() -> No
     assert house.asleep({"a/1": before, "b/1": before}) == {"b/1", "c/1", "d/1"}
 
 
-def test_what_spares_hold_counts() -> None:
+def test_what_a_nursery_holds_counts() -> None:
     house, before = House(most_bytes=1 << 40), time.monotonic() - 100
     house.asleep({})
     house.running = {"a/1": 1}

@@ -172,9 +172,10 @@ def summed(
         .execution_options(yield_per=_READ_AT_ONCE)
     )
     sums: dict[tuple[str, int, str, str, int], int] = defaultdict(int)
-    for endpoint, version, digest, at, seq, names, quantities in connection.execute(query):
-        for _, meter, quantity in told(seq, names, quantities):
-            sums[endpoint, version, digest, meter, at] += quantity
+    with connection.execute(query) as rows:
+        for endpoint, version, digest, at, seq, names, quantities in rows:
+            for _, meter, quantity in told(seq, names, quantities):
+                sums[endpoint, version, digest, meter, at] += quantity
     return sorted(UsageRow(*key, quantity) for key, quantity in sums.items())
 
 
