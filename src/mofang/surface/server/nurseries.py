@@ -16,6 +16,8 @@ from mofang.base.domain.names import now_us
 from mofang.surface.server.restarts import ProcessSpec, ProcessState
 
 PREFIX = "nursery/"
+_FORKED = frozenset({"catboost", "encoder", "onnx", "sklearn", "vowpalwabbit", "whisper", "xgboost"})
+"""Engines that compute after a fork. What a package adds may not: its workers begin from nothing."""
 _LEAST_FREE_BYTES = 512 << 20  # of the machine's memory: with less there is none
 _QUIET_US = 500_000  # a model that loads has the cores for itself for so long
 
@@ -41,7 +43,7 @@ class Nurseries:
         return sorted(here - self._wanted(revisions)) if here else []
 
     def _wanted(self, revisions: Iterable[Revision]) -> set[str]:
-        engines = Counter(revision.engine for revision in revisions if revision.limits.on_demand)
+        engines = Counter(each.engine for each in revisions if each.limits.on_demand and each.engine in _FORKED)
         most = sorted(engines, key=lambda engine: (-engines[engine], engine))[: self._most]
         return {PREFIX + engine for engine in most}
 
