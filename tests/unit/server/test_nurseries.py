@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_supervisor import SLEEPER, run, until
 
+from forks import fork
 from mofang.base.domain.deployment import ReplicaLimits, Revision
 from mofang.base.domain.names import now_us
 from mofang.base.domain.tensors import Signature
@@ -239,3 +240,8 @@ def test_orphans_that_end_are_let_go(tmp_path: Path) -> None:
         raise AssertionError("it is kept")
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("engine", ["sklearn", "xgboost"])
+def test_engines_compute_after_a_fork(engine: str) -> None:
+    fork(engine)
