@@ -33,7 +33,7 @@ class UsageReport:
 
 
 def digest_of(rows: Sequence[RecordRow | EventRow]) -> str:
-    """Return the SHA-256 (hex) of rows of the ledger as JSON."""
+    """Return the SHA-256 (hex) of rows of the ledger as JSON, in which meters go by their names."""
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 

@@ -22,7 +22,7 @@ import msgspec
 READY = b"ready\n"
 FAILED = b"0\n"
 _SECONDS = 20.0  # within which a process is born, on the busiest machine
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None)
 
 
@@ -39,6 +39,16 @@ def read_births(channel: socket.socket) -> Iterator[Birth]:
     with suppress(ConnectionError), channel.makefile("rb") as lines:
         for line in lines:
             yield msgspec.json.decode(line, type=Birth)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, so that a killed server leaves nothing running.
+
+    One whose parent died before that would be an orphan for ever: it ends here.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def adopt_orphans(*, adopt: bool) -> None:
@@ -102,8 +112,6 @@ class Nursery:
 
 class Born:
     """A process of ours that another forked, with what the supervisor asks of one that it started."""
-
-    stdin = None
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -7,7 +7,6 @@ with all others the memory of what was imported. It is the supervisor's child li
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -16,12 +15,9 @@ import time
 
 from mofang.base.domain.errors import MofangError
 from mofang.base.engines.catalog import import_engine
-from mofang.surface.server.births import FAILED, READY, Birth, read_births
+from mofang.surface.server.births import FAILED, READY, Birth, die_with, read_births
 from mofang.surface.server.child import freeze
 from mofang.surface.server.worker import work
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 def main() -> int:
@@ -65,9 +61,7 @@ def _belong_to(supervisor: int) -> None:
         if not _lives(supervisor):
             os._exit(1)
         time.sleep(0.0002)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(1)
+    die_with(supervisor)
 
 
 def _lives(pid: int) -> bool:

@@ -8,7 +8,6 @@ Messages are lines of JSON: an :class:`Order` to here; after every change all st
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -22,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from mofang.base.domain.names import now_us
-from mofang.surface.server.births import Birth, Born, Nursery, adopt_orphans, reap
+from mofang.surface.server.births import Birth, Born, Nursery, adopt_orphans, die_with, reap
 from mofang.surface.server.restarts import (
     WINDOW_SECONDS,
     ProcessSpec,
@@ -35,8 +34,6 @@ from mofang.surface.server.restarts import (
 
 _LOG_BYTES = 10 << 20
 _REAP_SECONDS = 5.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 log = logging.getLogger(__name__)
 
 
@@ -205,7 +202,8 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *child.spec.argv,
                 stdin=asyncio.subprocess.DEVNULL if nursery is None else nursery.theirs.fileno(),
-                stdout=output, stderr=output, pass_fds=child.pass_fds, preexec_fn=partial(_die_with, os.getpid()),
+                stdout=output, stderr=output, pass_fds=child.pass_fds,
+                preexec_fn=partial(die_with, os.getpid()),  # the parent may die before the child could do it itself
             )  # fmt: skip
         if nursery is not None:
             await nursery.open()
@@ -242,16 +240,6 @@ class Supervisor:
         line = _line(self.states())
         for client in self._clients:
             client.write(line)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this child when its parent dies, so that a killed server leaves nothing running.
-
-    Done between fork and exec: a child that did it itself would be an orphan for ever if its parent died before.
-    """
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _line(states: Iterable[ProcessState]) -> bytes:
